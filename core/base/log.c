@@ -1,0 +1,222 @@
+#include "base/log.h"
+#include "base/clock.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LINE_MAX_BYTES 4096
+#define VALUE_MAX_BYTES 256
+#define ERROR_MAX_BYTES 1000
+#define LINES_PER_SECOND 10
+
+static _Atomic int log_level = TM_LOG_INFO;
+static enum tm_log_format log_format = TM_LOG_LOGFMT;
+static char log_id[64];
+
+struct line {
+    char text[LINE_MAX_BYTES];
+    size_t len;
+};
+
+static void put(struct line *l, const char *bytes, size_t n)
+{
+    /* the last bytes are kept free for the closing brace and the newline */
+    size_t room = sizeof l->text - 8 - l->len;
+    if (n > room)
+        n = room;
+    memcpy(l->text + l->len, bytes, n);
+    l->len += n;
+}
+
+static void put_str(struct line *l, const char *s)
+{
+    put(l, s, strlen(s));
+}
+
+/* The length of the valid UTF-8 sequence at s, at most n bytes; 0 when there is none. Excludes C1 controls. */
+static size_t utf8_length(const unsigned char *s, size_t n)
+{
+    if (s[0] < 0x80)
+        return 1;
+    size_t len = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
+    if (s[0] < 0xc2 || s[0] > 0xf4 || len > n)
+        return 0;
+    for (size_t i = 1; i < len; i++)
+        if ((s[i] & 0xc0) != 0x80)
+            return 0;
+    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
+        (s[0] == 0xf4 && s[1] > 0x8f) || (s[0] == 0xc2 && s[1] < 0xa0))
+        return 0;
+    return len;
+}
+
+static void put_escaped(struct line *l, const void *bytes, size_t n, size_t max)
+{
+    const unsigned char *s = bytes;
+    bool cut = n > max;
+    if (cut)
+        n = max;
+    for (size_t i = 0; i < n;) {
+        size_t len = utf8_length(s + i, n - i);
+        char escape[8];
+        if (len == 0 || s[i] < 0x20 || s[i] == 0x7f) {
+            (void)snprintf(escape, sizeof escape, "\\u%04x", s[i]);
+            put_str(l, escape);
+            i++;
+        } else if (s[i] == '"' || s[i] == '\\') {
+            escape[0] = '\\';
+            escape[1] = (char)s[i++];
+            put(l, escape, 2);
+        } else {
+            put(l, (const char *)s + i, len);
+            i += len;
+        }
+    }
+    if (cut)
+        put_str(l, "...");
+}
+
+static bool is_plain(const char *s, size_t n)
+{
+    if (n == 0)
+        return false;
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)s[i];
+        if (c <= 0x20 || c >= 0x7f || c == '"' || c == '\\' || c == '=')
+            return false;
+    }
+    return true;
+}
+
+static void put_text_value(struct line *l, const char *s, size_t n, size_t max)
+{
+    bool quote = log_format == TM_LOG_JSON || n > max || !is_plain(s, n);
+    if (quote)
+        put(l, "\"", 1);
+    put_escaped(l, s, n, max);
+    if (quote)
+        put(l, "\"", 1);
+}
+
+static void put_name(struct line *l, const char *name)
+{
+    if (log_format == TM_LOG_JSON) {
+        put(l, l->len ? ",\"" : "{\"", 2);
+        put_str(l, name);
+        put(l, "\":", 2);
+        return;
+    }
+    if (l->len)
+        put(l, " ", 1);
+    put_str(l, name);
+    put(l, "=", 1);
+}
+
+static void put_text(struct line *l, const char *name, const char *value)
+{
+    put_name(l, name);
+    put_text_value(l, value, strlen(value), VALUE_MAX_BYTES);
+}
+
+static void put_field(struct line *l, const struct tm_log_field *f)
+{
+    char number[40];
+    put_name(l, f->name);
+    switch (f->kind) {
+    case TM_LOG_STR:
+        put_text_value(l, f->bytes ? f->bytes : "", f->bytes ? strlen(f->bytes) : 0, VALUE_MAX_BYTES);
+        return;
+    case TM_LOG_ERR:
+        put_text_value(l, f->bytes, strlen(f->bytes), ERROR_MAX_BYTES);
+        return;
+    case TM_LOG_BYTES:
+        put_text_value(l, f->bytes, f->len, VALUE_MAX_BYTES);
+        return;
+    case TM_LOG_INT:
+        (void)snprintf(number, sizeof number, "%" PRId64, f->i);
+        break;
+    case TM_LOG_UINT:
+        (void)snprintf(number, sizeof number, "%" PRIu64, f->u);
+        break;
+    case TM_LOG_FLOAT:
+        (void)snprintf(number, sizeof number, "%.6g", f->f);
+        break;
+    }
+    put_str(l, number);
+}
+
+static void put_time(struct line *l)
+{
+    int64_t us = tm_clock_wall_us();
+    time_t s = (time_t)(us / TM_US_PER_S);
+    struct tm utc;
+    char day[32], text[48];
+    gmtime_r(&s, &utc);
+    (void)strftime(day, sizeof day, "%Y-%m-%dT%H:%M:%S", &utc);
+    (void)snprintf(text, sizeof text, "%s.%06dZ", day, (int)(us % TM_US_PER_S));
+    put_text(l, "time", text);
+}
+
+void tm_log_init(enum tm_log_level level, enum tm_log_format format, const char *id)
+{
+    atomic_store(&log_level, level);
+    log_format = format;
+    (void)snprintf(log_id, sizeof log_id, "%s", id ? id : "");
+}
+
+void tm_log_set_level(enum tm_log_level level)
+{
+    atomic_store(&log_level, level);
+}
+
+int tm_log_level_parse(const char *name, enum tm_log_level *out)
+{
+    static const char *const names[] = {"debug", "info", "warn", "error"};
+    for (int i = 0; i < 4; i++)
+        if (strcmp(name, names[i]) == 0) {
+            *out = (enum tm_log_level)i;
+            return TM_OK;
+        }
+    return TM_EINVAL;
+}
+
+void tm_log_fields(enum tm_log_level level, const char *room, const char *event, const struct tm_log_field *fields,
+                   size_t count)
+{
+    static const char *const names[] = {"debug", "info", "warn", "error"};
+    if ((int)level < atomic_load_explicit(&log_level, memory_order_relaxed))
+        return;
+    struct line l;
+    l.len = 0;
+    put_time(&l);
+    put_text(&l, "level", names[level]);
+    if (log_id[0])
+        put_text(&l, "id", log_id);
+    put_text(&l, "room", room);
+    put_text(&l, "event", event);
+    for (size_t i = 0; i < count; i++)
+        if (fields[i].name)
+            put_field(&l, &fields[i]);
+    if (log_format == TM_LOG_JSON)
+        l.text[l.len++] = '}';
+    l.text[l.len++] = '\n';
+    /* a full or closed stderr must never stop the engine */
+    ssize_t ignored = write(STDERR_FILENO, l.text, l.len);
+    (void)ignored;
+}
+
+bool tm_log_limit_pass(struct tm_log_limit *limit, uint32_t *held_out)
+{
+    int64_t now = tm_clock_mono_us() / TM_US_PER_S;
+    if (atomic_exchange_explicit(&limit->second, now, memory_order_relaxed) != now)
+        atomic_store_explicit(&limit->count, 0, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&limit->count, 1, memory_order_relaxed) >= LINES_PER_SECOND) {
+        atomic_fetch_add_explicit(&limit->held, 1, memory_order_relaxed);
+        return false;
+    }
+    *held_out = atomic_exchange_explicit(&limit->held, 0, memory_order_relaxed);
+    return true;
+}

@@ -1,0 +1,128 @@
+/*
+ * The gatherer: links -> decode -> dedup -> journal -> local store.
+ *
+ *     policy thread (caller)        io thread (loop, links, decoder, seen-sets, journal append)     journal,
+ * store threads commands  ---------------->   bounded queue events    <----------------   bounded queue, wake
+ * callback
+ *
+ * tm_gatherer_start opens the journal, compiles the plan (it needs the journal's epoch) and starts the
+ * threads; from then on it collects whatever its links bring, with or without a living policy thread. All
+ * functions below are called from one thread, the policy thread; they hand over to io and return at once.
+ *
+ * What io does with a message: decode; check the sequence of its subscription (a hole opens a row in the gap
+ * ledger and raises an event; late frames that fill it are taken; repeated ones are dropped as duplicates);
+ * number the repeats of counted keys per link; look in the stream's seen-set; append to the journal; only
+ * then remember the key. When the journal refuses (disk full beyond its buffer) records are discarded under a
+ * gap row that says so, never in silence.
+ *
+ * Events are facts for policy: they may be lost when its queue is full (counted), so nothing correct depends
+ * on them.
+ */
+#ifndef TM_ENGINE_GATHERER_H
+#define TM_ENGINE_GATHERER_H
+
+#include "engine/metrics.h"
+#include "engine/writer.h"
+#include "journal/journal.h"
+#include "net/link.h"
+#include "record/plan.h"
+
+struct tm_gatherer;
+
+struct tm_gatherer_options {
+    const char *id;
+    const char *store;                 /* conninfo */
+    struct tm_plan_def plan;           /* gatherer and epoch are filled in here */
+    struct tm_journal_options journal; /* dir is the data directory */
+    struct tm_metrics *metrics;
+    const int64_t *reconnect_codes; /* error codes after which a subscription is dead: the link starts anew */
+    size_t reconnect_code_count;
+    int64_t sequence_start;     /* the number a subscription's frames begin with; 0: whatever comes first */
+    double connects_per_second; /* over all links; 0: 10 */
+    bool migrate;
+};
+
+int tm_gatherer_start(const struct tm_gatherer_options *options, struct tm_gatherer **out,
+                      struct tm_error *err) TM_MUST_CHECK;
+/* Close the links, make everything durable, store what can be stored (5 s), free. */
+void tm_gatherer_stop(struct tm_gatherer *g);
+
+const struct tm_plan *tm_gatherer_plan(const struct tm_gatherer *g);
+
+/* ---- links ---- */
+
+struct tm_gatherer_link {
+    const char *name;        /* for logs, gaps and metrics, e.g. "orderbook_delta/17" */
+    struct tm_ws_options ws; /* auth must outlive the gatherer */
+    int64_t quiet_us;        /* UP but no message for this long: reconnect; 0: never */
+};
+
+/* Returns the link's number (>= 0). The link connects at once. At most 1,000 links. */
+int tm_gatherer_link_add(struct tm_gatherer *g, const struct tm_gatherer_link *link,
+                         struct tm_error *err) TM_MUST_CHECK;
+void tm_gatherer_link_remove(struct tm_gatherer *g, int link);
+void tm_gatherer_link_reconnect(struct tm_gatherer *g, int link);
+/* Opening frames (net/link.h): set before or after the link is up; `send` also sends it now if the link is
+ * up. */
+int tm_gatherer_link_opening(struct tm_gatherer *g, int link, uint32_t slot, const char *bytes, size_t len,
+                             bool send) TM_MUST_CHECK;
+int tm_gatherer_link_send(struct tm_gatherer *g, int link, const char *bytes, size_t len) TM_MUST_CHECK;
+
+struct tm_gatherer_link_stats {
+    const char *name;
+    struct tm_link_stats link;
+    uint64_t rows, gaps;
+};
+size_t tm_gatherer_link_count(const struct tm_gatherer *g);
+/* A recent copy, at most a second old. TM_ENOENT when removed. */
+int tm_gatherer_link_stats(struct tm_gatherer *g, int link, struct tm_gatherer_link_stats *out) TM_MUST_CHECK;
+
+/* ---- rows that policy brings (REST) ---- */
+
+/* Whole tuples of one stream, end to end; `bytes` is taken over when TM_OK. TM_EFULL: try again later. They
+ * pass the seen-set like any other record. */
+int tm_gatherer_submit(struct tm_gatherer *g, const struct tm_stream *stream,
+                       struct tm_buf *bytes) TM_MUST_CHECK;
+
+/* ---- events ---- */
+
+enum tm_event_type {
+    TM_EVENT_LINK_UP,
+    TM_EVENT_LINK_DOWN,    /* text: why; number: status */
+    TM_EVENT_SUBSCRIBED,   /* text: channel; sid */
+    TM_EVENT_UNSUBSCRIBED, /* sid */
+    TM_EVENT_GAP,          /* sid; first and last missing sequence */
+    TM_EVENT_ERROR,        /* number: code, text: the exchange's words, sid or -1 */
+    TM_EVENT_FRAME,        /* text: a frame of a kind with `forward`; kind: its tag */
+    TM_EVENT_UNKNOWN,      /* text: reason (rate-limited) */
+};
+const char *tm_event_type_name(enum tm_event_type type);
+
+struct tm_event {
+    enum tm_event_type type;
+    int link;
+    int64_t sid, number, first, last;
+    const char *kind; /* static, in the plan */
+    size_t text_len;
+    char text[]; /* NUL-terminated */
+};
+
+/* `wake` is called on the io thread when events wait. */
+void tm_gatherer_set_wake(struct tm_gatherer *g, void (*wake)(void *arg), void *arg);
+struct tm_event *tm_gatherer_next_event(struct tm_gatherer *g); /* NULL: none; free() it */
+
+/* ---- state ---- */
+
+struct tm_gatherer_stats {
+    size_t links, links_up;
+    uint64_t frames, rows, duplicates, unknown, malformed, discarded, gaps;
+    bool discarding; /* the journal is refusing rows now */
+    int64_t
+        last_durable_age_us; /* since a record was last made durable, or since start; health is this (T30) */
+    int64_t last_message_age_us;
+    struct tm_journal_stats journal;
+    struct tm_writer_stats store;
+};
+struct tm_gatherer_stats tm_gatherer_stats(struct tm_gatherer *g);
+
+#endif

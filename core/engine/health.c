@@ -1,0 +1,154 @@
+#include "engine/health.h"
+#include "base/clock.h"
+#include "engine/deduplicator.h"
+#include "engine/gatherer.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* Records that wait longer than this to become durable mean a sick disk. */
+#define DURABLE_LATE_US (3 * TM_US_PER_S)
+/* A store or production that lags more than this is worth a look; collection goes on. */
+#define LAG_LATE_US (60 * TM_US_PER_S)
+
+enum status { HEALTHY, DEGRADED, UNHEALTHY };
+
+static const char *status_name(enum status s)
+{
+    static const char *const names[] = {"healthy", "degraded", "unhealthy"};
+    return names[s];
+}
+
+static int http_status(enum status s)
+{
+    return s == UNHEALTHY ? 503 : 200;
+}
+
+/* Text into JSON: what our own error messages can contain. */
+static int put_string(struct tm_buf *out, const char *s)
+{
+    int rc = tm_buf_append(out, "\"", 1);
+    for (; !rc && *s; s++) {
+        unsigned char c = (unsigned char)*s;
+        if (c == '"' || c == '\\')
+            rc = tm_buf_printf(out, "\\%c", c);
+        else if (c < 0x20 || c >= 0x7f)
+            rc = tm_buf_printf(out, "\\u%04x", c);
+        else
+            rc = tm_buf_append(out, s, 1);
+    }
+    return rc ? rc : tm_buf_append(out, "\"", 1);
+}
+
+/*
+ * unhealthy  it hears nothing (no connection), or what it hears does not become durable
+ * degraded   some connections or the store are away, or the store lags: nothing is lost, but somebody should
+ * look
+ */
+static enum status judge_gatherer(const struct tm_gatherer_stats *s, const char **reason)
+{
+    bool pending = s->journal.appended > s->journal.durable;
+    *reason = "";
+    if (s->discarding || s->journal.stalled || (pending && s->last_durable_age_us > DURABLE_LATE_US)) {
+        *reason = "records do not become durable: look at the journal's disk";
+        return UNHEALTHY;
+    }
+    if (!s->links_up) {
+        *reason = "no connection to the exchange";
+        return UNHEALTHY;
+    }
+    if (!s->store.connected)
+        *reason = "the local store is away; the journal keeps the records";
+    else if (s->store.journal_lag_bytes && s->store.last_commit_us &&
+             tm_clock_mono_us() - s->store.last_commit_us > LAG_LATE_US)
+        *reason = "the local store takes no rows; the journal keeps them";
+    else if (s->links_up < s->links)
+        *reason = "some connections to the exchange are down";
+    return **reason ? DEGRADED : HEALTHY;
+}
+
+int tm_health_gatherer(struct tm_gatherer *g, struct tm_buf *out)
+{
+    struct tm_gatherer_stats s = tm_gatherer_stats(g);
+    const char *reason;
+    enum status status = judge_gatherer(&s, &reason);
+    int rc = tm_buf_printf(
+        out,
+        "{\"status\":\"%s\",\"ws_connections\":%zu,\"db\":\"%s\",\"ws_connections_wanted\":%zu,"
+        "\"last_durable_age_ms\":%" PRId64 ",\"last_message_age_ms\":%" PRId64 ",\"rows\":%" PRIu64
+        ",\"durable\":%" PRIu64 ",\"stored\":%" PRIu64 ",\"journal_lag_bytes\":%" PRIu64 ",\"reason\":",
+        status_name(status), s.links_up, s.store.connected ? "connected" : "disconnected", s.links,
+        s.last_durable_age_us / TM_US_PER_MS, s.last_message_age_us / TM_US_PER_MS, s.rows, s.journal.durable,
+        s.store.rows, s.store.journal_lag_bytes);
+    rc = rc ? rc : put_string(out, reason);
+    rc = rc ? rc : tm_buf_append(out, "}\n", 2);
+    return rc ? 503 : http_status(status);
+}
+
+struct fleet {
+    size_t connected, stopped;
+};
+
+static int put_gatherers(struct tm_deduplicator *d, size_t count, struct fleet *fleet, struct tm_buf *out)
+{
+    int rc = TM_OK;
+    for (size_t i = 0; !rc && i < count; i++) {
+        struct tm_deduplicator_gatherer_stats g;
+        rc = tm_deduplicator_gatherer_stats(d, i, &g);
+        if (rc)
+            break;
+        fleet->connected += g.state == TM_PEER_CONNECTED;
+        fleet->stopped += g.state == TM_PEER_STOPPED;
+        rc = tm_buf_append(out, ",", i ? 1 : 0);
+        rc = rc ? rc : put_string(out, g.id);
+        rc = rc ? rc : tm_buf_printf(out, ":\"%s\"", tm_peer_state_name(g.state));
+    }
+    return rc;
+}
+
+/*
+ * unhealthy  production is away, or no gatherer can be read: nothing is being written
+ * degraded   fewer gatherers than configured (less redundancy), one of them refused, or a lag worth a look
+ */
+static enum status judge_deduplicator(const struct tm_deduplicator_stats *s, const struct fleet *fleet,
+                                      const char **reason)
+{
+    *reason = "";
+    if (!s->production_connected) {
+        *reason = "production is away; the gatherers keep the records";
+        return UNHEALTHY;
+    }
+    if (!fleet->connected) {
+        *reason = "no gatherer can be read";
+        return UNHEALTHY;
+    }
+    if (fleet->stopped)
+        *reason = "a gatherer's history has a hole or a fork; see the log";
+    else if (fleet->connected < s->gatherer_count)
+        *reason = "fewer gatherers than configured";
+    else if (s->lag_us > LAG_LATE_US)
+        *reason = "production lags behind the gatherers";
+    return **reason ? DEGRADED : HEALTHY;
+}
+
+int tm_health_deduplicator(struct tm_deduplicator *d, struct tm_buf *out)
+{
+    struct tm_deduplicator_stats s = tm_deduplicator_stats(d);
+    struct fleet fleet = {0};
+    struct tm_buf gatherers = {0};
+    const char *reason;
+    int rc = put_gatherers(d, s.gatherer_count, &fleet, &gatherers);
+    enum status status = judge_deduplicator(&s, &fleet, &reason);
+    rc = rc ? rc
+            : tm_buf_printf(out,
+                            "{\"status\":\"%s\",\"gatherers\":{%.*s},\"rds\":\"%s\",\"lag_ms\":%" PRId64
+                            ",\"transactions\":%" PRIu64 ",\"reason\":",
+                            status_name(status), (int)gatherers.len,
+                            gatherers.len ? (char *)gatherers.data : "",
+                            s.production_connected ? "connected" : "disconnected", s.lag_us / TM_US_PER_MS,
+                            s.transactions);
+    rc = rc ? rc : put_string(out, reason);
+    rc = rc ? rc : tm_buf_append(out, "}\n", 2);
+    tm_buf_fini(&gatherers);
+    return rc ? 503 : http_status(status);
+}

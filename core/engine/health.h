@@ -1,0 +1,21 @@
+/*
+ * /health as the world sees it (DESIGN 8): the JSON and the status code, from the engine's own counters.
+ *
+ * gatherer      {"status":"healthy|degraded|unhealthy","ws_connections":N,"db":"connected|disconnected", ...}
+ * deduplicator  {"status":..., "gatherers":{"g1":"connected",...},"rds":"connected|disconnected", ...}
+ * 200 for healthy and degraded, 503 for unhealthy. "Connected" is not "writing": health is the age of the
+ * last durable record (FAILURES T30). The rules stand beside the code.
+ */
+#ifndef TM_ENGINE_HEALTH_H
+#define TM_ENGINE_HEALTH_H
+
+#include "base/buf.h"
+
+struct tm_gatherer;
+struct tm_deduplicator;
+
+/* Appends the JSON to `out` and returns the HTTP status. */
+int tm_health_gatherer(struct tm_gatherer *g, struct tm_buf *out);
+int tm_health_deduplicator(struct tm_deduplicator *d, struct tm_buf *out);
+
+#endif

@@ -1,0 +1,432 @@
+#include "engine/intake.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "dedup/counter.h"
+#include "dedup/seen.h"
+#include "engine/gap.h"
+#include "record/builtin.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Equal keys of a counted stream share one exchange microsecond and a connection delivers in order, so a
+ * repeat that comes later than this is a redelivery, not another event. */
+#define REPEAT_WINDOW_US (10 * TM_US_PER_S)
+#define COUNTER_BYTES_MAX (64u << 20)
+#define GAP_SLOTS 16 /* sequence gaps of a feed that late frames may still close */
+
+struct lane { /* per stream */
+    const struct tm_stream *stream;
+    int journal_id;
+    struct tm_seen *seen; /* NULL: observer and upsert streams, whose every row counts */
+    struct tm_metric *received, *journaled, *duplicate, *discarded;
+};
+
+struct tm_intake {
+    const struct tm_plan *plan;
+    struct tm_journal *journal;
+    struct tm_decoder *decoder;
+    struct tm_hash_key hash_key;
+    struct lane lanes[TM_STREAMS_MAX];
+    size_t lane_count;
+    int64_t sequence_start;
+    struct tm_intake_stats stats;
+    struct tm_gap discard_gap;
+    struct tm_buf gap_buf;
+    struct tm_metric *frames, *repeated, *unknown, *malformed, *gaps, *seen_keys, *seen_bytes;
+};
+
+struct gap_slot {
+    uint64_t number;
+    struct tm_gap gap;
+};
+
+struct tm_feed {
+    char name[96];
+    struct tm_sequence sequence;
+    struct tm_counter *counters[TM_STREAMS_MAX]; /* made when a counted stream first comes by */
+    struct tm_gap gap;                           /* open while the feed is not whole */
+    struct gap_slot slots[GAP_SLOTS];
+    size_t next_slot;
+    int64_t last_message_us; /* Unix; 0: none yet */
+    uint64_t rows, gaps;
+};
+
+/* ---- accounting of one stream ---- */
+
+static struct tm_metric *stream_counter(struct tm_metrics *m, const char *name, const char *help,
+                                        const char *stream)
+{
+    char labels[96];
+    (void)snprintf(labels, sizeof labels, "stream=\"%s\"", stream);
+    return tm_metrics_counter(m, name, help, labels);
+}
+
+static int lane_init(struct tm_intake *in, struct lane *lane, const struct tm_stream *stream,
+                     struct tm_metrics *m, struct tm_error *err)
+{
+    lane->stream = stream;
+    lane->journal_id = tm_journal_stream(in->journal, stream->name, stream->copy_columns, err);
+    if (lane->journal_id < 0)
+        return lane->journal_id;
+    lane->received = stream_counter(m, "tidemill_rows_received_total", "Records decoded.", stream->name);
+    lane->journaled =
+        stream_counter(m, "tidemill_rows_journaled_total", "Records appended to the journal.", stream->name);
+    lane->duplicate = stream_counter(m, "tidemill_rows_duplicate_total",
+                                     "Records seen before within the window.", stream->name);
+    lane->discarded =
+        stream_counter(m, "tidemill_rows_discarded_total",
+                       "Records given up because the journal was full; see the gap ledger.", stream->name);
+    if (stream->observer || stream->mode == TM_STREAM_UPSERT)
+        return TM_OK;
+    struct tm_seen_options options = {.window_us = stream->window_us,
+                                      .memory_bytes_max = stream->memory_bytes_max};
+    return tm_seen_create(&options, &lane->seen, err);
+}
+
+static void metrics_init(struct tm_intake *in, struct tm_metrics *m)
+{
+    in->frames = tm_metrics_counter(m, "tidemill_frames_total", "WebSocket messages received.", NULL);
+    in->repeated =
+        tm_metrics_counter(m, "tidemill_frames_repeated_total",
+                           "Messages dropped because their sequence number had come before.", NULL);
+    in->unknown = tm_metrics_counter(m, "tidemill_frames_unknown_total",
+                                     "Messages of unknown type or shape, kept raw in unknown_frames.", NULL);
+    in->malformed = tm_metrics_counter(m, "tidemill_frames_malformed_total",
+                                       "Messages that are not JSON, kept raw in unknown_frames.", NULL);
+    in->gaps = tm_metrics_counter(m, "tidemill_gaps_total", "Gaps opened in the gap ledger.", NULL);
+    in->seen_keys = tm_metrics_gauge(m, "tidemill_seen_keys", "Keys in the seen-sets.", NULL);
+    in->seen_bytes = tm_metrics_gauge(m, "tidemill_seen_bytes", "Memory of the seen-sets.", NULL);
+}
+
+int tm_intake_create(const struct tm_intake_options *options, struct tm_intake **out, struct tm_error *err)
+{
+    struct tm_intake *in = calloc(1, sizeof *in);
+    if (!in)
+        return tm_error_set(err, TM_ENOMEM, "intake: out of memory");
+    in->plan = options->plan;
+    in->journal = options->journal;
+    in->sequence_start = options->sequence_start;
+    tm_hash_key_init(&in->hash_key);
+    metrics_init(in, options->metrics);
+    int rc = tm_decoder_create(in->plan, &in->decoder);
+    if (rc)
+        (void)tm_error_set(err, rc, "intake: out of memory for the decoder");
+    for (size_t i = 0; !rc && i < tm_plan_stream_count(in->plan); i++)
+        rc = lane_init(in, &in->lanes[in->lane_count++], tm_plan_stream(in->plan, i), options->metrics, err);
+    if (rc) {
+        tm_intake_destroy(in);
+        return rc;
+    }
+    *out = in;
+    return TM_OK;
+}
+
+void tm_intake_destroy(struct tm_intake *in)
+{
+    if (!in)
+        return;
+    for (size_t i = 0; i < in->lane_count; i++)
+        tm_seen_destroy(in->lanes[i].seen);
+    tm_decoder_destroy(in->decoder);
+    tm_buf_fini(&in->gap_buf);
+    free(in);
+}
+
+/* ---- the gap ledger ---- */
+
+/* Returns what the journal said; a ledger row that it refuses is kept open in memory by the caller. */
+static int write_gap(struct tm_intake *in, const struct tm_gap *gap, int64_t to_us, const char *closed_by,
+                     struct tm_intake_time now)
+{
+    struct tm_row row;
+    tm_buf_clear(&in->gap_buf);
+    int rc = tm_gap_row(gap, in->plan, to_us, closed_by, now.wall_us, &in->gap_buf, &row);
+    if (rc)
+        return rc;
+    struct lane *lane = &in->lanes[row.stream->index];
+    int64_t seq = tm_journal_append(in->journal, lane->journal_id, row.tuple, row.len);
+    if (seq < 0)
+        return (int)seq;
+    tm_metric_add(lane->received, 1);
+    tm_metric_add(lane->journaled, 1);
+    return TM_OK;
+}
+
+static void count_gap(struct tm_intake *in, struct tm_feed *feed)
+{
+    in->stats.gaps++;
+    tm_metric_add(in->gaps, 1);
+    if (feed)
+        feed->gaps++;
+}
+
+/* The journal has refused a row: from `from_us` on, until it takes one, everything is missing. */
+static void start_discarding(struct tm_intake *in, int64_t from_us)
+{
+    if (in->discard_gap.open) {
+        if (from_us < in->discard_gap.from_us)
+            in->discard_gap.from_us = from_us;
+        return;
+    }
+    tm_gap_open(&in->discard_gap, "journal full", NULL, from_us);
+    in->stats.discarding = true;
+    count_gap(in, NULL);
+    tm_log(TM_LOG_ERROR, "intake",
+           "the journal takes no more rows; records are discarded until it does: free disk space or raise "
+           "its bound");
+}
+
+static void stop_discarding(struct tm_intake *in, struct tm_intake_time now)
+{
+    if (write_gap(in, &in->discard_gap, now.wall_us, "journal has room", now))
+        return;
+    in->discard_gap.open = false;
+    in->stats.discarding = false;
+    tm_log(TM_LOG_WARN, "intake", "the journal takes rows again", TM_F_U64("discarded", in->stats.discarded));
+}
+
+static void open_sequence_gap(struct tm_intake *in, struct tm_feed *feed, int64_t sid,
+                              const struct tm_sequence_result *r, struct tm_intake_time now)
+{
+    struct gap_slot *slot = &feed->slots[feed->next_slot++ % GAP_SLOTS];
+    slot->number = r->gap;
+    tm_gap_open(&slot->gap, "sequence", feed->name,
+                feed->last_message_us ? feed->last_message_us : now.wall_us);
+    slot->gap.sid = sid;
+    slot->gap.first = r->first;
+    slot->gap.last = r->last;
+    count_gap(in, feed);
+    if (write_gap(in, &slot->gap, now.wall_us, NULL, now))
+        start_discarding(in, slot->gap.from_us);
+    TM_LOG_LIMITED(TM_LOG_WARN, "intake", "sequence numbers are missing", TM_F_STR("connection", feed->name),
+                   TM_F_I64("sid", sid), TM_F_I64("first", r->first), TM_F_I64("last", r->last));
+}
+
+/* Late frames have filled the hole: a second row under the same id says that nothing is missing. */
+static void close_sequence_gap(struct tm_intake *in, struct tm_feed *feed, uint64_t number,
+                               struct tm_intake_time now)
+{
+    for (size_t i = 0; i < GAP_SLOTS; i++) {
+        struct gap_slot *slot = &feed->slots[i];
+        if (slot->gap.open && slot->number == number) {
+            slot->gap.open = false;
+            if (write_gap(in, &slot->gap, now.wall_us, "late frames", now))
+                start_discarding(in, now.wall_us);
+            return;
+        }
+    }
+}
+
+/* ---- feeds ---- */
+
+struct tm_feed *tm_feed_create(struct tm_intake *in, const char *name, struct tm_intake_time now)
+{
+    struct tm_feed *feed = calloc(1, sizeof *feed);
+    TM_FATAL_UNLESS(feed);
+    (void)snprintf(feed->name, sizeof feed->name, "%s", name);
+    tm_sequence_init(&feed->sequence, in->sequence_start);
+    tm_feed_interrupted(in, feed, "start", NULL, now);
+    return feed;
+}
+
+void tm_feed_destroy(struct tm_intake *in, struct tm_feed *feed)
+{
+    (void)in;
+    if (!feed)
+        return;
+    tm_feed_reset(feed);
+    free(feed);
+}
+
+void tm_feed_interrupted(struct tm_intake *in, struct tm_feed *feed, const char *reason, const char *detail,
+                         struct tm_intake_time now)
+{
+    if (feed->gap.open)
+        return;
+    tm_gap_open(&feed->gap, reason, feed->name, feed->last_message_us ? feed->last_message_us : now.wall_us);
+    (void)snprintf(feed->gap.detail, sizeof feed->gap.detail, "%s", detail ? detail : "");
+    count_gap(in, feed);
+    if (write_gap(in, &feed->gap, 0, NULL, now))
+        start_discarding(in, feed->gap.from_us);
+}
+
+void tm_feed_reset(struct tm_feed *feed)
+{
+    tm_sequence_reset(&feed->sequence);
+    for (size_t i = 0; i < TM_STREAMS_MAX; i++) {
+        tm_counter_destroy(feed->counters[i]);
+        feed->counters[i] = NULL;
+    }
+}
+
+static void end_gap(struct tm_intake *in, struct tm_feed *feed, struct tm_intake_time now)
+{
+    if (write_gap(in, &feed->gap, now.wall_us, "data", now) == TM_OK)
+        feed->gap.open = false;
+}
+
+uint64_t tm_feed_rows(const struct tm_feed *feed)
+{
+    return feed->rows;
+}
+
+uint64_t tm_feed_gaps(const struct tm_feed *feed)
+{
+    return feed->gaps;
+}
+
+/* ---- rows ---- */
+
+static int count_occurrence(struct tm_feed *feed, struct tm_row *row, struct tm_fp *fp, int64_t mono_us)
+{
+    const struct tm_stream *stream = row->stream;
+    struct tm_counter **counter = &feed->counters[stream->index];
+    if (!*counter) {
+        int64_t window_us = stream->within_us ? stream->within_us : REPEAT_WINDOW_US;
+        int rc = tm_counter_create(window_us, COUNTER_BYTES_MAX, counter);
+        if (rc)
+            return rc;
+    }
+    uint32_t occurrence = tm_counter_next(*counter, *fp, mono_us);
+    tm_row_set_occurrence(row, (uint16_t)occurrence);
+    *fp = tm_fp_occurrence(*fp, occurrence);
+    return TM_OK;
+}
+
+/* TM_OK: journaled, duplicate or discarded, each counted. */
+static int take_row(struct tm_intake *in, struct tm_feed *feed, struct tm_row *row, struct tm_intake_time now)
+{
+    struct lane *lane = &in->lanes[row->stream->index];
+    struct tm_fp fp = {0, 0};
+    in->stats.rows++;
+    tm_metric_add(lane->received, 1);
+    if (lane->seen) {
+        struct tm_field fields[TM_COLUMNS_MAX];
+        int rc = tm_tuple_split(row->tuple, row->len, fields, row->stream->column_count);
+        if (rc)
+            return rc;
+        fp = tm_stream_fingerprint(row->stream, &in->hash_key, fields);
+        if (row->occurrence_at && feed && (rc = count_occurrence(feed, row, &fp, now.mono_us)))
+            return rc;
+        if (tm_seen_contains(lane->seen, fp)) {
+            in->stats.duplicates++;
+            tm_metric_add(lane->duplicate, 1);
+            return TM_OK;
+        }
+    }
+    if (in->discard_gap.open)
+        stop_discarding(in, now);
+    int64_t seq = tm_journal_append(in->journal, lane->journal_id, row->tuple, row->len);
+    if (seq < 0) {
+        in->stats.discarded++;
+        tm_metric_add(lane->discarded, 1);
+        start_discarding(in, now.wall_us);
+        return TM_OK;
+    }
+    tm_metric_add(lane->journaled, 1);
+    if (lane->seen)
+        (void)tm_seen_add(lane->seen, fp,
+                          now.mono_us); /* only now: a refused append must not be "seen" (T35) */
+    if (feed)
+        feed->rows++;
+    return TM_OK;
+}
+
+static void count_bad_frame(struct tm_intake *in, const struct tm_feed *feed, const struct tm_decoded *d,
+                            const char *bytes, size_t len)
+{
+    bool malformed = d->verdict == TM_VERDICT_MALFORMED;
+    malformed ? in->stats.malformed++ : in->stats.unknown++;
+    tm_metric_add(malformed ? in->malformed : in->unknown, 1);
+    TM_LOG_LIMITED(TM_LOG_WARN, "intake", malformed ? "malformed frame" : "unknown frame",
+                   TM_F_STR("connection", feed->name), TM_F_STR("reason", d->reason),
+                   TM_F_BYTES("frame", bytes, len));
+}
+
+/* False: the frame is a repeat and must not be looked at further. */
+static bool check_sequence(struct tm_intake *in, struct tm_feed *feed, const struct tm_decoded *d,
+                           struct tm_sequence_result *r, struct tm_intake_time now)
+{
+    int64_t sid = d->has_sid ? d->sid : 0;
+    *r = tm_sequence_check(&feed->sequence, sid, d->sequence);
+    switch (r->verdict) {
+    case TM_SEQUENCE_REPEATED:
+        in->stats.repeated_frames++;
+        tm_metric_add(in->repeated, 1);
+        return false;
+    case TM_SEQUENCE_GAP:
+        open_sequence_gap(in, feed, sid, r, now);
+        break;
+    case TM_SEQUENCE_LATE:
+        if (r->filled)
+            close_sequence_gap(in, feed, r->gap, now);
+        break;
+    case TM_SEQUENCE_NEXT:
+        break;
+    }
+    return true;
+}
+
+int tm_intake_message(struct tm_intake *in, struct tm_feed *feed, const char *bytes, size_t len,
+                      struct tm_intake_time now, struct tm_intake_result *result)
+{
+    struct tm_decoded *d = &result->decoded;
+    result->repeated = false;
+    result->sequence = (struct tm_sequence_result){.verdict = TM_SEQUENCE_NEXT};
+    in->stats.frames++;
+    tm_metric_add(in->frames, 1);
+    int rc = tm_decode_frame(in->decoder, bytes, len, now.wall_us, d);
+    if (rc)
+        return rc;
+    if (d->has_sequence && !check_sequence(in, feed, d, &result->sequence, now)) {
+        result->repeated = true;
+        return TM_OK;
+    }
+    if (d->verdict == TM_VERDICT_UNKNOWN || d->verdict == TM_VERDICT_MALFORMED)
+        count_bad_frame(in, feed, d, bytes, len);
+    else if (d->kind->role == TM_ROLE_UNSUBSCRIBED && d->has_sid)
+        tm_sequence_forget(&feed->sequence, d->sid);
+    if (feed->gap.open && d->verdict == TM_VERDICT_ROWS)
+        end_gap(in, feed, now);
+    for (size_t i = 0; !rc && i < d->row_count; i++)
+        rc = take_row(in, feed, &d->rows[i], now);
+    feed->last_message_us = now.wall_us;
+    return rc;
+}
+
+int tm_intake_rows(struct tm_intake *in, const struct tm_stream *stream, struct tm_buf *tuples,
+                   struct tm_intake_time now)
+{
+    for (size_t at = 0; at < tuples->len;) {
+        int64_t len = tm_tuple_length(tuples->data + at, tuples->len - at);
+        if (len <= 0)
+            return TM_ECORRUPT;
+        struct tm_row row = {.stream = stream, .tuple = tuples->data + at, .len = (uint32_t)len};
+        int rc = take_row(in, NULL, &row, now);
+        if (rc)
+            return rc;
+        at += (size_t)len;
+    }
+    return TM_OK;
+}
+
+struct tm_intake_stats tm_intake_stats(const struct tm_intake *in)
+{
+    return in->stats;
+}
+
+void tm_intake_publish(struct tm_intake *in)
+{
+    uint64_t keys = 0, bytes = 0;
+    for (size_t i = 0; i < in->lane_count; i++) {
+        if (!in->lanes[i].seen)
+            continue;
+        struct tm_seen_stats s = tm_seen_stats(in->lanes[i].seen);
+        keys += s.keys;
+        bytes += s.memory_bytes;
+    }
+    tm_metric_set(in->seen_keys, (double)keys);
+    tm_metric_set(in->seen_bytes, (double)bytes);
+}

@@ -1,0 +1,81 @@
+/*
+ * Intake: what the io thread does with a message, without sockets or threads, so that tests and replays run
+ * the same code.
+ *
+ *     bytes -> decode -> sequence check -> occurrence -> seen-set? -> journal append -> seen-set add
+ *
+ * An intake owns the decoder, the seen-set of each stream and the accounting; a *feed* is what it remembers
+ * about one link: sequence counters, occurrence counters, the open gap. Records discarded because the journal
+ * is full are counted and bracketed by a gap row, written as soon as the journal takes rows again.
+ *
+ * Identity, per stream: received = journaled + duplicate + discarded (FAILURES I7). One thread; time is a
+ * parameter: wall (Unix) for what is stored, mono for windows.
+ */
+#ifndef TM_ENGINE_INTAKE_H
+#define TM_ENGINE_INTAKE_H
+
+#include "engine/metrics.h"
+#include "engine/sequence.h"
+#include "journal/journal.h"
+#include "record/decode.h"
+
+struct tm_intake;
+struct tm_feed;
+
+struct tm_intake_time {
+    int64_t wall_us, mono_us;
+};
+
+struct tm_intake_options {
+    const struct tm_plan *plan;
+    struct tm_journal *journal;
+    struct tm_metrics *metrics;
+    int64_t sequence_start; /* engine/sequence.h */
+};
+
+struct tm_intake_stats {
+    uint64_t frames, repeated_frames, rows, duplicates, unknown, malformed, discarded, gaps;
+    bool discarding; /* the journal is refusing rows now */
+};
+
+/* What the caller may want to act on; points into the decoder until the next message. */
+struct tm_intake_result {
+    struct tm_decoded decoded;
+    struct tm_sequence_result sequence;
+    bool repeated; /* dropped as a repeat; nothing else was done */
+};
+
+int tm_intake_create(const struct tm_intake_options *options, struct tm_intake **out,
+                     struct tm_error *err) TM_MUST_CHECK;
+void tm_intake_destroy(struct tm_intake *in);
+
+int tm_intake_message(struct tm_intake *in, struct tm_feed *feed, const char *bytes, size_t len,
+                      struct tm_intake_time now, struct tm_intake_result *result) TM_MUST_CHECK;
+
+/* Rows that did not come by a feed (REST): whole tuples of one stream end to end, patched in place. */
+int tm_intake_rows(struct tm_intake *in, const struct tm_stream *stream, struct tm_buf *tuples,
+                   struct tm_intake_time now) TM_MUST_CHECK;
+
+struct tm_intake_stats tm_intake_stats(const struct tm_intake *in);
+
+/* Publish gauges (seen-set sizes); counters are live. */
+void tm_intake_publish(struct tm_intake *in);
+
+/* ---- feeds ---- */
+
+/* A new feed is in a gap called "start" until its first data arrives. `name` is copied. */
+struct tm_feed *tm_feed_create(struct tm_intake *in, const char *name, struct tm_intake_time now);
+void tm_feed_destroy(struct tm_intake *in, struct tm_feed *feed);
+
+/* The connection is gone, or what it carries can no longer be trusted to be whole (`reason` static, `detail`
+ * copied): opens a gap from the last message on, unless one is open already. Data closes it. */
+void tm_feed_interrupted(struct tm_intake *in, struct tm_feed *feed, const char *reason, const char *detail,
+                         struct tm_intake_time now);
+
+/* The connection begins anew: sequence and occurrence counts start over. */
+void tm_feed_reset(struct tm_feed *feed);
+
+uint64_t tm_feed_rows(const struct tm_feed *feed);
+uint64_t tm_feed_gaps(const struct tm_feed *feed);
+
+#endif

@@ -1,0 +1,53 @@
+/*
+ * The store writer of a gatherer: journal -> local PostgreSQL, on a thread of its own ("store").
+ *
+ * It tails the journal from the checkpoint, in order, one transaction per group: COPY of each stream's rows
+ * (in seq order), tidemill.streams, tidemill.marks, tidemill.checkpoint, NOTIFY, COMMIT. One ordered writer,
+ * so `seq > cursor ORDER BY seq` is exact for whoever polls. The checkpoint is in the same transaction, so
+ * replay after a crash stores nothing twice (FAILURES T18). The commit is asynchronous (synchronous_commit
+ * off: the journal is the durable copy); the journal is released only up to a checkpoint whose WAL is known
+ * to be flushed.
+ *
+ * A store that is down, slow or full costs nothing but lag: reconnect with backoff, the journal keeps
+ * collecting. Rows the store can never take (class 22/23) go to tidemill.quarantine of the local store with
+ * their error.
+ */
+#ifndef TM_ENGINE_WRITER_H
+#define TM_ENGINE_WRITER_H
+
+#include "engine/metrics.h"
+#include "journal/journal.h"
+#include "record/plan.h"
+
+struct tm_writer;
+
+struct tm_writer_options {
+    const char *conninfo;
+    const char *gatherer;
+    struct tm_journal *journal;
+    const struct tm_plan *plan; /* streams by name; borrowed */
+    struct tm_metrics *metrics;
+    size_t batch_rows_max;  /* 0: 20000 */
+    size_t batch_bytes_max; /* 0: 8 MiB */
+    int64_t linger_us;      /* wait this long for more after the first row; 0: 2 ms */
+    bool migrate;           /* create the schema at start if it is not there */
+};
+
+struct tm_writer_stats {
+    bool connected;
+    uint64_t rows, quarantined, batches, errors;
+    int64_t last_commit_us;       /* monotonic; 0: none since start */
+    int64_t last_row_received_us; /* Unix time of arrival of the newest row committed; 0: none */
+    uint64_t journal_lag_bytes;   /* durable but not yet stored */
+    char last_error[256];
+};
+
+int tm_writer_start(const struct tm_writer_options *options, struct tm_writer **out,
+                    struct tm_error *err) TM_MUST_CHECK;
+/* Called from the journal's wake callback. Any thread. */
+void tm_writer_wake(struct tm_writer *w);
+/* Store what is durable (bounded by 5 s), then stop and free. */
+void tm_writer_stop(struct tm_writer *w);
+struct tm_writer_stats tm_writer_stats(struct tm_writer *w);
+
+#endif

@@ -1,0 +1,126 @@
+/*
+ * The journal: a segmented, checksummed log on local disk. A record counts as received once it is durable here.
+ *
+ *     io thread                         journal thread                       store thread
+ *     tm_journal_append() -> buffer ->  write + fdatasync (group commit)  -> tm_journal_reader_next()
+ *                                       publishes the durable position       (only durable bytes)
+ *
+ * Appending never blocks and never makes a system call: records collect in a buffer that tm_journal_flush (end of the
+ * loop turn) hands to the journal's own thread, which writes all that has come meanwhile with one fdatasync.
+ *
+ * Files: DIR/epoch (the random 128-bit id of this journal, made with it), DIR/NNNNNNNNNNNNNNNN.seg. A segment begins
+ * with a header (magic, version, epoch, segment number, salt, the stream table with the next seq of each stream, CRC);
+ * then frames:
+ *
+ *     | u32 length | u32 crc32c | u32 count | payload ... |       crc covers epoch, segment number, salt, offset, length,
+ *                                                             count and payload, so stale or moved bytes never pass
+ *     payload: records: u16 stream | u32 length | tuple bytes (their last 8 are seq)
+ *              or a declaration: u16 0xffff | stream id, name, column list
+ *
+ * Every record of a stream gets the next seq, gapless from 1, one counter per stream. A stream is declared by name and
+ * column list; another column list is another declaration with the same name and the same counter, so old rows keep
+ * the list they were written with.
+ *
+ * Recovery at open: the last segment is scanned, a torn tail (nothing valid after it) is cut with ftruncate + fsync of
+ * file and directory; damage before valid frames is skipped to the next valid frame and reported (damaged_frames), never
+ * taken for the end (FAILURES T19, T20). A failed write (ENOSPC, EIO on write) is retried with everything kept in
+ * memory, bounded by buffer_bytes_max; at the bound append returns TM_EFULL and the caller applies its policy. A failed
+ * fdatasync is never retried: it aborts the process, and restart replays (T22).
+ *
+ * Space: bytes_max bounds the segments on disk. Segments wholly before the released position are deleted.
+ *
+ * Threads: open, append, flush, stream, close: one thread (io). Readers: one thread each. release, stats, wait: any.
+ */
+#ifndef TM_JOURNAL_JOURNAL_H
+#define TM_JOURNAL_JOURNAL_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct tm_journal;
+struct tm_journal_reader;
+
+struct tm_journal_options {
+    const char *dir;         /* created 0700 if missing; locked against a second process */
+    size_t segment_bytes;    /* roll after this; 0: 64 MiB */
+    uint64_t bytes_max;      /* on disk; 0: 8 GiB */
+    size_t buffer_bytes_max; /* in memory, not yet durable; 0: 64 MiB */
+};
+
+/* A place between two frames. Ordered by (segment, offset). */
+struct tm_journal_position {
+    uint64_t segment;
+    uint64_t offset;
+};
+
+struct tm_journal_stats {
+    uint64_t appended, durable;           /* records since open */
+    uint64_t appended_bytes, syncs;
+    uint64_t buffered_bytes, disk_bytes, disk_bytes_max;
+    uint64_t damaged_frames, damaged_bytes, torn_bytes; /* found at open and by readers */
+    uint64_t write_errors;
+    int64_t last_sync_us;                 /* monotonic time of the last successful fdatasync; 0: none yet */
+    int64_t sync_us_max;                  /* slowest fdatasync since open */
+    bool stalled;                         /* the last write failed and is being retried */
+};
+
+int tm_journal_open(const struct tm_journal_options *options, struct tm_journal **out, struct tm_error *err)
+    TM_MUST_CHECK;
+
+/* Flush, make durable, stop the thread. TM_EIO if the last bytes could not be written. */
+int tm_journal_close(struct tm_journal *j, struct tm_error *err);
+
+const uint8_t *tm_journal_epoch(const struct tm_journal *j); /* 16 bytes */
+
+/* Declare a stream; returns its id (>= 0) or an error. The same name and columns return the same id. */
+int tm_journal_stream(struct tm_journal *j, const char *name, const char *columns, struct tm_error *err) TM_MUST_CHECK;
+
+/* The last seq given out for a stream name; 0: none yet. */
+int64_t tm_journal_last_seq(const struct tm_journal *j, const char *name);
+
+/* Append a tuple; its last 8 bytes are overwritten with its seq, which is returned (> 0). TM_EFULL at the bounds. */
+int64_t tm_journal_append(struct tm_journal *j, int stream, uint8_t *tuple, size_t len) TM_MUST_CHECK;
+
+/* Hand what was appended to the journal thread. Cheap when there is nothing. */
+void tm_journal_flush(struct tm_journal *j);
+
+/* Called on the journal thread after each durable group; keep it short (an eventfd write, an ev_async send). */
+void tm_journal_set_wake(struct tm_journal *j, void (*wake)(void *arg), void *arg);
+
+/* Everything before this position may be deleted: the store has it, durably. */
+void tm_journal_release(struct tm_journal *j, struct tm_journal_position position);
+
+/* The oldest position that is still there, and the end of what is durable. */
+struct tm_journal_position tm_journal_oldest(struct tm_journal *j);
+struct tm_journal_position tm_journal_durable(struct tm_journal *j);
+
+struct tm_journal_stats tm_journal_stats(struct tm_journal *j);
+
+/* ---- reading ---- */
+
+struct tm_journal_record {
+    const char *stream;  /* name; lives as long as the reader */
+    const char *columns; /* column list of this record's declaration; likewise */
+    int stream_id;
+    int64_t seq;
+    const uint8_t *tuple; /* inside the reader's frame; valid until the next call */
+    uint32_t len;
+};
+
+/* From a position given by this journal before, or {0,0} for the oldest. TM_ENOENT: that position was deleted. */
+int tm_journal_reader_open(struct tm_journal *j, struct tm_journal_position from, struct tm_journal_reader **out,
+                           struct tm_error *err) TM_MUST_CHECK;
+void tm_journal_reader_close(struct tm_journal_reader *r);
+
+/* 1: *record is the next one. 0: nothing more is durable now. Negative: an I/O error. Damage is skipped and counted. */
+int tm_journal_reader_next(struct tm_journal_reader *r, struct tm_journal_record *record, struct tm_error *err)
+    TM_MUST_CHECK;
+
+/* The position after the last record returned; exact only when the frame it came from is used up (at_frame_end), which
+ * is where a checkpoint may stand. */
+struct tm_journal_position tm_journal_reader_position(const struct tm_journal_reader *r);
+bool tm_journal_reader_at_frame_end(const struct tm_journal_reader *r);
+
+#endif

@@ -1,0 +1,215 @@
+/*
+ * Stream plans: what a script declares about an exchange's frames, compiled for the hot path.
+ *
+ * A *stream* is a table: columns, key, how it is stored. A *kind* is a form of frame or REST object, told by its tag
+ * (the text at the protocol's discriminator path, e.g. "orderbook_delta"), and says from where in the JSON each column
+ * of its stream comes. Several kinds may feed one stream. A *plan* is all streams and kinds of a process.
+ *
+ * The definitions (struct tm_*_def) are plain data, filled by the script room or by a test; tm_plan_compile checks them
+ * whole, reports the first fault with its place, and copies what it needs. A compiled plan is immutable and may be
+ * used by any number of threads; each thread that decodes has its own tm_decoder (record/decode.h).
+ *
+ * The tuple. A record is written once, as a PostgreSQL binary COPY tuple:
+ *
+ *     int16 fields | int32 len, bytes | int32 len, bytes | ...            (len -1: NULL; all big-endian)
+ *
+ *     columns, in the order declared, then what the compiler adds:
+ *       stream.observer: gatherer text, epoch uuid                         (so that each gatherer's row is its own)
+ *       always:          sid int8, exchange_seq int8, seq int8             (the gatherer's store only; seq is ours)
+ *
+ * The production store has the columns without sid, exchange_seq and seq, except that observer streams keep seq, which
+ * with gatherer and epoch is their key. seq is the last field, so its 8 bytes end the tuple: the journal patches them.
+ *
+ * Every plan has two streams that no script declares: unknown_frames and gaps (record/builtin.h).
+ */
+#ifndef TM_RECORD_PLAN_H
+#define TM_RECORD_PLAN_H
+
+#include "base/error.h"
+#include "base/hash.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define TM_COLUMNS_MAX 64     /* per stream, with the added ones */
+#define TM_STREAMS_MAX 64     /* per plan */
+#define TM_KINDS_MAX 256      /* per plan */
+#define TM_PATHS_MAX 4        /* alternatives per source */
+#define TM_FIELD_BYTES_MAX (4 << 20)
+
+enum tm_type {
+    TM_TYPE_BOOL,
+    TM_TYPE_INT2,
+    TM_TYPE_INT4,
+    TM_TYPE_INT8,
+    TM_TYPE_FLOAT8,
+    TM_TYPE_TEXT, /* COLLATE "C" */
+    TM_TYPE_UUID, /* 8-4-4-4-12 hex digits, version and variant not checked (kalshi.md 6) */
+    TM_TYPE_TIMESTAMPTZ,
+    TM_TYPE_JSONB,
+    TM_TYPE_BYTEA,
+};
+
+/* How the text of a value becomes the column's number. */
+enum tm_unit {
+    TM_UNIT_PLAIN,   /* an integer, boolean, string, uuid or raw JSON, as the column's type says */
+    TM_UNIT_DECIMAL, /* "0.4700" or 0.47, exact, times 10^scale; more digits than scale is a fault unless they are 0 */
+    TM_UNIT_RFC3339, /* 0 to 9 fraction digits; beyond microseconds only zeros; any offset */
+    TM_UNIT_SECONDS, /* integer since 1970, for timestamptz */
+    TM_UNIT_MILLIS,
+    TM_UNIT_MICROS,
+};
+
+enum tm_from {
+    TM_FROM_PATHS,       /* the first of the paths that is present, not null and not "" (unless text) */
+    TM_FROM_TAG,         /* the kind's tag, text */
+    TM_FROM_CONST,       /* the same text in every row, e.g. 'rest' */
+    TM_FROM_RAW,         /* the whole frame or element as sent: jsonb, text or bytea */
+    TM_FROM_RECEIVED_AT, /* wall time at arrival, timestamptz */
+    TM_FROM_OCCURRENCE,  /* int2, written as 0 and patched after counting (DESIGN 4) */
+    TM_FROM_NULL,
+};
+
+/*
+ * A path: names joined by dots, then indexes in brackets: "msg.ts", "msg.yes_dollars_fp[-1][0]" (-1 is the last).
+ * In a kind with `each`, paths are relative to the element; a leading "$." means the whole frame.
+ */
+struct tm_path_def {
+    const char *path;
+    enum tm_unit unit;
+    int scale;          /* for TM_UNIT_DECIMAL: 0..9 */
+    bool one_minus;     /* 10^scale - value: a no-bid of 0.49 is a yes-ask of 0.51 */
+};
+
+struct tm_column_def {
+    const char *name; /* [a-z_][a-z0-9_]{0,62} */
+    enum tm_type type;
+    bool not_null;
+    int scale;                /* of the stored integer, for the readable views; 0: none */
+    const char *const *one_of; /* NULL-terminated list of the texts allowed; NULL: any */
+};
+
+enum tm_stream_mode {
+    TM_STREAM_APPEND, /* a record is a fact; stored once */
+    TM_STREAM_UPSERT, /* a record replaces the row with its key (markets, events, series) */
+};
+
+enum tm_partition {
+    TM_PARTITION_NONE, /* one table */
+    TM_PARTITION_DAY,  /* production: range by partition_column, which must be in the key */
+    TM_PARTITION_HASH, /* production: by hash of the first key column, where the key has no time (trades) */
+};
+
+struct tm_stream_def {
+    const char *name; /* of the stream and its table */
+    enum tm_stream_mode mode;
+    const struct tm_column_def *columns;
+    size_t column_count;
+    const char *const *key; /* NULL-terminated column names; NULL for an observer stream */
+    bool occurrence;        /* counted key: one column must be fed by TM_FROM_OCCURRENCE; it joins the key */
+    bool observer;          /* each gatherer's observation is a record of its own */
+    int64_t within_us;      /* > 0: equal keys received within this time of each other are one record (for frames to
+                               which the exchange gives no time); needs a received_at column */
+    enum tm_partition partition;
+    const char *partition_column; /* timestamptz */
+    const char *ticker_column;    /* NULL, or the text column that names the market: shards, gaps, samples */
+    const char *time_column;      /* NULL, or the exchange's own time: lag, absurd-time check */
+    int64_t window_us;            /* seen-set */
+    size_t memory_bytes_max;      /* seen-set; 0: default */
+};
+
+struct tm_source_def {
+    const char *column;
+    enum tm_from from;
+    struct tm_path_def paths[TM_PATHS_MAX];
+    size_t path_count;
+    const char *text; /* TM_FROM_CONST */
+};
+
+enum tm_role {
+    TM_ROLE_DATA,         /* rows of a stream */
+    TM_ROLE_ACK,          /* consumes a sequence number, nothing more */
+    TM_ROLE_SUBSCRIBED,   /* names the subscription id of a channel */
+    TM_ROLE_UNSUBSCRIBED, /* ends a subscription id */
+    TM_ROLE_ERROR,        /* carries a code */
+};
+
+struct tm_kind_def {
+    const char *tag;
+    enum tm_role role;
+    bool document;      /* a REST object, decoded by tag on request; never matched in frames */
+    const char *stream; /* TM_ROLE_DATA */
+    const char *each;   /* path of an array whose elements are the records; NULL: the frame is the record */
+    const struct tm_source_def *sources;
+    size_t source_count;
+    bool forward;       /* hand a copy of the frame to the policy thread as an event */
+    const char *channel_path; /* SUBSCRIBED */
+    const char *subscription_path; /* overrides the protocol's: SUBSCRIBED frames carry it elsewhere */
+    const char *code_path;    /* ERROR, an integer */
+    const char *text_path;    /* ERROR, for people */
+};
+
+struct tm_protocol_def {
+    const char *tag_path;          /* "type" */
+    const char *subscription_path; /* "sid", integer; NULL: none, the sequence is the connection's */
+    const char *sequence_path;     /* "seq", integer; NULL: none */
+};
+
+struct tm_plan_def {
+    const char *gatherer; /* the id, for observer streams; "" in a deduplicator */
+    uint8_t epoch[16];    /* the journal's; zero in a deduplicator */
+    struct tm_protocol_def protocol;
+    const struct tm_stream_def *streams;
+    size_t stream_count;
+    const struct tm_kind_def *kinds;
+    size_t kind_count;
+};
+
+/* ---- compiled ---- */
+
+struct tm_column {
+    const char *name;
+    enum tm_type type;
+    bool not_null, in_key, local_only;
+    int scale;
+    const char *const *one_of;
+};
+
+struct tm_stream {
+    const char *name;
+    uint16_t index;               /* in plan->streams */
+    enum tm_stream_mode mode;
+    struct tm_column columns[TM_COLUMNS_MAX];
+    uint16_t column_count;        /* all, as in the gatherer's store */
+    uint16_t production_count;    /* how many of them, from the first, production keeps; observer streams: and seq */
+    uint16_t key[TM_COLUMNS_MAX]; /* column indexes in the order of the unique key: time first (MEASURED.md) */
+    uint16_t key_count;
+    int occurrence_column, ticker_column, time_column, partition_column, received_column; /* -1: none */
+    bool observer;
+    enum tm_partition partition;
+    int64_t within_us, window_us;
+    size_t memory_bytes_max;
+    uint64_t key_version;         /* hash of the key's recipe; part of every fingerprint (FAILURES T32) */
+    const char *copy_columns;     /* "a,b,c": the column list of COPY into the gatherer's store */
+};
+
+struct tm_kind {
+    const char *tag;
+    uint16_t index;
+    enum tm_role role;
+    const struct tm_stream *stream; /* NULL unless TM_ROLE_DATA */
+    bool forward, document;
+};
+
+struct tm_plan;
+
+int tm_plan_compile(const struct tm_plan_def *def, struct tm_plan **out, struct tm_error *err) TM_MUST_CHECK;
+void tm_plan_destroy(struct tm_plan *plan);
+
+size_t tm_plan_stream_count(const struct tm_plan *plan);
+const struct tm_stream *tm_plan_stream(const struct tm_plan *plan, size_t index);
+const struct tm_stream *tm_plan_stream_by_name(const struct tm_plan *plan, const char *name); /* NULL: none */
+const struct tm_kind *tm_plan_kind_by_tag(const struct tm_plan *plan, const char *tag);       /* NULL: none */
+
+#endif

@@ -20,6 +20,13 @@ void tm_random_bytes(void *out, size_t len)
     }
 }
 
+double tm_random_unit(void)
+{
+    uint64_t bits;
+    tm_random_bytes(&bits, sizeof bits);
+    return (double)(bits >> 11) * 0x1p-53;
+}
+
 void tm_hash_key_init(struct tm_hash_key *key)
 {
     tm_random_bytes(key->secret, sizeof key->secret);

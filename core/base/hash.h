@@ -1,10 +1,10 @@
 /*
  * Hashes. XXH3 does the work; this header fixes how it is keyed.
  *
- * A fingerprint stands for a record's key in the seen-set, where an accidental match is a lost record. It is 128 bits
- * of XXH3 under a 192-byte secret drawn from getrandom() at start, so a hostile feed, which never sees the secret,
- * cannot construct two keys that match. The odds of an accident are worked out beside the constant in dedup/seen.h.
- * Fingerprints are private to a process and never stored.
+ * A fingerprint stands for a record's key in the seen-set, where an accidental match is a lost record. It is
+ * 128 bits of XXH3 under a 192-byte secret drawn from getrandom() at start, so a hostile feed, which never
+ * sees the secret, cannot construct two keys that match. The odds of an accident are worked out beside the
+ * constant in dedup/seen.h. Fingerprints are private to a process and never stored.
  */
 #ifndef TM_BASE_HASH_H
 #define TM_BASE_HASH_H
@@ -38,5 +38,8 @@ uint64_t tm_hash64(const void *bytes, size_t len, uint64_t seed);
 
 /* Bytes from the kernel's random source; aborts if there are none. */
 void tm_random_bytes(void *out, size_t len);
+
+/* A random number in [0, 1), for jitter. */
+double tm_random_unit(void);
 
 #endif

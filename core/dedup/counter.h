@@ -15,6 +15,7 @@
 
 struct tm_counter;
 
+/* memory_bytes_max 0: 64 MiB; at least 224 KiB, TM_EINVAL below. 40 to 60 bytes a key. */
 int tm_counter_create(int64_t window_us, size_t memory_bytes_max, struct tm_counter **out) TM_MUST_CHECK;
 void tm_counter_destroy(struct tm_counter *c);
 

@@ -15,9 +15,9 @@
  * COMMIT) and what is twice in the batch, stores the rest (store/copy.h) and moves the cursors in the same
  * transaction. When a cursor is not where it was left (another deduplicator wrote: zombie or standby), or the
  * outcome of a COMMIT is unknown, the transaction is given up, the cursors are read again from production and
- * the pollers start over from there. The seen-set is forgotten whenever production's identity (system
- * identifier, timeline) differs from the one it was filled under. Nothing here ever exits because a database
- * is away.
+ * the pollers start over from there. The seen-set is forgotten with
+ * every connection: a production that was restored or failed over may have lost what filled it (FAILURES T5).
+ * Nothing here ever exits because a database is away.
  *
  * Rows whose exchange time is absurd (outside accept_past/accept_future) and rows production refuses go to
  * tidemill.quarantine in the same transaction.
@@ -57,7 +57,7 @@ tm_peer_state_name(enum tm_peer_state state); /* "connecting", "connected", "dis
 struct tm_deduplicator_gatherer_stats {
     const char *id;
     enum tm_peer_state state;
-    uint64_t polled, written, duplicate, quarantined;
+    uint64_t polled, written, duplicate, quarantined; /* written: it brought them first */
     int64_t lag_us;      /* age of the oldest row polled-for but not committed; 0: none pending */
     int64_t last_row_us; /* Unix arrival time of the newest row merged from it; 0: none */
     char last_error[256];

@@ -7,6 +7,7 @@
 
 #define COMMANDS_MAX 65536
 #define COMMAND_BYTES_MAX (256u << 20) /* opening frames of a million markets are 30 MB */
+#define DURABLE_WAIT_US (2 * TM_US_PER_S)
 #define EVENTS_MAX 65536
 #define EVENT_BYTES_MAX (64u << 20)
 
@@ -48,11 +49,14 @@ static void wake_io(void *arg)
     tm_async_send(&g->commands_ready);
 }
 
+/* On the journal thread; the lock keeps the writer from going away under the call. */
 static void on_durable(void *arg)
 {
     struct tm_gatherer *g = arg;
+    pthread_mutex_lock(&g->lock);
     if (g->writer)
         tm_writer_wake(g->writer);
+    pthread_mutex_unlock(&g->lock);
 }
 
 static int open_plan(struct tm_gatherer *g, const struct tm_gatherer_options *options, struct tm_error *err)
@@ -93,12 +97,26 @@ static int copy_codes(struct tm_gatherer *g, const struct tm_gatherer_options *o
     return TM_OK;
 }
 
+/* The writer ends with what is durable, so the last rows get their chance to become that first. */
+static void close_writer(struct tm_gatherer *g)
+{
+    if (!g->writer)
+        return;
+    if (tm_journal_wait(g->journal, DURABLE_WAIT_US))
+        tm_log(TM_LOG_WARN, "gatherer",
+               "the journal is slow; its last rows will be stored at the next start");
+    pthread_mutex_lock(&g->lock);
+    struct tm_writer *writer = g->writer;
+    g->writer = NULL;
+    pthread_mutex_unlock(&g->lock);
+    tm_writer_stop(writer);
+}
+
 static void gatherer_free(struct tm_gatherer *g)
 {
     struct tm_error err;
     tm_gatherer_io_close(g);
-    if (g->writer)
-        tm_writer_stop(g->writer);
+    close_writer(g);
     if (g->journal && tm_journal_close(g->journal, &err))
         tm_log(TM_LOG_ERROR, "gatherer", "the journal did not close whole", TM_F_ERR(&err));
     for (struct tm_command *c; (c = tm_queue_try_take(g->commands));)

@@ -217,6 +217,15 @@ static void add_link(struct tm_gatherer *g, const struct tm_command *c)
     tm_link_start(l->link);
 }
 
+/* A link that is not up does not send: its opening frames go out when it is. */
+static void send_now(struct tm_io_link *l, const struct tm_command *c)
+{
+    int rc = tm_link_send(l->link, (const char *)c->bytes.data, c->bytes.len);
+    if (rc && rc != TM_ESTATE)
+        tm_log(TM_LOG_WARN, "gatherer", "a frame could not be sent", TM_F_STR("connection", l->name),
+               TM_F_STR("why", tm_code_name(rc)));
+}
+
 static void set_opening(struct tm_io_link *l, const struct tm_command *c)
 {
     int rc = tm_link_set_opening(l->link, c->slot, (const char *)c->bytes.data, c->bytes.len);
@@ -225,9 +234,8 @@ static void set_opening(struct tm_io_link *l, const struct tm_command *c)
                TM_F_STR("why", tm_code_name(rc)));
         return;
     }
-    /* not up: it goes out when the link opens */
-    if (c->send && c->bytes.len && tm_link_stats(l->link).state == TM_LINK_UP)
-        (void)tm_link_send(l->link, (const char *)c->bytes.data, c->bytes.len);
+    if (c->send && c->bytes.len)
+        send_now(l, c);
 }
 
 static void take_rows(struct tm_gatherer *g, struct tm_command *c)
@@ -264,7 +272,7 @@ static void run_command(struct tm_gatherer *g, struct tm_command *c)
     } else if (l && c->type == TM_COMMAND_OPENING) {
         set_opening(l, c);
     } else if (l && c->type == TM_COMMAND_SEND) {
-        (void)tm_link_send(l->link, (const char *)c->bytes.data, c->bytes.len);
+        send_now(l, c);
     }
 }
 

@@ -14,6 +14,8 @@
  * repeat that comes later than this is a redelivery, not another event. */
 #define REPEAT_WINDOW_US (10 * TM_US_PER_S)
 #define COUNTER_BYTES_MAX (64u << 20)
+#define MALFORMED_KEPT_PER_HOUR                                                                              \
+    10000            /* raw; beyond it they are only counted, so that garbage cannot fill a disk */
 #define GAP_SLOTS 16 /* sequence gaps of a feed that late frames may still close */
 
 struct lane { /* per stream */
@@ -32,6 +34,8 @@ struct tm_intake {
     size_t lane_count;
     int64_t sequence_start;
     struct tm_intake_stats stats;
+    int64_t malformed_hour;
+    uint32_t malformed_kept;
     struct tm_gap discard_gap;
     struct tm_buf gap_buf;
     struct tm_metric *frames, *repeated, *unknown, *malformed, *gaps, *seen_keys, *seen_bytes;
@@ -345,6 +349,16 @@ static void count_bad_frame(struct tm_intake *in, const struct tm_feed *feed, co
                    TM_F_BYTES("frame", bytes, len));
 }
 
+static bool keep_malformed(struct tm_intake *in, struct tm_intake_time now)
+{
+    int64_t hour = now.mono_us / (3600 * TM_US_PER_S);
+    if (hour != in->malformed_hour) {
+        in->malformed_hour = hour;
+        in->malformed_kept = 0;
+    }
+    return in->malformed_kept++ < MALFORMED_KEPT_PER_HOUR;
+}
+
 /* False: the frame is a repeat and must not be looked at further. */
 static bool check_sequence(struct tm_intake *in, struct tm_feed *feed, const struct tm_decoded *d,
                            struct tm_sequence_result *r, struct tm_intake_time now)
@@ -390,6 +404,8 @@ int tm_intake_message(struct tm_intake *in, struct tm_feed *feed, const char *by
         tm_sequence_forget(&feed->sequence, d->sid);
     if (feed->gap.open && d->verdict == TM_VERDICT_ROWS)
         end_gap(in, feed, now);
+    if (d->verdict == TM_VERDICT_MALFORMED && !keep_malformed(in, now))
+        d->row_count = 0;
     for (size_t i = 0; !rc && i < d->row_count; i++)
         rc = take_row(in, feed, &d->rows[i], now);
     feed->last_message_us = now.wall_us;

@@ -29,7 +29,6 @@ struct tm_writer_options {
     struct tm_metrics *metrics;
     size_t batch_rows_max;  /* 0: 20000 */
     size_t batch_bytes_max; /* 0: 8 MiB */
-    int64_t linger_us;      /* wait this long for more after the first row; 0: 2 ms */
     bool migrate;           /* create the schema at start if it is not there */
 };
 
@@ -44,7 +43,7 @@ struct tm_writer_stats {
 
 int tm_writer_start(const struct tm_writer_options *options, struct tm_writer **out,
                     struct tm_error *err) TM_MUST_CHECK;
-/* Called from the journal's wake callback. Any thread. */
+/* Something became durable: called from the journal's wake callback. Any thread. */
 void tm_writer_wake(struct tm_writer *w);
 /* Store what is durable (bounded by 5 s), then stop and free. */
 void tm_writer_stop(struct tm_writer *w);

@@ -26,7 +26,7 @@
 #include <stdbool.h>
 
 #define TM_SEGMENT_VERSION 1
-#define TM_SEGMENT_NAME_BYTES 24             /* 16 hex digits, ".seg", NUL */
+#define TM_SEGMENT_NAME_BYTES 21             /* 16 hex digits, ".seg", NUL */
 #define TM_SEGMENT_HEADER_MAX (256 * 1024)   /* one copy */
 #define TM_FRAME_HEAD_BYTES 20
 #define TM_ITEM_HEAD_BYTES 6

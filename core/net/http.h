@@ -1,8 +1,10 @@
 /*
- * HTTP client: libcurl multi on a loop; never blocks it. https verifies; http is allowed to loopback only. Redirects are
- * refused, bodies bounded, at most `parallel_max` requests at once, the rest wait in a bounded queue. One loop's thread.
- * Idempotent requests that fail in a way libcurl recommends to retry (CURLE_HTTP2, SEND, RECV on a reused connection)
- * are retried once on a fresh connection.
+ * HTTP client: libcurl multi on a loop; never blocks it. https verifies, TLS 1.2 or later; http is allowed to
+ * loopback only. Redirects are not followed (the 3xx is the answer), proxies of the environment not used,
+ * bodies bounded, at most `parallel_max` requests at once, the rest wait in a bounded queue. One loop's
+ * thread. Idempotent requests that fail in a way libcurl recommends to retry (CURLE_HTTP2, SEND, RECV or no
+ * answer on a reused connection) are retried once on a fresh connection. Requests are signed when they start,
+ * not when they are queued; the timeout counts from there, too.
  */
 #ifndef TM_NET_HTTP_H
 #define TM_NET_HTTP_H
@@ -14,7 +16,7 @@
 struct tm_http;
 
 struct tm_http_request {
-    const char *method;         /* "GET", "POST", ... */
+    const char *method; /* "GET", "POST", ... */
     const char *url;
     const char *const *headers; /* "Name: value", NULL-terminated; may be NULL */
     const char *body;           /* NULL: none */
@@ -39,8 +41,9 @@ int tm_http_create(struct tm_loop *loop, size_t parallel_max, size_t queue_max, 
                    struct tm_error *err) TM_MUST_CHECK;
 void tm_http_destroy(struct tm_http *http); /* outstanding requests end with on_done(status 0, "stopped") */
 
-/* on_done is called once from the loop, never from inside this call. TM_EFULL when the queue is full. */
-int tm_http_send(struct tm_http *http, const struct tm_http_request *request, tm_http_done *on_done, void *arg,
-                 struct tm_error *err) TM_MUST_CHECK;
+/* on_done is called once from the loop, never from inside this call; it may send, but not destroy. TM_EFULL
+ * when the queue is full. */
+int tm_http_send(struct tm_http *http, const struct tm_http_request *request, tm_http_done *on_done,
+                 void *arg, struct tm_error *err) TM_MUST_CHECK;
 
 #endif

@@ -3,9 +3,9 @@
  *
  * unknown_frames  received_at timestamptz, reason text ('unknown', 'malformed'), detail text, raw bytea: observer stream.
  * gaps            the gap ledger (DESIGN 6), observer stream: every reason why this gatherer may have missed something.
- *                 gap_id uuid, stream text, ticker text (NULL: all), from_ts, to_ts timestamptz (NULL: still open),
- *                 reason text, connection text, sid_ int8 named subscription, first_seq int8, last_seq int8 (missing
- *                 exchange sequence numbers), closed_by text, detail text, received_at timestamptz.
+ *                 gap_id uuid, stream text, ticker text (NULL: all of them), from_ts, to_ts timestamptz (NULL: still
+ *                 open), reason text, connection text, subscription int8 (the exchange's id of it), first_seq int8,
+ *                 last_seq int8 (the missing sequence numbers), closed_by text, detail text, received_at timestamptz.
  *                 An open gap is one row with to_ts NULL; closing it appends a second row with the same gap_id.
  */
 #ifndef TM_RECORD_BUILTIN_H

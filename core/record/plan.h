@@ -36,7 +36,11 @@
 #define TM_STREAMS_MAX 64     /* per plan */
 #define TM_KINDS_MAX 256      /* per plan */
 #define TM_PATHS_MAX 4        /* alternatives per source */
-#define TM_FIELD_BYTES_MAX (4 << 20)
+#define TM_FIELD_BYTES_MAX (4 << 20) /* of a value, and of a frame */
+
+/* A row of a btree index holds 2704 bytes: so much text may a unique key have, in so many columns. */
+#define TM_KEY_TEXT_BYTES_MAX 512
+#define TM_KEY_TEXTS_MAX 4
 
 enum tm_type {
     TM_TYPE_BOOL,
@@ -185,6 +189,10 @@ struct tm_stream {
     uint16_t production_count;    /* how many of them, from the first, production keeps; observer streams: and seq */
     uint16_t key[TM_COLUMNS_MAX]; /* column indexes in the order of the unique key: time first (MEASURED.md) */
     uint16_t key_count;
+    struct tm_key_run {           /* the key without its occurrence as runs of neighbouring columns: what is hashed */
+        uint16_t first, last;
+    } key_runs[TM_COLUMNS_MAX];
+    uint16_t key_run_count;
     int occurrence_column, ticker_column, time_column, partition_column, received_column; /* -1: none */
     bool observer;
     enum tm_partition partition;

@@ -5,6 +5,7 @@
 #define TM_RECORD_ROW_H
 
 #include "base/buf.h"
+#include "base/endian.h"
 #include "record/plan.h"
 
 /* A finished record inside a buffer that somebody else owns. Offsets are from the first byte of the tuple. */
@@ -30,6 +31,7 @@ int tm_row_begin(struct tm_row_writer *w, const struct tm_stream *stream, struct
 int tm_row_put_null(struct tm_row_writer *w) TM_MUST_CHECK;
 int tm_row_put_bool(struct tm_row_writer *w, bool v) TM_MUST_CHECK;
 int tm_row_put_int(struct tm_row_writer *w, int64_t v) TM_MUST_CHECK;  /* the width of the column; TM_EINVAL if it does not fit */
+int tm_row_put_float(struct tm_row_writer *w, double v) TM_MUST_CHECK;
 int tm_row_put_time(struct tm_row_writer *w, int64_t unix_us) TM_MUST_CHECK;
 int tm_row_put_text(struct tm_row_writer *w, const char *s, size_t len) TM_MUST_CHECK; /* text, bytea, jsonb */
 int tm_row_put_uuid(struct tm_row_writer *w, const uint8_t uuid[16]) TM_MUST_CHECK;
@@ -56,11 +58,13 @@ int64_t tm_tuple_length(const uint8_t *bytes, size_t len);
 struct tm_fp tm_stream_fingerprint(const struct tm_stream *stream, const struct tm_hash_key *key,
                                    const struct tm_field *fields);
 
-/* Patch the occurrence and the seq of a finished row. */
-void tm_row_set_occurrence(struct tm_row *row, uint16_t occurrence);
-static inline void tm_tuple_set_seq(uint8_t *tuple, size_t len, int64_t seq);
+/* Make a row of a tuple in the local form; TM_ECORRUPT unless it is one well-formed tuple. */
+int tm_row_read(struct tm_row *row, const struct tm_stream *stream, uint8_t *tuple, size_t len) TM_MUST_CHECK;
 
-#include "base/endian.h"
+/* Patch the occurrence of a finished row; nothing where the stream does not count. */
+void tm_row_set_occurrence(struct tm_row *row, uint16_t occurrence);
+
+/* Patch the seq of a finished tuple in the local form: its last 8 bytes. */
 static inline void tm_tuple_set_seq(uint8_t *tuple, size_t len, int64_t seq)
 {
     tm_put_be64(tuple + len - 8, (uint64_t)seq);

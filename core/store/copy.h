@@ -1,13 +1,14 @@
 /*
  * Storing rows: COPY first, and what to do when a batch is refused.
  *
- * All inside the caller's open transaction, each attempt under a savepoint. The straight COPY of the whole batch is the
- * fast path (MEASURED.md: 2.5 times the others). Where it meets
- *   - a key that is there already (23505, unique streams): COPY to a temporary table and INSERT ... ON CONFLICT DO NOTHING;
- *   - a row that can never be stored (classes 22, 23): the batch is halved until the row stands alone; it is given to
- *     `on_reject` with SQLSTATE and message, and the rest is stored. A bad row never costs its neighbours.
- * Streams with within_us and upserts always go by the temporary table: a key received within `within_us` of a stored
- * one is a duplicate; an upsert replaces an older row.
+ * All inside the caller's open transaction, each attempt under a savepoint. The straight COPY of the whole
+ * batch is the fast path (MEASURED.md: 2.5 times the others). Where it meets
+ *   - a key that is there already (23505, unique streams): COPY to a temporary table and INSERT ... ON
+ * CONFLICT DO NOTHING;
+ *   - a row that can never be stored (classes 22, 23): the batch is halved until the row stands alone; it is
+ * given to `on_reject` with SQLSTATE and message, and the rest is stored. A bad row never costs its
+ * neighbours. Streams with within_us and upserts always go by the temporary table: a key received within
+ * `within_us` of a stored one is a duplicate; an upsert replaces an older row.
  */
 #ifndef TM_STORE_COPY_H
 #define TM_STORE_COPY_H
@@ -31,7 +32,7 @@ struct tm_copy_batch {
     const char *columns;                /* the tuples' column list */
     const struct tm_span_bytes *tuples; /* one row each */
     size_t count;
-    bool expect_conflicts;              /* go to the temporary table at once (catch-up after a restart) */
+    bool expect_conflicts; /* go to the temporary table at once (catch-up after a restart) */
     tm_copy_reject *on_reject;
     void *arg;
 };

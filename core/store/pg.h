@@ -1,12 +1,14 @@
 /*
- * PostgreSQL connections with deadlines: straight-line calls for a thread that may wait, which the io thread never is.
+ * PostgreSQL connections with deadlines: straight-line calls for a thread that may wait, which the io thread
+ * never is.
  *
- * libpq is used in non-blocking mode underneath: each call waits in poll() for the socket, its own deadline and the
- * stop signal, so that a hung server, a half-open connection or a shutdown never holds the thread longer than that.
- * When a deadline passes while a statement runs, it is cancelled (PQcancel on a bounded attempt) and the connection is
- * closed: its state is unknown. A connection belongs to one thread at a time.
+ * libpq is used in non-blocking mode underneath: each call waits in poll() for the socket, its own deadline
+ * and the stop signal, so that a hung server, a half-open connection or a shutdown never holds the thread
+ * longer than that. When a deadline passes while a statement runs, it is cancelled (PQcancel on a bounded
+ * attempt) and the connection is closed: its state is unknown. A connection belongs to one thread at a time.
  *
- * Errors carry a class (what to do), not only a text; tm_pg_class_of gives it. The text never contains the conninfo.
+ * Errors carry a class (what to do), not only a text; tm_pg_class_of gives it. The text never contains the
+ * conninfo.
  */
 #ifndef TM_STORE_PG_H
 #define TM_STORE_PG_H
@@ -16,7 +18,8 @@
 #include <libpq-fe.h>
 #include <stdatomic.h>
 
-/* Set by any thread to end all waiting; `fd` is an eventfd that becomes readable. Shared by all connections of a thread. */
+/* Set by any thread to end all waiting; `fd` is an eventfd that becomes readable. Shared by all connections
+ * of a thread. */
 struct tm_stop {
     atomic_bool stopped;
     int fd;
@@ -29,11 +32,14 @@ int tm_stop_wait(struct tm_stop *stop, int64_t us);
 
 enum tm_pg_class {
     TM_PG_OK,
-    TM_PG_RECONNECT, /* connection lost, server starting or read-only (57P*, 08*, 25006, ...): connect again with backoff */
-    TM_PG_RETRY,     /* deadlock, serialisation, cancelled, disk full, out of connections (40*, 53*, 55P03, 57014) */
-    TM_PG_DATA,      /* this row can never be stored (22*, 23*): bisect and quarantine */
-    TM_PG_UNIQUE,    /* 23505 */
-    TM_PG_STOP,      /* schema, rights, corruption (42*, 28*, XX*, ...): nothing to gain from retrying soon; alarm */
+    TM_PG_RECONNECT, /* connection lost, server starting or read-only (57P*, 08*, 25006, ...): connect again
+                        with backoff */
+    TM_PG_RETRY, /* deadlock, serialisation, cancelled, disk full, out of connections (40*, 53*, 55P03, 57014)
+                  */
+    TM_PG_DATA,  /* this row can never be stored (22*, 23*): bisect and quarantine */
+    TM_PG_UNIQUE, /* 23505 */
+    TM_PG_STOP, /* schema, rights, corruption (42*, 28*, XX*, ...): nothing to gain from retrying soon; alarm
+                 */
 };
 
 struct tm_pg;
@@ -45,14 +51,15 @@ struct tm_span_bytes {
 };
 
 struct tm_pg_options {
-    const char *conninfo;         /* multi-host allowed; keepalives and tcp_user_timeout are added where absent */
+    const char *conninfo; /* multi-host allowed; keepalives and tcp_user_timeout are added where absent */
     const char *application_name; /* "tidemill g1 store" */
     struct tm_stop *stop;
-    int64_t connect_us;           /* 0: 10 s */
-    int64_t statement_us;         /* deadline of each call; 0: 60 s */
+    int64_t connect_us;   /* 0: 10 s */
+    int64_t statement_us; /* deadline of each call; 0: 60 s */
 };
 
-int tm_pg_connect(const struct tm_pg_options *options, struct tm_pg **out, struct tm_error *err) TM_MUST_CHECK;
+int tm_pg_connect(const struct tm_pg_options *options, struct tm_pg **out,
+                  struct tm_error *err) TM_MUST_CHECK;
 void tm_pg_close(struct tm_pg *pg);
 bool tm_pg_is_open(const struct tm_pg *pg); /* false once the connection is known to be lost */
 
@@ -60,10 +67,12 @@ bool tm_pg_is_open(const struct tm_pg *pg); /* false once the connection is know
 enum tm_pg_class tm_pg_class_of(const struct tm_pg *pg);
 const char *tm_pg_sqlstate(const struct tm_pg *pg);
 
-/* Run SQL without result, or several statements; TM_ERETRY for the first two classes, else TM_EINVAL and the like. */
+/* Run SQL without result, or several statements; TM_ERETRY for the first two classes, else TM_EINVAL and the
+ * like. */
 int tm_pg_exec(struct tm_pg *pg, const char *sql, struct tm_error *err) TM_MUST_CHECK;
 
-/* Run one statement with text parameters (NULL is SQL NULL). The result is the caller's to PQclear; text format. */
+/* Run one statement with text parameters (NULL is SQL NULL). The result is the caller's to PQclear; text
+ * format. */
 int tm_pg_query(struct tm_pg *pg, const char *sql, int count, const char *const *values, PGresult **out,
                 struct tm_error *err) TM_MUST_CHECK;
 
@@ -72,9 +81,11 @@ int tm_pg_copy_in(struct tm_pg *pg, const char *copy_sql, const struct tm_span_b
                   struct tm_error *err) TM_MUST_CHECK;
 
 /* COPY ... TO STDOUT (FORMAT binary): appends whole tuples to `out` (header and trailer taken off). */
-int tm_pg_copy_out(struct tm_pg *pg, const char *copy_sql, struct tm_buf *out, struct tm_error *err) TM_MUST_CHECK;
+int tm_pg_copy_out(struct tm_pg *pg, const char *copy_sql, struct tm_buf *out,
+                   struct tm_error *err) TM_MUST_CHECK;
 
-/* LISTEN was executed before: wait for a notification or the timeout. 1: notified, 0: timeout, negative: error. */
+/* LISTEN was executed before: wait for a notification or the timeout. 1: notified, 0: timeout, negative:
+ * error. */
 int tm_pg_wait_notify(struct tm_pg *pg, int64_t timeout_us, struct tm_error *err) TM_MUST_CHECK;
 
 #endif

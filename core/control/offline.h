@@ -1,0 +1,21 @@
+/*
+ * Commands that need a script but no running process: check, schema, migrate. Results go to stdout, problems to stderr.
+ * They return the exit status: 0 fine, 1 failed, 78 bad configuration.
+ */
+#ifndef TM_CONTROL_OFFLINE_H
+#define TM_CONTROL_OFFLINE_H
+
+#include "script/script.h"
+
+#define TM_EXIT_CONFIG 78
+
+enum tm_schema_side { TM_SCHEMA_ROLE, TM_SCHEMA_LOCAL, TM_SCHEMA_PRODUCTION };
+
+/* Load a script; its problems are printed. NULL when there are any; the caller destroys what comes. */
+struct tm_script *tm_offline_load(const char *path);
+
+int tm_offline_check(const char *path, bool json) TM_MUST_CHECK;
+int tm_offline_schema(const char *path, enum tm_schema_side side) TM_MUST_CHECK;
+int tm_offline_migrate(const char *path) TM_MUST_CHECK;
+
+#endif

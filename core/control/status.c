@@ -1,0 +1,147 @@
+/* What a running process tells about itself on the control socket. */
+#include "control/daemon_private.h"
+
+#include "engine/health.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+/* Appends until the first failure, which is kept. */
+struct json {
+    struct tm_buf *out;
+    int rc;
+};
+
+static void TM_PRINTF(2, 3) add(struct json *j, const char *fmt, ...)
+{
+    char text[512];
+    va_list args;
+    va_start(args, fmt);
+    int n = vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    if (!j->rc)
+        j->rc = tm_buf_append(j->out, text, (size_t)n < sizeof text ? (size_t)n : sizeof text - 1);
+}
+
+static void add_string(struct json *j, const char *name, const char *value)
+{
+    add(j, "\"%s\":", name);
+    if (!j->rc)
+        j->rc = tm_json_put_string(j->out, value ? value : "");
+}
+
+static void add_gatherer(struct json *j, struct tm_gatherer *g)
+{
+    struct tm_gatherer_stats s = tm_gatherer_stats(g);
+    add(j, ",\"feed\":{\"links\":%zu,\"links_up\":%zu,\"frames\":%" PRIu64 ",\"rows\":%" PRIu64
+           ",\"duplicates\":%" PRIu64 ",\"unknown\":%" PRIu64 ",\"malformed\":%" PRIu64 ",\"discarded\":%" PRIu64
+           ",\"gaps\":%" PRIu64 ",\"last_message_age_ms\":%" PRId64 "}",
+        s.links, s.links_up, s.frames, s.rows, s.duplicates, s.unknown, s.malformed, s.discarded, s.gaps,
+        s.last_message_age_us / 1000);
+    add(j, ",\"journal\":{\"appended\":%" PRIu64 ",\"durable\":%" PRIu64 ",\"disk_bytes\":%" PRIu64
+           ",\"disk_bytes_max\":%" PRIu64 ",\"last_durable_age_ms\":%" PRId64 ",\"stalled\":%s}",
+        s.journal.appended, s.journal.durable, s.journal.disk_bytes, s.journal.disk_bytes_max,
+        s.last_durable_age_us / 1000, s.journal.stalled ? "true" : "false");
+    add(j, ",\"store\":{\"connected\":%s,\"rows\":%" PRIu64 ",\"batches\":%" PRIu64 ",\"errors\":%" PRIu64
+           ",\"quarantined\":%" PRIu64 ",\"journal_lag_bytes\":%" PRIu64 ",",
+        s.store.connected ? "true" : "false", s.store.rows, s.store.batches, s.store.errors, s.store.quarantined,
+        s.store.journal_lag_bytes);
+    add_string(j, "last_error", s.store.last_error);
+    add(j, "}");
+}
+
+static void add_peer(struct json *j, const struct tm_deduplicator_gatherer_stats *g, bool first)
+{
+    add(j, "%s{", first ? "" : ",");
+    add_string(j, "id", g->id);
+    add(j, ",");
+    add_string(j, "state", tm_peer_state_name(g->state));
+    add(j, ",\"polled\":%" PRIu64 ",\"written\":%" PRIu64 ",\"duplicate\":%" PRIu64 ",\"quarantined\":%" PRIu64
+           ",\"lag_ms\":%" PRId64 ",",
+        g->polled, g->written, g->duplicate, g->quarantined, g->lag_us / 1000);
+    add_string(j, "last_error", g->last_error);
+    add(j, "}");
+}
+
+static void add_deduplicator(struct json *j, struct tm_deduplicator *d)
+{
+    struct tm_deduplicator_stats s = tm_deduplicator_stats(d);
+    add(j, ",\"production\":{\"connected\":%s,\"transactions\":%" PRIu64 ",\"conflicts\":%" PRIu64 ",\"errors\":%" PRIu64
+           ",\"lag_ms\":%" PRId64 ",",
+        s.production_connected ? "true" : "false", s.transactions, s.conflicts, s.production_errors, s.lag_us / 1000);
+    add_string(j, "last_error", s.last_error);
+    add(j, "},\"gatherers\":[");
+    for (size_t i = 0; i < s.gatherer_count; i++) {
+        struct tm_deduplicator_gatherer_stats g;
+        if (tm_deduplicator_gatherer_stats(d, i, &g) == TM_OK)
+            add_peer(j, &g, i == 0);
+    }
+    add(j, "]");
+}
+
+static void add_process(struct json *j, struct tm_daemon *d)
+{
+    tm_process_update(&d->process);
+    add(j, ",\"process\":{\"uptime_s\":%.0f,\"resident_bytes\":%.0f,\"open_fds\":%.0f,\"cpu_s\":%.1f,"
+           "\"script_bytes\":%zu}",
+        tm_metric_get(d->process.uptime), tm_metric_get(d->process.resident), tm_metric_get(d->process.fds),
+        tm_metric_get(d->process.cpu), tm_script_memory(d->script));
+}
+
+static void add_health(struct json *j, struct tm_daemon *d)
+{
+    add(j, ",\"health\":");
+    if (j->rc)
+        return;
+    if (d->services.gatherer)
+        (void)tm_health_gatherer(d->services.gatherer, j->out);
+    else
+        (void)tm_health_deduplicator(d->deduplicator, j->out);
+}
+
+static int status(void *context, const char *args, struct tm_buf *out, struct tm_error *err)
+{
+    (void)args;
+    struct tm_daemon *d = context;
+    struct json j = {.out = out};
+    add(&j, "{");
+    add_string(&j, "role", d->services.gatherer ? "gatherer" : "deduplicator");
+    add(&j, ",");
+    add_string(&j, "id", d->config->id);
+    add(&j, ",");
+    add_string(&j, "version", d->version);
+    add(&j, ",");
+    add_string(&j, "script", d->path);
+    add_health(&j, d);
+    if (d->services.gatherer)
+        add_gatherer(&j, d->services.gatherer);
+    else
+        add_deduplicator(&j, d->deduplicator);
+    add_process(&j, d);
+    add(&j, "}");
+    return j.rc ? tm_error_set(err, j.rc, "out of memory") : TM_OK;
+}
+
+static int version(void *context, const char *args, struct tm_buf *out, struct tm_error *err)
+{
+    (void)args;
+    (void)err;
+    const struct tm_daemon *d = context;
+    return tm_json_put_string(out, d->version);
+}
+
+static int ping(void *context, const char *args, struct tm_buf *out, struct tm_error *err)
+{
+    (void)context;
+    (void)args;
+    (void)err;
+    return tm_json_put_string(out, "pong");
+}
+
+const struct tm_command tm_daemon_commands[] = {
+    {"ping", TM_COMMAND_READ, "answers \"pong\"", ping},
+    {"status", TM_COMMAND_READ, "counters and health of everything", status},
+    {"version", TM_COMMAND_READ, "the version of the program", version},
+    {0},
+};

@@ -1,0 +1,147 @@
+#include "base/clock.h"
+#include "base/endian.h"
+#include "engine/dedup_private.h"
+#include "record/row.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#define SEQ_FIELD_BYTES 12 /* int32 length and int8 */
+
+struct tm_batch *tm_batch_create(const struct tm_stream *stream)
+{
+    struct tm_batch *b = calloc(1, sizeof *b);
+    TM_FATAL_UNLESS(b);
+    b->stream = stream;
+    return b;
+}
+
+void tm_batch_destroy(struct tm_batch *b)
+{
+    if (!b)
+        return;
+    tm_buf_fini(&b->bytes);
+    free(b->rows);
+    free(b->explained);
+    free(b);
+}
+
+size_t tm_batch_weight(const struct tm_batch *b)
+{
+    return sizeof *b + b->bytes.cap + b->cap * sizeof *b->rows;
+}
+
+bool tm_stream_is_fingerprinted(const struct tm_stream *stream)
+{
+    return stream->mode == TM_STREAM_APPEND && !stream->observer && !stream->within_us;
+}
+
+static int reserve_row(struct tm_batch *b)
+{
+    if (b->count < b->cap)
+        return TM_OK;
+    size_t cap = b->cap ? b->cap * 2 : 1024;
+    struct tm_batch_row *rows = realloc(b->rows, cap * sizeof *rows);
+    if (!rows)
+        return TM_ENOMEM;
+    b->rows = rows;
+    b->cap = cap;
+    return TM_OK;
+}
+
+static int64_t time_of(const struct tm_field *fields, int column)
+{
+    if (column < 0 || fields[column].len != 8)
+        return INT64_MIN;
+    return tm_unix_time_us((int64_t)tm_get_be64(fields[column].bytes));
+}
+
+static void note_arrival(struct tm_batch *b, int64_t us)
+{
+    if (us == INT64_MIN)
+        return;
+    if (!b->received_min_us || us < b->received_min_us)
+        b->received_min_us = us;
+    if (us > b->received_max_us)
+        b->received_max_us = us;
+}
+
+static struct tm_fp fingerprint(const struct tm_stream *stream, const struct tm_hash_key *key,
+                                const struct tm_field *fields)
+{
+    struct tm_fp fp = tm_stream_fingerprint(stream, key, fields);
+    int at = stream->occurrence_column;
+    return at >= 0 && fields[at].len == 2 ? tm_fp_occurrence(fp, tm_get_be16(fields[at].bytes)) : fp;
+}
+
+/* The next seq that must come after those that are known to be missing. */
+static int64_t skip_explained(const struct tm_batch *b, int64_t expected)
+{
+    for (size_t i = 0; i < b->explained_count; i++)
+        expected += b->explained[i] == expected;
+    return expected;
+}
+
+/* Replacements leave holes behind them by nature: an older version of the row is gone. */
+static int check_seq(const struct tm_batch *b, int64_t expected, int64_t seq, struct tm_error *err)
+{
+    if (seq == expected || (b->stream->mode == TM_STREAM_UPSERT && seq > expected && seq <= b->to))
+        return TM_OK;
+    return tm_error_set(err, TM_ESTATE,
+                        "%s: expected seq %" PRId64 ", got %" PRId64
+                        ": rows are missing in the gatherer's store; the "
+                        "stream waits until they are back or explained",
+                        b->stream->name, expected, seq);
+}
+
+static int index_row(struct tm_batch *b, size_t at, size_t len, const struct tm_hash_key *key,
+                     int64_t *expected, struct tm_error *err)
+{
+    struct tm_field fields[TM_COLUMNS_MAX];
+    const struct tm_stream *s = b->stream;
+    uint16_t count = (uint16_t)(s->production_count + 1);
+    if (tm_tuple_split(b->bytes.data + at, len, fields, count) || fields[count - 1].len != 8)
+        return tm_error_set(err, TM_ECORRUPT, "%s: expected tuples of %u columns ending in seq", s->name,
+                            count);
+    int64_t seq = (int64_t)tm_get_be64(fields[count - 1].bytes);
+    int rc = check_seq(b, skip_explained(b, *expected), seq, err);
+    if (rc)
+        return rc;
+    *expected = seq + 1;
+    if (reserve_row(b))
+        return tm_error_set(err, TM_ENOMEM, "out of memory for a batch");
+    struct tm_batch_row *row = &b->rows[b->count++];
+    *row = (struct tm_batch_row){
+        .offset = (uint32_t)at, .len = (uint32_t)len, .exchange_us = time_of(fields, s->time_column)};
+    if (tm_stream_is_fingerprinted(s))
+        row->fp = fingerprint(s, key, fields);
+    note_arrival(b, time_of(fields, s->received_column));
+    return TM_OK;
+}
+
+int tm_batch_index(struct tm_batch *b, const struct tm_hash_key *key, struct tm_error *err)
+{
+    int64_t expected = b->from + 1;
+    int rc = TM_OK;
+    b->count = 0;
+    for (size_t at = 0; !rc && at < b->bytes.len;) {
+        int64_t len = tm_tuple_length(b->bytes.data + at, b->bytes.len - at);
+        if (len <= 0)
+            return tm_error_set(err, TM_ECORRUPT, "%s: a tuple is cut off or malformed", b->stream->name);
+        rc = index_row(b, at, (size_t)len, key, &expected, err);
+        at += (size_t)len;
+    }
+    if (!rc && b->stream->mode == TM_STREAM_APPEND)
+        rc = check_seq(b, skip_explained(b, expected), b->to + 1, err);
+    return rc;
+}
+
+struct tm_span_bytes tm_batch_production_row(struct tm_batch *b, size_t row)
+{
+    const struct tm_batch_row *r = &b->rows[row];
+    uint8_t *tuple = b->bytes.data + r->offset;
+    if (b->stream->observer)
+        return (struct tm_span_bytes){.bytes = tuple, .len = r->len};
+    tm_put_be16(tuple, b->stream->production_count);
+    return (struct tm_span_bytes){.bytes = tuple, .len = r->len - SEQ_FIELD_BYTES};
+}

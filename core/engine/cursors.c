@@ -1,0 +1,132 @@
+#include "engine/dedup_private.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* All markets are one shard until several deduplicators share the work. */
+#define SHARD 0
+
+void tm_cursors_fini(struct tm_cursors *c)
+{
+    free(c->items);
+    *c = (struct tm_cursors){0};
+}
+
+static struct tm_cursor *add(struct tm_cursors *c)
+{
+    if (c->count == c->cap) {
+        size_t cap = c->cap ? c->cap * 2 : 32;
+        struct tm_cursor *items = realloc(c->items, cap * sizeof *items);
+        TM_FATAL_UNLESS(items);
+        c->items = items;
+        c->cap = cap;
+    }
+    struct tm_cursor *cursor = &c->items[c->count++];
+    *cursor = (struct tm_cursor){0};
+    return cursor;
+}
+
+struct tm_cursor *tm_cursors_get(struct tm_cursors *c, size_t gatherer, const char *epoch, const char *stream)
+{
+    for (size_t i = 0; i < c->count; i++) {
+        struct tm_cursor *at = &c->items[i];
+        if (at->gatherer == gatherer && strcmp(at->epoch, epoch) == 0 && strcmp(at->stream, stream) == 0)
+            return at;
+    }
+    struct tm_cursor *cursor = add(c);
+    cursor->gatherer = gatherer;
+    (void)snprintf(cursor->epoch, sizeof cursor->epoch, "%s", epoch);
+    (void)snprintf(cursor->stream, sizeof cursor->stream, "%s", stream);
+    return cursor;
+}
+
+int tm_cursors_copy(struct tm_cursors *to, const struct tm_cursors *from)
+{
+    struct tm_cursor *items = malloc(from->count * sizeof *items + 1);
+    if (!items)
+        return TM_ENOMEM;
+    if (from->count)
+        memcpy(items, from->items, from->count * sizeof *items);
+    free(to->items);
+    *to = (struct tm_cursors){.items = items, .count = from->count, .cap = from->count};
+    return TM_OK;
+}
+
+static int find_gatherer(const struct tm_deduplicator_options *options, const char *id, size_t *index)
+{
+    for (size_t i = 0; i < options->gatherer_count; i++)
+        if (strcmp(options->gatherers[i].id, id) == 0) {
+            *index = i;
+            return TM_OK;
+        }
+    return TM_ENOENT;
+}
+
+int tm_cursors_load(struct tm_cursors *c, struct tm_pg *pg, const struct tm_deduplicator_options *options,
+                    struct tm_error *err)
+{
+    PGresult *result;
+    int rc =
+        tm_pg_query(pg, "SELECT gatherer, epoch, stream, seq, hash FROM tidemill.cursors WHERE shard = 0", 0,
+                    NULL, &result, err);
+    if (rc)
+        return rc;
+    c->count = 0;
+    for (int i = 0; i < PQntuples(result); i++) {
+        size_t gatherer;
+        if (find_gatherer(options, PQgetvalue(result, i, 0), &gatherer))
+            continue; /* retired, or another deduplicator's */
+        struct tm_cursor *cursor =
+            tm_cursors_get(c, gatherer, PQgetvalue(result, i, 1), PQgetvalue(result, i, 2));
+        cursor->seq = strtoll(PQgetvalue(result, i, 3), NULL, 10);
+        cursor->hash = strtoll(PQgetvalue(result, i, 4), NULL, 10);
+    }
+    PQclear(result);
+    return TM_OK;
+}
+
+/* Ids and stream names were checked to be plain words, epochs are uuids: nothing here needs escaping. */
+static int build(struct tm_buf *sql, const struct tm_deduplicator_options *options,
+                 const struct tm_cursor_move *moves, size_t count)
+{
+    int rc = tm_buf_printf(sql, "WITH v (g, e, s, was, seq, hash) AS (VALUES ");
+    for (size_t i = 0; !rc && i < count; i++)
+        rc = tm_buf_printf(
+            sql, "%s('%s', '%s'::uuid, '%s', %" PRId64 "::int8, %" PRId64 "::int8, %" PRId64 "::int8)",
+            i ? ", " : "", options->gatherers[moves[i].gatherer].id, moves[i].epoch, moves[i].stream,
+            moves[i].from, moves[i].to, moves[i].hash);
+    return rc ? rc
+              : tm_buf_printf(
+                    sql,
+                    "), moved AS (UPDATE tidemill.cursors c SET seq = v.seq, hash = v.hash, updated_at = "
+                    "now() "
+                    "FROM v WHERE c.gatherer = v.g AND c.epoch = v.e AND c.stream = v.s AND c.shard = %d "
+                    "AND c.seq = v.was RETURNING 1), made AS (INSERT INTO tidemill.cursors "
+                    "(gatherer, epoch, stream, shard, seq, hash) SELECT g, e, s, %d, seq, hash FROM v "
+                    "WHERE was = 0 ON CONFLICT DO NOTHING RETURNING 1) "
+                    "SELECT (SELECT count(*) FROM moved) + (SELECT count(*) FROM made)",
+                    SHARD, SHARD);
+}
+
+int tm_cursors_move(struct tm_pg *pg, const struct tm_deduplicator_options *options,
+                    const struct tm_cursor_move *moves, size_t count, struct tm_error *err)
+{
+    struct tm_buf sql = {0};
+    PGresult *result;
+    const char *text = build(&sql, options, moves, count) ? NULL : tm_buf_cstr(&sql);
+    int rc =
+        text ? tm_pg_query(pg, text, 0, NULL, &result, err) : tm_error_set(err, TM_ENOMEM, "out of memory");
+    tm_buf_fini(&sql);
+    if (rc)
+        return rc;
+    size_t moved = strtoull(PQgetvalue(result, 0, 0), NULL, 10);
+    PQclear(result);
+    if (moved != count)
+        return tm_error_set(
+            err, TM_ECONFLICT,
+            "cursors: expected to move %zu, moved %zu: another deduplicator has written; reading them again",
+            count, moved);
+    return TM_OK;
+}

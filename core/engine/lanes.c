@@ -1,0 +1,205 @@
+#include "engine/lanes.h"
+#include "base/clock.h"
+#include "base/endian.h"
+#include "base/log.h"
+#include "record/row.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Streams come and go while an epoch lasts, and may be declared anew a few times in what is replayed. */
+#define LANES_MAX (TM_STREAMS_MAX * 4)
+#define FAMILIES_MAX (TM_STREAMS_MAX * 4)
+
+struct tm_lanes {
+    const struct tm_plan *plan;
+    struct tm_metrics *metrics;
+    struct tm_lane lanes[LANES_MAX];
+    struct tm_family families[FAMILIES_MAX];
+    size_t lane_count, family_count, rows;
+    int64_t newest_us;
+    struct tm_buf bytes;
+};
+
+struct tm_lanes *tm_lanes_create(const struct tm_plan *plan, struct tm_metrics *metrics)
+{
+    struct tm_lanes *l = calloc(1, sizeof *l);
+    TM_FATAL_UNLESS(l);
+    l->plan = plan;
+    l->metrics = metrics;
+    return l;
+}
+
+void tm_lanes_reset(struct tm_lanes *l)
+{
+    for (size_t i = 0; i < l->lane_count; i++)
+        tm_buf_fini(&l->lanes[i].spans);
+    l->lane_count = l->family_count = l->rows = 0;
+    l->newest_us = 0;
+    tm_buf_clear(&l->bytes);
+}
+
+void tm_lanes_destroy(struct tm_lanes *l)
+{
+    if (!l)
+        return;
+    tm_lanes_reset(l);
+    tm_buf_fini(&l->bytes);
+    free(l);
+}
+
+static struct tm_family *family_of(struct tm_lanes *l, const char *name)
+{
+    for (size_t i = 0; i < l->family_count; i++)
+        if (strcmp(l->families[i].name, name) == 0)
+            return &l->families[i];
+    if (l->family_count == FAMILIES_MAX)
+        return NULL;
+    struct tm_family *f = &l->families[l->family_count++];
+    *f = (struct tm_family){0};
+    (void)snprintf(f->name, sizeof f->name, "%s", name);
+    return f;
+}
+
+void tm_lanes_restore(struct tm_lanes *l, const char *stream, int64_t seq, uint64_t hash)
+{
+    struct tm_family *f = family_of(l, stream);
+    if (!f)
+        return;
+    f->seq = seq;
+    f->hash = hash;
+}
+
+static struct tm_lane *add_lane(struct tm_lanes *l, const struct tm_journal_record *record,
+                                struct tm_error *err)
+{
+    struct tm_family *family = family_of(l, record->stream);
+    if (!family || l->lane_count == LANES_MAX) {
+        (void)tm_error_set(err, TM_EFULL,
+                           "the journal holds more than %d declarations of streams; start a new directory",
+                           LANES_MAX);
+        return NULL;
+    }
+    char labels[96];
+    (void)snprintf(labels, sizeof labels, "stream=\"%s\"", record->stream);
+    struct tm_lane *lane = &l->lanes[l->lane_count++];
+    *lane = (struct tm_lane){.declaration = record->stream_id,
+                             .name = family->name,
+                             .stream = tm_plan_stream_by_name(l->plan, record->stream),
+                             .columns = record->columns,
+                             .family = family,
+                             .rows_metric = tm_metrics_counter(l->metrics, "tidemill_store_rows_total",
+                                                               "Rows committed to the local store.", labels)};
+    return lane;
+}
+
+static struct tm_lane *lane_of(struct tm_lanes *l, const struct tm_journal_record *record,
+                               struct tm_error *err)
+{
+    for (size_t i = 0; i < l->lane_count; i++)
+        if (l->lanes[i].declaration == record->stream_id)
+            return &l->lanes[i];
+    return add_lane(l, record, err);
+}
+
+static void note_arrival(struct tm_lanes *l, const struct tm_stream *stream,
+                         const struct tm_journal_record *record)
+{
+    struct tm_field fields[TM_COLUMNS_MAX];
+    if (!stream || stream->received_column < 0 ||
+        tm_tuple_split(record->tuple, record->len, fields, stream->column_count))
+        return; /* written under another column list: its place is not known */
+    const struct tm_field *f = &fields[stream->received_column];
+    int64_t us = f->len == 8 ? tm_unix_time_us((int64_t)tm_get_be64(f->bytes)) : 0;
+    l->newest_us = us > l->newest_us ? us : l->newest_us;
+}
+
+/* A journal that lost rows leaves a hole in seq; it is passed on as it is, for whoever polls demands
+ * contiguity. */
+static void check_contiguity(const struct tm_family *f, int64_t seq)
+{
+    if (seq != f->seq + 1)
+        TM_LOG_LIMITED(TM_LOG_ERROR, "store", "rows are missing in the journal", TM_F_STR("stream", f->name),
+                       TM_F_I64("expected_seq", f->seq + 1), TM_F_I64("seq", seq));
+}
+
+int tm_lanes_add(struct tm_lanes *l, const struct tm_journal_record *record, struct tm_error *err)
+{
+    struct tm_lane *lane = lane_of(l, record, err);
+    if (!lane)
+        return TM_EFULL;
+    struct tm_family *f = lane->family;
+    if (record->seq <= f->seq)
+        return TM_OK; /* replay: the store has it */
+    check_contiguity(f, record->seq);
+    struct tm_span_bytes span = {.bytes = (const uint8_t *)(uintptr_t)l->bytes.len, .len = record->len};
+    if (tm_buf_append(&l->bytes, record->tuple, record->len) ||
+        tm_buf_append(&lane->spans, &span, sizeof span))
+        return tm_error_set(err, TM_ENOMEM, "out of memory for a batch");
+    if (!f->touched)
+        f->first = record->seq;
+    f->seq = record->seq;
+    f->hash = tm_hash64(record->tuple, record->len, f->hash);
+    f->touched = true;
+    if (lane->count++ % 64 == 0 || record->len > 1024)
+        note_arrival(l, lane->stream, record);
+    l->rows++;
+    return TM_OK;
+}
+
+size_t tm_lanes_rows(const struct tm_lanes *l)
+{
+    return l->rows;
+}
+
+size_t tm_lanes_bytes(const struct tm_lanes *l)
+{
+    return l->bytes.len;
+}
+
+int64_t tm_lanes_newest_us(const struct tm_lanes *l)
+{
+    return l->newest_us;
+}
+
+size_t tm_lanes_count(const struct tm_lanes *l)
+{
+    return l->lane_count;
+}
+
+struct tm_lane *tm_lanes_get(struct tm_lanes *l, size_t index)
+{
+    return &l->lanes[index];
+}
+
+const struct tm_span_bytes *tm_lanes_spans(struct tm_lanes *l, struct tm_lane *lane)
+{
+    struct tm_span_bytes *spans = (struct tm_span_bytes *)(void *)lane->spans.data;
+    for (size_t i = 0; i < lane->count; i++)
+        spans[i].bytes = l->bytes.data + (uintptr_t)spans[i].bytes;
+    return spans;
+}
+
+size_t tm_lanes_family_count(const struct tm_lanes *l)
+{
+    return l->family_count;
+}
+
+struct tm_family *tm_lanes_family(struct tm_lanes *l, size_t index)
+{
+    return &l->families[index];
+}
+
+void tm_lanes_clear(struct tm_lanes *l)
+{
+    for (size_t i = 0; i < l->lane_count; i++) {
+        l->lanes[i].count = l->lanes[i].refused = 0;
+        tm_buf_clear(&l->lanes[i].spans);
+    }
+    for (size_t i = 0; i < l->family_count; i++)
+        l->families[i].touched = false;
+    l->rows = 0;
+    l->newest_us = 0;
+    tm_buf_clear(&l->bytes);
+}

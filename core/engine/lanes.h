@@ -1,0 +1,65 @@
+/*
+ * What the store writer collects for a commit: the rows of each stream, in seq order, with the running hash.
+ *
+ * A *lane* is a declaration in the journal (a stream's name with the column list its rows were written with);
+ * a *family* is all declarations of a name: they share one seq and one running hash. Rows that the store has
+ * already (replay after a crash) are skipped by their seq. One thread.
+ */
+#ifndef TM_ENGINE_LANES_H
+#define TM_ENGINE_LANES_H
+
+#include "engine/metrics.h"
+#include "journal/journal.h"
+#include "record/plan.h"
+#include "store/pg.h"
+
+struct tm_lanes;
+
+struct tm_family {
+    char name[64];
+    int64_t first;         /* seq of the first row since the last clear, where touched */
+    int64_t seq;           /* of the last row taken; restored from the store */
+    uint64_t hash;         /* running hash of all rows up to it */
+    int64_t partition_end; /* the last seq for which a partition is known to be there */
+    bool touched;          /* rows were added since the last clear */
+};
+
+struct tm_lane {
+    int declaration; /* the journal's stream id */
+    const char *name;
+    const struct tm_stream *stream; /* NULL: the plan has no stream of this name, so nobody knows its table */
+    const char *columns;            /* the journal reader's */
+    struct tm_family *family;
+    size_t count, refused; /* rows taken; those of them that went to quarantine */
+    struct tm_metric *rows_metric;
+    struct tm_buf spans; /* of struct tm_span_bytes; `bytes` is an offset until tm_lanes_spans */
+};
+
+struct tm_lanes *tm_lanes_create(const struct tm_plan *plan, struct tm_metrics *metrics);
+void tm_lanes_destroy(struct tm_lanes *lanes);
+
+/* Forget everything, before what the store says is restored. */
+void tm_lanes_reset(struct tm_lanes *lanes);
+void tm_lanes_restore(struct tm_lanes *lanes, const char *stream, int64_t seq, uint64_t hash);
+
+/* Take a copy of a record. TM_EFULL: more streams than there can be. */
+int tm_lanes_add(struct tm_lanes *lanes, const struct tm_journal_record *record,
+                 struct tm_error *err) TM_MUST_CHECK;
+
+size_t tm_lanes_rows(const struct tm_lanes *lanes);
+size_t tm_lanes_bytes(const struct tm_lanes *lanes);
+int64_t
+tm_lanes_newest_us(const struct tm_lanes *lanes); /* Unix arrival time of the newest row taken; 0: unknown */
+
+size_t tm_lanes_count(const struct tm_lanes *lanes);
+struct tm_lane *tm_lanes_get(struct tm_lanes *lanes, size_t index);
+/* The rows of a lane, valid until the next add. */
+const struct tm_span_bytes *tm_lanes_spans(struct tm_lanes *lanes, struct tm_lane *lane);
+
+size_t tm_lanes_family_count(const struct tm_lanes *lanes);
+struct tm_family *tm_lanes_family(struct tm_lanes *lanes, size_t index);
+
+/* The rows are stored, or will be read again: drop them, keep where the families stand. */
+void tm_lanes_clear(struct tm_lanes *lanes);
+
+#endif

@@ -1,0 +1,410 @@
+#include "base/backoff.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "engine/dedup_private.h"
+#include "record/schema.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BACKOFF_BASE_US (100 * TM_US_PER_MS)
+#define BACKOFF_MAX_US (5 * TM_US_PER_S)
+#define CONNECT_US (3 * TM_US_PER_S)
+#define STATEMENT_US (30 * TM_US_PER_S)
+#define REST_US (10 * TM_US_PER_S)
+#define WAIT_CURSORS_US (200 * TM_US_PER_MS)
+#define READY_MAX (TM_STREAMS_MAX * 4) /* batches of one look: streams of a few epochs */
+
+/* A stream that was refused is not said again with every look, and one that breaks the session rests for a
+ * while. */
+struct complaint {
+    char epoch[TM_EPOCH_TEXT];
+    char stream[TM_NAME_BYTES];
+    int64_t rest_until_us; /* monotonic */
+};
+
+struct poller {
+    struct tm_peer *peer;
+    struct tm_deduplicator *d;
+    struct tm_pg *pg;
+    uint64_t generation;
+    struct tm_cursors positions;
+    struct tm_batch *ready[READY_MAX];
+    size_t ready_count;
+    bool refused; /* a stream was refused in this look */
+    struct complaint complaints[TM_STREAMS_MAX];
+    size_t complaint_count;
+};
+
+/* What the gatherer says about a stream: a row of tidemill.streams joined with its epoch. */
+struct standing {
+    const char *epoch, *epoch_no, *stream;
+    int64_t seq, hash;
+};
+
+/* ---- state that others see ---- */
+
+static void set_state(struct poller *p, enum tm_peer_state state, const struct tm_error *err)
+{
+    struct tm_deduplicator_gatherer_stats *s = &p->peer->stats;
+    pthread_mutex_lock(&p->d->lock);
+    s->state = state;
+    if (err)
+        (void)snprintf(s->last_error, sizeof s->last_error, "%.255s", err->message);
+    pthread_mutex_unlock(&p->d->lock);
+    tm_metric_set(p->peer->health, state == TM_PEER_CONNECTED);
+}
+
+static struct complaint *find_complaint(struct poller *p, const char *epoch, const char *stream)
+{
+    for (size_t i = 0; i < p->complaint_count; i++)
+        if (strcmp(p->complaints[i].epoch, epoch) == 0 && strcmp(p->complaints[i].stream, stream) == 0)
+            return &p->complaints[i];
+    return NULL;
+}
+
+/* True the first time that this stream of this epoch is complained about. */
+static bool is_new_complaint(struct poller *p, const char *epoch, const char *stream)
+{
+    if (find_complaint(p, epoch, stream) || p->complaint_count == TM_STREAMS_MAX)
+        return false;
+    struct complaint *c = &p->complaints[p->complaint_count++];
+    *c = (struct complaint){0};
+    (void)snprintf(c->epoch, sizeof c->epoch, "%s", epoch);
+    (void)snprintf(c->stream, sizeof c->stream, "%s", stream);
+    return true;
+}
+
+static bool is_resting(struct poller *p, const struct standing *s)
+{
+    const struct complaint *c = find_complaint(p, s->epoch, s->stream);
+    return c && tm_clock_mono_us() < c->rest_until_us;
+}
+
+/* The statement failed for a reason that trying again does not cure (a column is missing, rights): the other
+ * streams must not wait for it. */
+static void rest(struct poller *p, const struct standing *s)
+{
+    struct complaint *c = find_complaint(p, s->epoch, s->stream);
+    if (c)
+        c->rest_until_us = tm_clock_mono_us() + REST_US;
+}
+
+/* Data of this stream cannot be taken as it is: it stays where it is, the others go on. */
+static void refuse(struct poller *p, const char *epoch, const char *stream, const struct tm_error *err)
+{
+    p->refused = true;
+    pthread_mutex_lock(&p->d->lock);
+    (void)snprintf(p->peer->stats.last_error, sizeof p->peer->stats.last_error, "%.255s", err->message);
+    pthread_mutex_unlock(&p->d->lock);
+    if (!is_new_complaint(p, epoch, stream))
+        return;
+    tm_metric_add(p->d->holes, 1);
+    tm_log(TM_LOG_ERROR, "poller", "a stream is not taken further", TM_F_STR("gatherer", p->peer->stats.id),
+           TM_F_STR("epoch", epoch), TM_F_STR("stream", stream), TM_F_ERR(err));
+}
+
+/* ---- one stream ---- */
+
+static int query(struct poller *p, const char *sql, int count, const char *const *values, PGresult **out,
+                 struct tm_error *err)
+{
+    return tm_pg_query(p->pg, sql, count, values, out, err);
+}
+
+/* The mark to read up to: the highest within reach, or the next one if a commit was larger than that. */
+static int choose_mark(struct poller *p, const struct standing *s, struct tm_batch *b, struct tm_error *err)
+{
+    int64_t reach = b->from + (int64_t)p->d->options.poll_rows_max;
+    b->to = s->seq;
+    b->hash = s->hash;
+    if (s->seq <= reach)
+        return TM_OK;
+    char from[24], to[24];
+    const char *values[] = {s->epoch_no, s->stream, from, to};
+    PGresult *result;
+    (void)snprintf(from, sizeof from, "%" PRId64, b->from);
+    (void)snprintf(to, sizeof to, "%" PRId64, reach);
+    int rc = query(
+        p,
+        "(SELECT seq, hash FROM tidemill.marks WHERE epoch_no = $1 AND stream = $2 AND seq > $3 AND seq <= "
+        "$4 "
+        "ORDER BY seq DESC LIMIT 1) UNION ALL (SELECT seq, hash FROM tidemill.marks WHERE epoch_no = $1 AND "
+        "stream = $2 AND seq > $3 ORDER BY seq LIMIT 1) ORDER BY seq DESC LIMIT 1",
+        4, values, &result, err);
+    if (rc)
+        return rc;
+    if (PQntuples(result) > 0) {
+        b->to = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+        b->hash = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
+    }
+    PQclear(result);
+    return TM_OK;
+}
+
+/* The same epoch with another history is a fork (FAILURES T4b): a backup that was restored and went on. A
+ * mark that is not there proves nothing: a replay after a crash of the store commits in other groups. */
+static int check_history(struct poller *p, const struct standing *s, const struct tm_cursor *at,
+                         struct tm_error *err)
+{
+    char seq[24];
+    const char *values[] = {s->epoch_no, s->stream, seq};
+    PGresult *result;
+    (void)snprintf(seq, sizeof seq, "%" PRId64, at->seq);
+    int rc = query(p, "SELECT hash FROM tidemill.marks WHERE epoch_no = $1 AND stream = $2 AND seq = $3", 3,
+                   values, &result, err);
+    if (rc)
+        return rc;
+    bool same = PQntuples(result) == 0 || strtoll(PQgetvalue(result, 0, 0), NULL, 10) == at->hash;
+    PQclear(result);
+    if (!same)
+        return tm_error_set(
+            err, TM_ESTATE,
+            "%s: the gatherer's history differs from what was taken from it up to seq %" PRId64
+            ": its store or journal was restored from a backup; give it a new journal directory",
+            s->stream, at->seq);
+    return TM_OK;
+}
+
+static int copy_rows(struct poller *p, const struct standing *s, struct tm_batch *b, struct tm_error *err)
+{
+    struct tm_buf columns = {0}, sql = {0};
+    int rc = tm_schema_poll_columns(b->stream, &columns);
+    const char *list = rc ? NULL : tm_buf_cstr(&columns);
+    rc = list ? tm_buf_printf(&sql,
+                              "COPY (SELECT %s FROM %s WHERE epoch_no = %s AND seq > %" PRId64
+                              " AND seq <= %" PRId64 " ORDER BY seq) TO STDOUT (FORMAT binary)",
+                              list, s->stream, s->epoch_no, b->from, b->to)
+              : TM_ENOMEM;
+    const char *text = rc ? NULL : tm_buf_cstr(&sql);
+    rc = text ? tm_pg_copy_out(p->pg, text, &b->bytes, err) : tm_error_set(err, TM_ENOMEM, "out of memory");
+    tm_buf_fini(&columns);
+    tm_buf_fini(&sql);
+    return rc;
+}
+
+/* Rows that the gatherer's store could not take are in its quarantine: that explains their absence. */
+static int load_explained(struct poller *p, const struct standing *s, struct tm_batch *b,
+                          struct tm_error *err)
+{
+    char from[24], to[24];
+    const char *values[] = {s->epoch, s->stream, from, to};
+    PGresult *result;
+    (void)snprintf(from, sizeof from, "%" PRId64, b->from);
+    (void)snprintf(to, sizeof to, "%" PRId64, b->to);
+    int rc = query(
+        p,
+        "SELECT DISTINCT seq FROM tidemill.quarantine WHERE epoch = $1 AND stream = $2 AND seq > $3 AND "
+        "seq <= $4 ORDER BY seq",
+        4, values, &result, err);
+    if (rc)
+        return rc;
+    b->explained_count = (size_t)PQntuples(result);
+    b->explained = calloc(b->explained_count + 1, sizeof *b->explained);
+    TM_FATAL_UNLESS(b->explained);
+    for (size_t i = 0; i < b->explained_count; i++)
+        b->explained[i] = strtoll(PQgetvalue(result, (int)i, 0), NULL, 10);
+    PQclear(result);
+    return TM_OK;
+}
+
+static int index_rows(struct poller *p, const struct standing *s, struct tm_batch *b, struct tm_error *err)
+{
+    struct tm_error ignored;
+    int rc = tm_batch_index(b, &p->d->hash_key, err);
+    if (rc != TM_ESTATE || load_explained(p, s, b, &ignored) || !b->explained_count)
+        return rc;
+    return tm_batch_index(b, &p->d->hash_key, err);
+}
+
+static int fetch_batch(struct poller *p, const struct standing *s, const struct tm_cursor *at,
+                       struct tm_batch *b, struct tm_error *err)
+{
+    b->gatherer = p->peer->index;
+    b->generation = p->generation;
+    b->from = at->seq;
+    b->from_hash = at->hash;
+    (void)snprintf(b->epoch, sizeof b->epoch, "%s", s->epoch);
+    int rc = at->seq ? check_history(p, s, at, err) : TM_OK;
+    rc = rc ? rc : choose_mark(p, s, b, err);
+    rc = rc ? rc : copy_rows(p, s, b, err);
+    return rc ? rc : index_rows(p, s, b, err);
+}
+
+/* TM_OK also when the stream is refused: only a lost connection ends the look. */
+static int look_at_stream(struct poller *p, const struct standing *s, struct tm_error *err)
+{
+    const struct tm_stream *stream = tm_plan_stream_by_name(p->d->options.plan, s->stream);
+    struct tm_cursor *at = tm_cursors_get(&p->positions, p->peer->index, s->epoch, s->stream);
+    if (s->seq <= at->seq || p->ready_count == READY_MAX)
+        return TM_OK;
+    if (is_resting(p, s)) {
+        p->refused = true;
+        return TM_OK;
+    }
+    if (!stream) {
+        if (is_new_complaint(p, s->epoch, s->stream))
+            tm_log(TM_LOG_WARN, "poller",
+                   "the gatherer has a stream that this script does not declare; it is not merged",
+                   TM_F_STR("gatherer", p->peer->stats.id), TM_F_STR("stream", s->stream));
+        return TM_OK;
+    }
+    struct tm_batch *b = tm_batch_create(stream);
+    int rc = fetch_batch(p, s, at, b, err);
+    if (!rc) {
+        at->seq = b->to;
+        at->hash = b->hash;
+        p->ready[p->ready_count++] = b;
+        return TM_OK;
+    }
+    tm_batch_destroy(b);
+    if (!tm_pg_is_open(p->pg) || rc == TM_ERETRY)
+        return rc;
+    refuse(p, s->epoch, s->stream, err);
+    if (rc == TM_ESTATE || rc == TM_ECORRUPT)
+        return TM_OK;
+    rest(p, s);
+    return rc;
+}
+
+/* ---- one look at everything, in one snapshot ---- */
+
+static int look_at_streams(struct poller *p, struct tm_error *err)
+{
+    PGresult *result;
+    int rc = query(
+        p,
+        "SELECT e.epoch, e.epoch_no, s.stream, s.seq, s.hash FROM tidemill.streams s JOIN tidemill.epochs e "
+        "USING (epoch_no) ORDER BY e.epoch_no, s.stream",
+        0, NULL, &result, err);
+    for (int i = 0; !rc && i < PQntuples(result); i++) {
+        struct standing s = {.epoch = PQgetvalue(result, i, 0),
+                             .epoch_no = PQgetvalue(result, i, 1),
+                             .stream = PQgetvalue(result, i, 2),
+                             .seq = strtoll(PQgetvalue(result, i, 3), NULL, 10),
+                             .hash = strtoll(PQgetvalue(result, i, 4), NULL, 10)};
+        rc = look_at_stream(p, &s, err);
+    }
+    PQclear(result);
+    return rc;
+}
+
+static int look(struct poller *p, struct tm_error *err)
+{
+    p->refused = false;
+    int rc = tm_pg_exec(p->pg, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", err);
+    rc = rc ? rc : look_at_streams(p, err);
+    return rc ? rc : tm_pg_exec(p->pg, "COMMIT", err);
+}
+
+/* What was fetched and not handed over will be fetched again. */
+static void drop_ready(struct poller *p)
+{
+    while (p->ready_count) {
+        struct tm_batch *b = p->ready[--p->ready_count];
+        struct tm_cursor *at = tm_cursors_get(&p->positions, b->gatherer, b->epoch, b->stream->name);
+        at->seq = b->from;
+        at->hash = b->from_hash;
+        tm_batch_destroy(b);
+    }
+}
+
+static void note_handed_over(struct poller *p, const struct tm_batch *b)
+{
+    struct tm_peer *peer = p->peer;
+    pthread_mutex_lock(&p->d->lock);
+    if (!peer->outstanding++)
+        peer->oldest_us = b->received_min_us;
+    pthread_mutex_unlock(&p->d->lock);
+}
+
+/* Outside the transaction: the queue may be full for long, and a snapshot must not be held that long. */
+static int hand_over(struct poller *p)
+{
+    size_t count = p->ready_count;
+    p->ready_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct tm_batch *b = p->ready[i];
+        note_handed_over(p, b);
+        if (tm_queue_put(p->d->queue, b, tm_batch_weight(b))) { /* closed: the end */
+            for (; i < count; i++)
+                tm_batch_destroy(p->ready[i]);
+            return TM_ESTOPPED;
+        }
+    }
+    return TM_OK;
+}
+
+/* ---- a session: from connect to the first error ---- */
+
+static int open_session(struct poller *p, struct tm_error *err)
+{
+    const struct tm_deduplicator_gatherer *g = &p->d->options.gatherers[p->peer->index];
+    struct tm_pg_options options = {.conninfo = g->conninfo,
+                                    .application_name = "tidemill poller",
+                                    .stop = &p->d->pollers_stop,
+                                    .connect_us = CONNECT_US,
+                                    .statement_us = STATEMENT_US};
+    int rc = tm_pg_connect(&options, &p->pg, err);
+    return rc ? rc : tm_pg_exec(p->pg, "LISTEN tidemill", err);
+}
+
+static int run_session(struct poller *p, struct tm_error *err)
+{
+    int rc = open_session(p, err);
+    if (rc)
+        return rc;
+    tm_log(TM_LOG_INFO, "poller", "connected to a gatherer's store", TM_F_STR("gatherer", p->peer->stats.id));
+    set_state(p, TM_PEER_CONNECTED, NULL);
+    while (!atomic_load(&p->d->closing)) {
+        if (tm_dedup_wait_cursors(p->d, &p->generation, &p->positions, p->generation ? 0 : WAIT_CURSORS_US) ==
+                0 &&
+            !p->generation)
+            continue;
+        rc = look(p, err);
+        if (rc)
+            return rc;
+        set_state(p, p->refused ? TM_PEER_STOPPED : TM_PEER_CONNECTED, NULL);
+        bool idle = p->ready_count == 0;
+        if (hand_over(p))
+            return TM_ESTOPPED;
+        rc = idle ? tm_pg_wait_notify(p->pg, p->d->options.poll_us, err) : TM_OK;
+        if (rc < 0)
+            return rc;
+    }
+    return TM_ESTOPPED;
+}
+
+static void close_session(struct poller *p)
+{
+    drop_ready(p);
+    tm_pg_close(p->pg);
+    p->pg = NULL;
+}
+
+void *tm_poller_main(void *arg)
+{
+    struct tm_peer *peer = arg;
+    struct poller p = {.peer = peer, .d = peer->d};
+    struct tm_error err;
+    uint32_t failures = 0;
+    pthread_setname_np(pthread_self(), "poller");
+    while (!atomic_load(&p.d->closing)) {
+        int64_t started_us = tm_clock_mono_us();
+        int rc = run_session(&p, &err);
+        close_session(&p);
+        if (rc == TM_ESTOPPED)
+            break;
+        set_state(&p, TM_PEER_DOWN, &err);
+        TM_LOG_LIMITED(TM_LOG_WARN, "poller", "a gatherer's store is away",
+                       TM_F_STR("gatherer", peer->stats.id), TM_F_ERR(&err));
+        failures = tm_clock_mono_us() - started_us > BACKOFF_MAX_US ? 0 : failures + 1;
+        if (tm_stop_wait(&p.d->pollers_stop,
+                         tm_backoff_us(failures, BACKOFF_BASE_US, BACKOFF_MAX_US, tm_random_unit())))
+            break;
+    }
+    tm_cursors_fini(&p.positions);
+    return NULL;
+}

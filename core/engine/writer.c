@@ -1,0 +1,537 @@
+#include "engine/writer.h"
+#include "base/backoff.h"
+#include "base/clock.h"
+#include "base/endian.h"
+#include "base/log.h"
+#include "engine/lanes.h"
+#include "store/copy.h"
+#include "store/migrate.h"
+#include "store/quarantine.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define BATCH_ROWS_MAX 20000
+#define BATCH_BYTES_MAX (8u << 20)
+#define BACKOFF_BASE_US (200 * TM_US_PER_MS)
+#define BACKOFF_MAX_US (10 * TM_US_PER_S)
+#define IDLE_US (1 * TM_US_PER_S) /* housekeeping when nothing comes */
+#define DRAIN_US (5 * TM_US_PER_S)
+#define CONNECT_US (5 * TM_US_PER_S)
+
+struct tm_writer {
+    struct tm_writer_options options;
+    char *conninfo, *gatherer, *application_name;
+    pthread_t thread;
+    struct tm_stop stop;
+    int wake_fd;
+    _Atomic int64_t drain_until_us; /* monotonic; 0: not stopping */
+
+    /* the writer's thread */
+    struct tm_pg *pg;
+    struct tm_journal_reader *reader;
+    int32_t epoch_no;
+    struct tm_lanes *lanes;
+    struct tm_journal_position committed; /* the checkpoint of the last commit */
+    struct tm_journal_position release;   /* may go once `release_lsn` is flushed */
+    char release_lsn[32];                 /* "": nothing pending */
+    int64_t release_checked_us;
+    struct tm_buf sql;
+
+    struct tm_metric *connected, *errors, *quarantined, *lag, *latency;
+    pthread_mutex_t lock; /* guards stats */
+    struct tm_writer_stats stats;
+};
+
+/* ---- statistics ---- */
+
+static void set_connected(struct tm_writer *w, bool connected)
+{
+    pthread_mutex_lock(&w->lock);
+    w->stats.connected = connected;
+    pthread_mutex_unlock(&w->lock);
+    tm_metric_set(w->connected, connected);
+}
+
+static void note_error(struct tm_writer *w, const struct tm_error *err)
+{
+    pthread_mutex_lock(&w->lock);
+    w->stats.errors++;
+    (void)snprintf(w->stats.last_error, sizeof w->stats.last_error, "%.255s", err->message);
+    pthread_mutex_unlock(&w->lock);
+    tm_metric_add(w->errors, 1);
+    TM_LOG_LIMITED(TM_LOG_WARN, "store",
+                   "the session with the local store ended; the journal keeps the records", TM_F_ERR(err));
+}
+
+/* What is durable and not yet stored: exact within a segment, else what the journal holds at most. */
+static uint64_t lag_bytes(struct tm_writer *w)
+{
+    struct tm_journal_position end = tm_journal_durable(w->options.journal);
+    if (end.segment == w->committed.segment)
+        return end.offset > w->committed.offset ? end.offset - w->committed.offset : 0;
+    return tm_journal_stats(w->options.journal).disk_bytes;
+}
+
+/* Counted only once they are committed: a batch that failed is read again, and is not to count twice. */
+static void note_commit(struct tm_writer *w)
+{
+    int64_t received_us = tm_lanes_newest_us(w->lanes);
+    uint64_t refused = 0;
+    for (size_t i = 0; i < tm_lanes_count(w->lanes); i++) {
+        const struct tm_lane *lane = tm_lanes_get(w->lanes, i);
+        tm_metric_add(lane->rows_metric, lane->count - lane->refused);
+        refused += lane->refused;
+    }
+    tm_metric_add(w->quarantined, refused);
+    pthread_mutex_lock(&w->lock);
+    w->stats.rows += tm_lanes_rows(w->lanes) - refused;
+    w->stats.quarantined += refused;
+    w->stats.batches++;
+    w->stats.last_commit_us = tm_clock_mono_us();
+    if (received_us)
+        w->stats.last_row_received_us = received_us;
+    pthread_mutex_unlock(&w->lock);
+    if (received_us)
+        tm_metric_observe_us(w->latency, tm_clock_wall_us() - received_us);
+}
+
+static void note_lag(struct tm_writer *w)
+{
+    uint64_t bytes = lag_bytes(w);
+    pthread_mutex_lock(&w->lock);
+    w->stats.journal_lag_bytes = bytes;
+    pthread_mutex_unlock(&w->lock);
+    tm_metric_set(w->lag, (double)bytes);
+}
+
+struct tm_writer_stats tm_writer_stats(struct tm_writer *w)
+{
+    pthread_mutex_lock(&w->lock);
+    struct tm_writer_stats s = w->stats;
+    pthread_mutex_unlock(&w->lock);
+    return s;
+}
+
+/* ---- a commit ---- */
+
+/* A lane under way, for the rows of it that the store refuses. */
+struct passage {
+    struct tm_writer *w;
+    struct tm_lane *lane;
+};
+
+static int quarantine(void *arg, const struct tm_stream *stream, const struct tm_span_bytes *tuple,
+                      const char *sqlstate, const char *message)
+{
+    struct passage *p = arg;
+    struct tm_writer *w = p->w;
+    struct tm_error err;
+    char seq[24], epoch[37];
+    (void)stream;
+    tm_uuid_format(tm_journal_epoch(w->options.journal), epoch);
+    (void)snprintf(seq, sizeof seq, "%" PRId64, (int64_t)tm_get_be64(tuple->bytes + tuple->len - 8));
+    struct tm_quarantine q = {.stream = p->lane->name,
+                              .gatherer = w->gatherer,
+                              .epoch = epoch,
+                              .seq = seq,
+                              .sqlstate = sqlstate,
+                              .error = message,
+                              .columns = p->lane->columns,
+                              .tuple = *tuple};
+    int rc = tm_quarantine_put(w->pg, &q, &err);
+    if (rc)
+        return rc;
+    p->lane->refused++;
+    TM_LOG_LIMITED(TM_LOG_ERROR, "store", "a row can never be stored; it is in tidemill.quarantine",
+                   TM_F_STR("stream", p->lane->name), TM_F_STR("seq", seq), TM_F_STR("sqlstate", sqlstate),
+                   TM_F_STR("error", message));
+    return TM_OK;
+}
+
+/* A batch that crosses the end of a partition needs the one of its first row too. */
+static int make_partition(struct tm_writer *w, const struct tm_lane *lane, struct tm_error *err)
+{
+    struct tm_family *f = lane->family;
+    int rc = TM_OK;
+    if (f->first > f->partition_end) {
+        rc = tm_migrate_local_partition(w->pg, lane->stream, w->epoch_no, f->first, err);
+        f->partition_end = rc ? 0 : tm_migrate_local_partition_end(f->first);
+    }
+    if (!rc && f->seq > f->partition_end) {
+        rc = tm_migrate_local_partition(w->pg, lane->stream, w->epoch_no, f->seq, err);
+        f->partition_end = rc ? 0 : tm_migrate_local_partition_end(f->seq);
+    }
+    return rc;
+}
+
+static int make_partitions(struct tm_writer *w, struct tm_error *err)
+{
+    int rc = TM_OK;
+    for (size_t i = 0; !rc && i < tm_lanes_count(w->lanes); i++) {
+        const struct tm_lane *lane = tm_lanes_get(w->lanes, i);
+        if (lane->count && lane->stream)
+            rc = make_partition(w, lane, err);
+    }
+    return rc;
+}
+
+/* What an earlier script declared and this one does not: kept whole, as nobody can tell how to store it. */
+static int put_aside(struct passage *p, const struct tm_span_bytes *tuples, struct tm_error *err)
+{
+    int rc = TM_OK;
+    for (size_t i = 0; !rc && i < p->lane->count; i++)
+        rc = quarantine(p, NULL, &tuples[i], "", "the script declares no stream of this name any more");
+    return rc ? tm_error_set(err, rc, "cannot quarantine rows of %s", p->lane->name) : TM_OK;
+}
+
+static int copy_lane(struct tm_writer *w, struct tm_lane *lane, struct tm_error *err)
+{
+    struct passage p = {.w = w, .lane = lane};
+    if (!lane->stream)
+        return put_aside(&p, tm_lanes_spans(w->lanes, lane), err);
+    struct tm_copy_result result;
+    struct tm_copy_batch batch = {.stream = lane->stream,
+                                  .side = TM_COPY_LOCAL,
+                                  .columns = lane->columns,
+                                  .tuples = tm_lanes_spans(w->lanes, lane),
+                                  .count = lane->count,
+                                  .on_reject = quarantine,
+                                  .arg = &p};
+    int rc = tm_copy_rows(w->pg, &batch, &result, err);
+    return rc ? tm_error_wrap(err, "%s", lane->name) : TM_OK;
+}
+
+/* Where the streams stand, the mark for cursors, the checkpoint and the notification: one round trip with
+ * COMMIT. */
+static int build_ending(struct tm_writer *w, struct tm_journal_position at)
+{
+    const char *comma = "";
+    tm_buf_clear(&w->sql);
+    int rc = tm_buf_printf(&w->sql, "WITH now_at (stream, seq, hash) AS (VALUES ");
+    for (size_t i = 0; !rc && i < tm_lanes_family_count(w->lanes); i++) {
+        struct tm_family *f = tm_lanes_family(w->lanes, i);
+        if (!f->touched)
+            continue;
+        rc = tm_buf_printf(&w->sql, "%s('%s', %" PRId64 "::int8, %" PRId64 "::int8)", comma, f->name, f->seq,
+                           (int64_t)f->hash);
+        comma = ", ";
+    }
+    rc = rc ? rc
+            : tm_buf_printf(
+                  &w->sql,
+                  "), marked AS (INSERT INTO tidemill.marks (epoch_no, stream, seq, hash) "
+                  "SELECT %d, stream, seq, hash FROM now_at) "
+                  "INSERT INTO tidemill.streams (epoch_no, stream, seq, hash) SELECT %d, stream, seq, hash "
+                  "FROM now_at ON CONFLICT (epoch_no, stream) DO UPDATE SET seq = excluded.seq, "
+                  "hash = excluded.hash;"
+                  "INSERT INTO tidemill.checkpoint VALUES (%d, %" PRIu64 ", %" PRIu64 ") "
+                  "ON CONFLICT (epoch_no) DO UPDATE SET segment = excluded.segment, "
+                  "journal_offset = excluded.journal_offset; NOTIFY tidemill; COMMIT",
+                  w->epoch_no, w->epoch_no, w->epoch_no, at.segment, at.offset);
+    return rc ? rc : tm_buf_cstr(&w->sql) ? TM_OK : TM_ENOMEM;
+}
+
+static int commit(struct tm_writer *w, struct tm_error *err)
+{
+    struct tm_journal_position at = tm_journal_reader_position(w->reader);
+    int rc = make_partitions(w, err);
+    rc = rc ? rc : tm_pg_exec(w->pg, "BEGIN", err);
+    for (size_t i = 0; !rc && i < tm_lanes_count(w->lanes); i++)
+        if (tm_lanes_get(w->lanes, i)->count)
+            rc = copy_lane(w, tm_lanes_get(w->lanes, i), err);
+    if (!rc && build_ending(w, at))
+        rc = tm_error_set(err, TM_ENOMEM, "out of memory for a checkpoint");
+    rc = rc ? rc : tm_pg_exec(w->pg, (const char *)w->sql.data, err);
+    if (rc)
+        return rc;
+    note_commit(w);
+    w->committed = at;
+    tm_lanes_clear(w->lanes);
+    return TM_OK;
+}
+
+/* ---- releasing the journal ---- */
+
+static int query_text(struct tm_writer *w, const char *sql, const char *value, char *out, size_t size,
+                      struct tm_error *err)
+{
+    PGresult *result;
+    int rc = tm_pg_query(w->pg, sql, value ? 1 : 0, &value, &result, err);
+    if (rc)
+        return rc;
+    (void)snprintf(out, size, "%s", PQntuples(result) > 0 ? PQgetvalue(result, 0, 0) : "");
+    PQclear(result);
+    return TM_OK;
+}
+
+/* Commits are asynchronous, so a checkpoint may be released only when the server's WAL is known to be on its
+ * disk. */
+static int release(struct tm_writer *w, struct tm_error *err)
+{
+    char flushed[8];
+    int64_t now_us = tm_clock_mono_us();
+    if (now_us - w->release_checked_us < TM_US_PER_S)
+        return TM_OK;
+    w->release_checked_us = now_us;
+    if (*w->release_lsn) {
+        int rc = query_text(w, "SELECT pg_current_wal_flush_lsn() >= $1::pg_lsn", w->release_lsn, flushed,
+                            sizeof flushed, err);
+        if (rc || strcmp(flushed, "t") != 0)
+            return rc;
+        tm_journal_release(w->options.journal, w->release);
+        w->release_lsn[0] = '\0';
+    }
+    if (w->release.segment == w->committed.segment && w->release.offset == w->committed.offset)
+        return TM_OK;
+    w->release = w->committed;
+    return query_text(w, "SELECT pg_current_wal_insert_lsn()", NULL, w->release_lsn, sizeof w->release_lsn,
+                      err);
+}
+
+/* ---- a session: from connect to the first error ---- */
+
+static int load_checkpoint(struct tm_writer *w, struct tm_error *err)
+{
+    char number[16];
+    const char *values[] = {number};
+    PGresult *result;
+    (void)snprintf(number, sizeof number, "%d", w->epoch_no);
+    w->committed = (struct tm_journal_position){0, 0};
+    int rc = tm_pg_query(w->pg, "SELECT segment, journal_offset FROM tidemill.checkpoint WHERE epoch_no = $1",
+                         1, values, &result, err);
+    if (rc)
+        return rc;
+    if (PQntuples(result) > 0) {
+        w->committed.segment = strtoull(PQgetvalue(result, 0, 0), NULL, 10);
+        w->committed.offset = strtoull(PQgetvalue(result, 0, 1), NULL, 10);
+    }
+    PQclear(result);
+    rc = tm_pg_query(w->pg, "SELECT stream, seq, hash FROM tidemill.streams WHERE epoch_no = $1", 1, values,
+                     &result, err);
+    if (rc)
+        return rc;
+    tm_lanes_reset(w->lanes);
+    for (int i = 0; i < PQntuples(result); i++)
+        tm_lanes_restore(w->lanes, PQgetvalue(result, i, 0), strtoll(PQgetvalue(result, i, 1), NULL, 10),
+                         (uint64_t)strtoll(PQgetvalue(result, i, 2), NULL, 10));
+    PQclear(result);
+    return TM_OK;
+}
+
+static int open_reader(struct tm_writer *w, struct tm_error *err)
+{
+    int rc = tm_journal_reader_open(w->options.journal, w->committed, &w->reader, err);
+    if (rc != TM_ENOENT)
+        return rc;
+    /* the store is older than what was released (restored from a backup): what is left goes in, and the hole
+     * in seq that this makes is seen by whoever polls */
+    tm_log(TM_LOG_ERROR, "store",
+           "the store's checkpoint is older than the journal; rows in between are not here",
+           TM_F_U64("segment", w->committed.segment), TM_F_ERR(err));
+    return tm_journal_reader_open(w->options.journal, (struct tm_journal_position){0, 0}, &w->reader, err);
+}
+
+/*
+ * Rows are numbered under the epoch that the tables have as their default, so two writers in one store would
+ * write under each other's. The lock ends with the session.
+ */
+static int lock_store(struct tm_writer *w, struct tm_error *err)
+{
+    char got[8];
+    int rc =
+        query_text(w, "SELECT pg_try_advisory_lock(hashtext('tidemill writer'))", NULL, got, sizeof got, err);
+    if (rc || strcmp(got, "t") == 0)
+        return rc;
+    return tm_error_set(
+        err, TM_ERETRY,
+        "another gatherer writes to this store, or the server has not noticed its end yet; each "
+        "gatherer needs a store of its own");
+}
+
+static int open_session(struct tm_writer *w, struct tm_error *err)
+{
+    struct tm_pg_options options = {.conninfo = w->conninfo,
+                                    .application_name = w->application_name,
+                                    .stop = &w->stop,
+                                    .connect_us = CONNECT_US};
+    int rc = tm_pg_connect(&options, &w->pg, err);
+    rc = rc ? rc : tm_pg_exec(w->pg, "SET synchronous_commit = off", err);
+    rc = rc ? rc : lock_store(w, err);
+    if (!rc && w->options.migrate)
+        rc = tm_migrate_local(w->pg, w->options.plan, err);
+    rc = rc ? rc
+            : tm_migrate_epoch(w->pg, w->options.plan, tm_journal_epoch(w->options.journal), w->gatherer,
+                               &w->epoch_no, err);
+    rc = rc ? rc : load_checkpoint(w, err);
+    return rc ? rc : open_reader(w, err);
+}
+
+static void close_session(struct tm_writer *w)
+{
+    set_connected(w, false);
+    tm_journal_reader_close(w->reader);
+    w->reader = NULL;
+    tm_pg_close(w->pg);
+    w->pg = NULL;
+    w->release_lsn[0] = '\0';
+    tm_lanes_clear(w->lanes);
+}
+
+/* Read on until the batch is full or nothing more is durable; 1: there may be more, 0: that was all. */
+static int fill(struct tm_writer *w, struct tm_error *err)
+{
+    for (;;) {
+        struct tm_journal_record record;
+        int rc = tm_journal_reader_next(w->reader, &record, err);
+        if (rc <= 0)
+            return rc;
+        rc = tm_lanes_add(w->lanes, &record, err);
+        if (rc)
+            return rc;
+        bool full = tm_lanes_rows(w->lanes) >= w->options.batch_rows_max ||
+                    tm_lanes_bytes(w->lanes) >= w->options.batch_bytes_max;
+        if (full && tm_journal_reader_at_frame_end(w->reader))
+            return 1; /* a checkpoint may stand only between frames */
+    }
+}
+
+static void wait_for_more(struct tm_writer *w)
+{
+    struct pollfd fds[2] = {{.fd = w->wake_fd, .events = POLLIN}, {.fd = w->stop.fd, .events = POLLIN}};
+    eventfd_t ignored;
+    if (poll(fds, 2, (int)(IDLE_US / TM_US_PER_MS)) > 0 && fds[0].revents)
+        (void)eventfd_read(w->wake_fd, &ignored);
+}
+
+static bool is_draining(struct tm_writer *w)
+{
+    return atomic_load(&w->drain_until_us) != 0;
+}
+
+static int run_session(struct tm_writer *w, struct tm_error *err)
+{
+    int rc = open_session(w, err);
+    if (rc)
+        return rc;
+    set_connected(w, true);
+    tm_log(TM_LOG_INFO, "store", "connected to the local store", TM_F_I64("epoch_no", w->epoch_no));
+    for (;;) {
+        int more = fill(w, err);
+        if (more < 0)
+            return more;
+        if (tm_lanes_rows(w->lanes))
+            rc = commit(w, err);
+        rc = rc ? rc : release(w, err);
+        if (rc)
+            return rc;
+        note_lag(w);
+        if (!more && is_draining(w))
+            return TM_OK;
+        if (!more)
+            wait_for_more(w);
+    }
+}
+
+static void *writer_main(void *arg)
+{
+    struct tm_writer *w = arg;
+    struct tm_error err;
+    uint32_t failures = 0;
+    pthread_setname_np(pthread_self(), "store");
+    for (;;) {
+        uint64_t batches = w->stats.batches;
+        int rc = run_session(w, &err);
+        close_session(w);
+        if (!rc || rc == TM_ESTOPPED || (is_draining(w) && failures))
+            return NULL;
+        note_error(w, &err);
+        note_lag(w);
+        failures = w->stats.batches > batches ? 1 : failures + 1;
+        if (tm_stop_wait(&w->stop,
+                         tm_backoff_us(failures, BACKOFF_BASE_US, BACKOFF_MAX_US, tm_random_unit())))
+            return NULL;
+    }
+}
+
+/* ---- start and stop ---- */
+
+static void writer_free(struct tm_writer *w)
+{
+    tm_lanes_destroy(w->lanes);
+    tm_buf_fini(&w->sql);
+    free(w->conninfo);
+    free(w->gatherer);
+    free(w->application_name);
+    tm_stop_fini(&w->stop);
+    close(w->wake_fd);
+    pthread_mutex_destroy(&w->lock);
+    free(w);
+}
+
+static void make_metrics(struct tm_writer *w, struct tm_metrics *m)
+{
+    w->connected =
+        tm_metrics_gauge(m, "tidemill_store_connected", "1 while the local store is connected.", NULL);
+    w->errors = tm_metrics_counter(m, "tidemill_store_errors_total",
+                                   "Sessions with the local store that failed.", NULL);
+    w->quarantined = tm_metrics_counter(m, "tidemill_store_quarantined_total",
+                                        "Rows that the local store can never take.", NULL);
+    w->lag = tm_metrics_gauge(m, "tidemill_journal_lag_bytes",
+                              "Durable in the journal, not yet in the local store.", NULL);
+    w->latency =
+        tm_metrics_histogram(m, "tidemill_journal_to_store_seconds",
+                             "From arrival to commit in the local store, newest row of each commit.", NULL);
+}
+
+int tm_writer_start(const struct tm_writer_options *options, struct tm_writer **out, struct tm_error *err)
+{
+    char name[96];
+    struct tm_writer *w = calloc(1, sizeof *w);
+    TM_FATAL_UNLESS(w);
+    w->options = *options;
+    w->options.batch_rows_max = options->batch_rows_max ? options->batch_rows_max : BATCH_ROWS_MAX;
+    w->options.batch_bytes_max = options->batch_bytes_max ? options->batch_bytes_max : BATCH_BYTES_MAX;
+    (void)snprintf(name, sizeof name, "tidemill %s store", options->gatherer);
+    w->conninfo = strdup(options->conninfo);
+    w->gatherer = strdup(options->gatherer);
+    w->application_name = strdup(name);
+    TM_FATAL_UNLESS(w->conninfo && w->gatherer && w->application_name);
+    w->lanes = tm_lanes_create(options->plan, options->metrics);
+    w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    TM_FATAL_UNLESS(w->wake_fd >= 0 && tm_stop_init(&w->stop) == TM_OK);
+    pthread_mutex_init(&w->lock, NULL);
+    make_metrics(w, options->metrics);
+    if (pthread_create(&w->thread, NULL, writer_main, w)) {
+        writer_free(w);
+        return tm_error_set(err, TM_ENOMEM, "cannot start the store thread");
+    }
+    *out = w;
+    return TM_OK;
+}
+
+void tm_writer_wake(struct tm_writer *w)
+{
+    (void)eventfd_write(w->wake_fd, 1);
+}
+
+void tm_writer_stop(struct tm_writer *w)
+{
+    struct timespec until;
+    int64_t until_us = tm_clock_wall_us() + DRAIN_US;
+    atomic_store(&w->drain_until_us, until_us);
+    tm_writer_wake(w);
+    until = (struct timespec){.tv_sec = until_us / TM_US_PER_S, .tv_nsec = until_us % TM_US_PER_S * 1000};
+    if (pthread_timedjoin_np(w->thread, NULL, &until)) {
+        tm_stop_request(&w->stop);
+        pthread_join(w->thread, NULL);
+    }
+    writer_free(w);
+}

@@ -1,0 +1,442 @@
+#include "journal/internal.h"
+#include "base/endian.h"
+#include "base/clock.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define SEGMENT_BYTES_DEFAULT (64u << 20)
+#define SEGMENT_BYTES_MIN 4096
+#define SEGMENT_BYTES_MAX (1u << 30) /* offsets within a segment fit 32 bits */
+#define BYTES_MAX_DEFAULT (UINT64_C(8) << 30)
+#define BUFFER_BYTES_DEFAULT (64u << 20)
+#define FRAME_BYTES (256u << 10) /* a frame is closed when it has grown to this */
+#define SPARE_BLOCKS_MAX 4
+#define SPARE_BYTES_MAX (2 * TM_BLOCK_BYTES)
+
+/* ---- blocks ---- */
+
+void tm_block_destroy(struct tm_block *b)
+{
+    while (b) {
+        struct tm_block *next = b->next;
+        tm_buf_fini(&b->bytes);
+        free(b);
+        b = next;
+    }
+}
+
+struct tm_block *tm_block_get(struct tm_journal *j)
+{
+    pthread_mutex_lock(&j->lock);
+    struct tm_block *b = j->spare;
+    if (b) {
+        j->spare = b->next;
+        j->spares--;
+    }
+    pthread_mutex_unlock(&j->lock);
+    if (!b)
+        return calloc(1, sizeof *b);
+    *b = (struct tm_block){.bytes = b->bytes};
+    tm_buf_clear(&b->bytes);
+    return b;
+}
+
+void tm_block_put(struct tm_journal *j, struct tm_block *b)
+{
+    b->next = NULL;
+    if (j->spares == SPARE_BLOCKS_MAX || b->bytes.cap > SPARE_BYTES_MAX) {
+        tm_block_destroy(b);
+        return;
+    }
+    b->next = j->spare;
+    j->spare = b;
+    j->spares++;
+}
+
+/* ---- segments ---- */
+
+int tm_journal_segment_reserve(struct tm_journal *j)
+{
+    if (j->segment_count < j->segment_cap)
+        return TM_OK;
+    size_t cap = j->segment_cap ? j->segment_cap * 2 : 64;
+    struct tm_segment_file *segments = realloc(j->segments, cap * sizeof *segments);
+    if (!segments)
+        return TM_ENOMEM;
+    j->segments = segments;
+    j->segment_cap = cap;
+    return TM_OK;
+}
+
+void tm_journal_segment_add(struct tm_journal *j, uint64_t number, uint64_t end)
+{
+    j->segments[j->segment_count++] = (struct tm_segment_file){.number = number, .end = end};
+}
+
+void tm_journal_count_damage(struct tm_journal *j, uint64_t frames, uint64_t bytes)
+{
+    pthread_mutex_lock(&j->lock);
+    j->stats.damaged_frames += frames;
+    j->stats.damaged_bytes += bytes;
+    pthread_mutex_unlock(&j->lock);
+}
+
+/* ---- open and close ---- */
+
+static int set_options(struct tm_journal *j, const struct tm_journal_options *o, struct tm_error *err)
+{
+    j->fs = o->fs ? *o->fs : tm_fs_posix;
+    j->segment_bytes = o->segment_bytes ? o->segment_bytes : SEGMENT_BYTES_DEFAULT;
+    j->bytes_max = o->bytes_max ? o->bytes_max : BYTES_MAX_DEFAULT;
+    j->buffer_bytes_max = o->buffer_bytes_max ? o->buffer_bytes_max : BUFFER_BYTES_DEFAULT;
+    if (j->segment_bytes < SEGMENT_BYTES_MIN || j->segment_bytes > SEGMENT_BYTES_MAX)
+        return tm_error_set(err, TM_EINVAL, "journal: segment_bytes is %zu, expected %d to %u", j->segment_bytes,
+                            SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
+    if (j->bytes_max < 2 * (uint64_t)j->segment_bytes)
+        return tm_error_set(err, TM_EINVAL, "journal: bytes_max is %llu, expected at least two segments of %zu bytes",
+                            (unsigned long long)j->bytes_max, j->segment_bytes);
+    if (!o->dir || !o->dir[0])
+        return tm_error_set(err, TM_EINVAL, "journal: no directory was given");
+    /* a header takes at most a quarter of a segment (two copies) and a record half, so that one always fits */
+    j->header_bytes_max = j->segment_bytes / 8 < TM_SEGMENT_HEADER_MAX ? j->segment_bytes / 8 : TM_SEGMENT_HEADER_MAX;
+    j->frame_bytes = j->segment_bytes / 2 < FRAME_BYTES ? j->segment_bytes / 2 : FRAME_BYTES;
+    j->record_bytes_max = j->segment_bytes / 2 < TM_RECORD_BYTES_MAX ? j->segment_bytes / 2 : TM_RECORD_BYTES_MAX;
+    if (j->record_bytes_max > j->buffer_bytes_max / 2)
+        j->record_bytes_max = j->buffer_bytes_max / 2;
+    j->stats.disk_bytes_max = j->bytes_max;
+    return TM_OK;
+}
+
+static void init_sync(struct tm_journal *j)
+{
+    pthread_condattr_t attr;
+    pthread_mutex_init(&j->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&j->work, &attr);
+    pthread_cond_init(&j->synced, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+static void destroy(struct tm_journal *j)
+{
+    tm_block_destroy(j->block);
+    tm_block_destroy(j->queue);
+    tm_block_destroy(j->group);
+    tm_block_destroy(j->spare);
+    for (int i = 0; i < j->decl_count; i++) {
+        free(j->decls[i].name);
+        free(j->decls[i].columns);
+    }
+    if (j->dir >= 0)
+        j->fs.close(j->fs.arg, j->dir); /* gives the lock back */
+    tm_buf_fini(&j->header);
+    free(j->segments);
+    free(j->dir_name);
+    pthread_cond_destroy(&j->work);
+    pthread_cond_destroy(&j->synced);
+    pthread_mutex_destroy(&j->lock);
+    free(j);
+}
+
+/* Signals are for other threads. */
+static int start_thread(struct tm_journal *j)
+{
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int rc = pthread_create(&j->thread, NULL, tm_journal_run, j);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (!rc)
+        pthread_setname_np(j->thread, "journal");
+    return rc;
+}
+
+static int start(struct tm_journal *j, const struct tm_journal_options *o, struct tm_error *err)
+{
+    int rc = set_options(j, o, err);
+    if (rc)
+        return rc;
+    j->dir_name = strdup(o->dir);
+    if (!j->dir_name)
+        return tm_error_set(err, TM_ENOMEM, "journal: no memory");
+    j->dir = j->fs.open_dir(j->fs.arg, o->dir);
+    if (j->dir < 0)
+        return tm_error_errno(err, TM_EIO, errno, "journal: cannot open the directory %s", o->dir);
+    rc = tm_journal_recover(j, err);
+    if (rc)
+        return rc;
+    j->stats.disk_bytes = j->disk_bytes;
+    rc = start_thread(j);
+    return rc ? tm_error_errno(err, TM_ENOMEM, rc, "journal: cannot start its thread") : TM_OK;
+}
+
+int tm_journal_open(const struct tm_journal_options *options, struct tm_journal **out, struct tm_error *err)
+{
+    struct tm_journal *j = calloc(1, sizeof *j);
+    if (!j)
+        return tm_error_set(err, TM_ENOMEM, "journal: no memory");
+    init_sync(j);
+    j->dir = j->tail.fd = -1;
+    j->queue_end = &j->queue;
+    for (int i = 0; i < TM_JOURNAL_STREAMS_MAX; i++)
+        j->next_seq[i] = j->filed_seq[i] = 1;
+    int rc = start(j, options, err);
+    if (rc) {
+        destroy(j);
+        return rc;
+    }
+    *out = j;
+    return TM_OK;
+}
+
+int tm_journal_close(struct tm_journal *j, struct tm_error *err)
+{
+    if (!j)
+        return TM_OK;
+    tm_journal_flush(j);
+    pthread_mutex_lock(&j->lock);
+    j->stopping = true;
+    pthread_cond_signal(&j->work);
+    pthread_mutex_unlock(&j->lock);
+    pthread_join(j->thread, NULL);
+    int rc = j->close_code;
+    if (rc && err)
+        *err = j->close_error;
+    destroy(j);
+    return rc;
+}
+
+const uint8_t *tm_journal_epoch(const struct tm_journal *j)
+{
+    return j->epoch;
+}
+
+/* ---- streams ---- */
+
+static bool same(const char *text, const char *bytes, size_t len)
+{
+    return strlen(text) == len && memcmp(text, bytes, len) == 0;
+}
+
+static int family_of(const struct tm_journal *j, const char *name, size_t len)
+{
+    for (int i = 0; i < j->decl_count; i++)
+        if (same(j->decls[i].name, name, len))
+            return j->decls[i].family;
+    return -1;
+}
+
+static int check_stream(const struct tm_journal *j, const struct tm_segment_stream *s, struct tm_error *err)
+{
+    if (s->name_len == 0 || s->name_len > UINT16_MAX)
+        return tm_error_set(err, TM_EINVAL, "journal: a stream's name has %u bytes, expected 1 to %d", s->name_len,
+                            UINT16_MAX);
+    size_t table = j->table_bytes + tm_segment_stream_bytes(s);
+    if (j->decl_count == TM_JOURNAL_STREAMS_MAX || tm_segment_header_bytes((uint32_t)table) > j->header_bytes_max)
+        return tm_error_set(err, TM_EFULL,
+                            "journal: %s: no room to declare stream %.*s: %d declarations of at most %d, a header of "
+                            "%zu bytes of at most %zu. Every change of columns is a declaration for the life of the "
+                            "directory",
+                            j->dir_name, (int)s->name_len, s->name, j->decl_count, TM_JOURNAL_STREAMS_MAX, table,
+                            j->header_bytes_max);
+    return TM_OK;
+}
+
+int tm_journal_declare(struct tm_journal *j, const struct tm_segment_stream *s, struct tm_error *err)
+{
+    for (int i = 0; i < j->decl_count; i++)
+        if (same(j->decls[i].name, s->name, s->name_len) && same(j->decls[i].columns, s->columns, s->columns_len))
+            return i;
+    int rc = check_stream(j, s, err);
+    if (rc)
+        return rc;
+    int id = j->decl_count, family = family_of(j, s->name, s->name_len);
+    struct tm_decl d = {.name = strndup(s->name, s->name_len),
+                        .columns = strndup(s->columns, s->columns_len),
+                        .family = family < 0 ? id : family};
+    if (!d.name || !d.columns) {
+        free(d.name);
+        free(d.columns);
+        return tm_error_set(err, TM_ENOMEM, "journal: no memory to declare a stream");
+    }
+    j->decls[id] = d;
+    j->table_bytes += tm_segment_stream_bytes(s);
+    atomic_store(&j->decl_count, id + 1); /* publishes the entry to the journal thread */
+    return id;
+}
+
+int tm_journal_stream(struct tm_journal *j, const char *name, const char *columns, struct tm_error *err)
+{
+    size_t name_len = strlen(name), columns_len = strlen(columns);
+    if (name_len > UINT16_MAX || columns_len > TM_SEGMENT_HEADER_MAX)
+        return tm_error_set(err, TM_EINVAL, "journal: a stream's name and columns have %zu and %zu bytes, expected at "
+                                            "most %d and %d", name_len, columns_len, UINT16_MAX, TM_SEGMENT_HEADER_MAX);
+    struct tm_segment_stream s = {
+        .name = name, .columns = columns, .name_len = (uint32_t)name_len, .columns_len = (uint32_t)columns_len};
+    return tm_journal_declare(j, &s, err);
+}
+
+int64_t tm_journal_last_seq(const struct tm_journal *j, const char *name)
+{
+    int family = family_of(j, name, strlen(name));
+    return family < 0 ? 0 : j->next_seq[family] - 1;
+}
+
+/* ---- append ---- */
+
+static void close_frame(struct tm_block *b)
+{
+    if (!b || !b->count)
+        return;
+    uint8_t *head = b->bytes.data + b->frame;
+    tm_put_be32(head, (uint32_t)(b->bytes.len - b->frame - TM_FRAME_HEAD_BYTES));
+    tm_put_be32(head + 4, b->count);
+    b->count = 0;
+}
+
+static void hand_over(struct tm_journal *j)
+{
+    struct tm_block *b = j->block;
+    if (!b || !b->bytes.len)
+        return;
+    close_frame(b);
+    j->block = NULL;
+    pthread_mutex_lock(&j->lock);
+    *j->queue_end = b;
+    j->queue_end = &b->next;
+    j->queued_records = atomic_load_explicit(&j->appended, memory_order_relaxed);
+    pthread_cond_signal(&j->work);
+    pthread_mutex_unlock(&j->lock);
+}
+
+/* A block with room for `need` bytes in its open frame, which is opened if there is none. */
+static int open_frame(struct tm_journal *j, size_t need)
+{
+    if (j->block && j->block->count &&
+        j->block->bytes.len - j->block->frame + need > TM_FRAME_HEAD_BYTES + j->frame_bytes)
+        close_frame(j->block);
+    if (j->block && !j->block->count && j->block->bytes.len >= TM_BLOCK_BYTES)
+        hand_over(j);
+    if (!j->block && !(j->block = tm_block_get(j)))
+        return TM_ENOMEM;
+    struct tm_block *b = j->block;
+    int rc = tm_buf_reserve(&b->bytes, TM_FRAME_HEAD_BYTES + need);
+    if (rc || b->count)
+        return rc;
+    b->frame = b->bytes.len;
+    b->bytes.len += TM_FRAME_HEAD_BYTES;
+    return TM_OK;
+}
+
+static int may_append(struct tm_journal *j, int stream, size_t len)
+{
+    if (stream < 0 || stream >= atomic_load_explicit(&j->decl_count, memory_order_relaxed) || len < 8)
+        return TM_EINVAL;
+    if (len > j->record_bytes_max)
+        return TM_EPOISON;
+    if (atomic_load(&j->buffered_bytes) + TM_ITEM_HEAD_BYTES + len > j->buffer_bytes_max)
+        return TM_EFULL;
+    return j->next_seq[j->decls[stream].family] == INT64_MAX ? TM_EFULL : TM_OK;
+}
+
+int64_t tm_journal_append(struct tm_journal *j, int stream, uint8_t *tuple, size_t len)
+{
+    int rc = may_append(j, stream, len);
+    if (!rc)
+        rc = open_frame(j, TM_ITEM_HEAD_BYTES + len);
+    if (rc)
+        return rc;
+    int64_t seq = j->next_seq[j->decls[stream].family]++;
+    tm_put_be64(tuple + len - 8, (uint64_t)seq);
+    struct tm_block *b = j->block;
+    uint8_t *item = b->bytes.data + b->bytes.len;
+    tm_put_be16(item, (uint16_t)stream);
+    tm_put_be32(item + 2, (uint32_t)len);
+    memcpy(item + TM_ITEM_HEAD_BYTES, tuple, len);
+    b->bytes.len += TM_ITEM_HEAD_BYTES + len;
+    b->count++;
+    atomic_fetch_add_explicit(&j->buffered_bytes, TM_ITEM_HEAD_BYTES + len, memory_order_relaxed);
+    atomic_store_explicit(&j->appended, atomic_load_explicit(&j->appended, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+    atomic_store_explicit(&j->appended_bytes, atomic_load_explicit(&j->appended_bytes, memory_order_relaxed) + len,
+                          memory_order_relaxed);
+    return seq;
+}
+
+void tm_journal_flush(struct tm_journal *j)
+{
+    hand_over(j);
+}
+
+int tm_journal_wait(struct tm_journal *j, int64_t timeout_us)
+{
+    int64_t until_us = tm_clock_mono_us() + timeout_us;
+    struct timespec until = {.tv_sec = until_us / TM_US_PER_S, .tv_nsec = until_us % TM_US_PER_S * 1000};
+    int rc = 0;
+    pthread_mutex_lock(&j->lock);
+    uint64_t target = j->queued_records;
+    while (j->stats.durable < target && rc != ETIMEDOUT)
+        rc = pthread_cond_timedwait(&j->synced, &j->lock, &until);
+    rc = j->stats.durable < target ? TM_ETIMEOUT : TM_OK;
+    pthread_mutex_unlock(&j->lock);
+    return rc;
+}
+
+/* ---- positions and figures ---- */
+
+void tm_journal_set_wake(struct tm_journal *j, void (*wake)(void *arg), void *arg)
+{
+    pthread_mutex_lock(&j->lock);
+    j->wake = wake;
+    j->wake_arg = arg;
+    pthread_mutex_unlock(&j->lock);
+}
+
+static bool before(struct tm_journal_position a, struct tm_journal_position b)
+{
+    return a.segment < b.segment || (a.segment == b.segment && a.offset < b.offset);
+}
+
+void tm_journal_release(struct tm_journal *j, struct tm_journal_position position)
+{
+    pthread_mutex_lock(&j->lock);
+    if (before(j->durable, position))
+        position = j->durable;
+    if (before(j->released, position)) {
+        j->released = position;
+        pthread_cond_signal(&j->work);
+    }
+    pthread_mutex_unlock(&j->lock);
+}
+
+struct tm_journal_position tm_journal_oldest(struct tm_journal *j)
+{
+    pthread_mutex_lock(&j->lock);
+    struct tm_journal_position p = {.segment = j->segment_count ? j->segments[0].number : j->durable.segment};
+    pthread_mutex_unlock(&j->lock);
+    return p;
+}
+
+struct tm_journal_position tm_journal_durable(struct tm_journal *j)
+{
+    pthread_mutex_lock(&j->lock);
+    struct tm_journal_position p = j->durable;
+    pthread_mutex_unlock(&j->lock);
+    return p;
+}
+
+struct tm_journal_stats tm_journal_stats(struct tm_journal *j)
+{
+    pthread_mutex_lock(&j->lock);
+    struct tm_journal_stats s = j->stats;
+    pthread_mutex_unlock(&j->lock);
+    s.appended = atomic_load(&j->appended);
+    s.appended_bytes = atomic_load(&j->appended_bytes);
+    s.buffered_bytes = atomic_load(&j->buffered_bytes);
+    return s;
+}

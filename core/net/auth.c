@@ -1,0 +1,295 @@
+#include "net/auth.h"
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <openssl/bio.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/rsa.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define KEY_FILE_BYTES_MAX 65536
+#define SIGNATURE_BYTES_MAX 1024 /* RSA-8192 */
+#define BASE64_SIZE(n) (((n) + 2) / 3 * 4 + 1)
+
+struct header {
+    char *name, *value;
+};
+
+struct tm_auth {
+    char *key_id, *message;
+    EVP_PKEY *key;
+    size_t header_count;
+    struct header headers[];
+};
+
+/* What the placeholders stand for; NULL where a placeholder is not allowed. */
+struct values {
+    const char *timestamp_ms, *timestamp_s, *method, *path, *signature, *key_id;
+    size_t path_len;
+};
+
+static char *copy(const char *s)
+{
+    char *c = s ? strdup(s) : NULL;
+    TM_FATAL_UNLESS(c || !s);
+    return c;
+}
+
+static bool is_name(const char *at, size_t len, const char *name)
+{
+    return strlen(name) == len && !memcmp(at, name, len);
+}
+
+static const char *value_of(const struct values *v, const char *name, size_t len, size_t *value_len)
+{
+    const char *value = NULL;
+    if (is_name(name, len, "path")) {
+        *value_len = v->path_len;
+        return v->path;
+    }
+    if (is_name(name, len, "timestamp_ms"))
+        value = v->timestamp_ms;
+    else if (is_name(name, len, "timestamp_s"))
+        value = v->timestamp_s;
+    else if (is_name(name, len, "method"))
+        value = v->method;
+    else if (is_name(name, len, "signature"))
+        value = v->signature;
+    else if (is_name(name, len, "key_id"))
+        value = v->key_id;
+    *value_len = value ? strlen(value) : 0;
+    return value;
+}
+
+static int expand(const char *template, const struct values *v, struct tm_buf *out, struct tm_error *err)
+{
+    tm_buf_clear(out);
+    for (const char *p = template; *p;) {
+        size_t plain = strcspn(p, "{");
+        if (tm_buf_append(out, p, plain))
+            return tm_error_set(err, TM_ENOMEM, "auth: no memory to expand \"%s\"", template);
+        p += plain;
+        if (!*p)
+            break;
+        size_t name_len = strcspn(p + 1, "}"), value_len;
+        const char *value = value_of(v, p + 1, name_len, &value_len);
+        if (!p[1 + name_len] || !value)
+            return tm_error_set(
+                err, TM_EINVAL,
+                "auth: \"%s\": {%.*s} is not available here; known are {timestamp_ms}, {timestamp_s}, "
+                "{method}, {path} and, in headers, {signature} (needs key_file) and {key_id} (needs "
+                "key_id)",
+                template, (int)name_len, p + 1);
+        if (tm_buf_append(out, value, value_len))
+            return tm_error_set(err, TM_ENOMEM, "auth: no memory to expand \"%s\"", template);
+        p += name_len + 2;
+    }
+    return TM_OK;
+}
+
+static int read_key_file(const char *path, char *bytes, size_t *len, struct tm_error *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd < 0)
+        return tm_error_errno(err, TM_ENOENT, errno, "cannot open key file %s", path);
+    struct stat st;
+    int rc = TM_OK;
+    ssize_t n = 0;
+    if (fstat(fd, &st))
+        rc = tm_error_errno(err, TM_EIO, errno, "cannot stat key file %s", path);
+    else if (!S_ISREG(st.st_mode))
+        rc = tm_error_set(err, TM_EINVAL, "key file %s is not a regular file", path);
+    else if (st.st_mode & (S_IWGRP | S_IWOTH))
+        rc = tm_error_set(err, TM_EDENIED,
+                          "key file %s may be written by group or others (mode %04o); chmod it to 0600", path,
+                          (unsigned)(st.st_mode & 07777));
+    else if ((n = read(fd, bytes, KEY_FILE_BYTES_MAX)) < 0)
+        rc = tm_error_errno(err, TM_EIO, errno, "cannot read key file %s", path);
+    if (!rc && (st.st_mode & S_IROTH))
+        tm_log(TM_LOG_WARN, "net", "key file can be read by every user", TM_F_STR("file", path));
+    close(fd);
+    *len = rc ? 0 : (size_t)n;
+    return rc;
+}
+
+/* Without a passphrase OpenSSL would ask for one on the terminal. */
+static int no_passphrase(char *buf, int size, int writing, void *arg)
+{
+    (void)buf;
+    (void)size;
+    (void)writing;
+    *(bool *)arg = true;
+    return 0;
+}
+
+static int load_key(const char *path, EVP_PKEY **out, struct tm_error *err)
+{
+    char bytes[KEY_FILE_BYTES_MAX];
+    size_t len;
+    int rc = read_key_file(path, bytes, &len, err);
+    if (rc)
+        return rc;
+    bool encrypted = false;
+    BIO *bio = BIO_new_mem_buf(bytes, (int)len);
+    TM_FATAL_UNLESS(bio);
+    EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, &encrypted);
+    BIO_free(bio);
+    OPENSSL_cleanse(bytes, sizeof bytes);
+    ERR_clear_error();
+    if (!key)
+        return tm_error_set(err, TM_EPARSE, "key file %s: %s", path,
+                            encrypted ? "the key is encrypted; store it without a passphrase"
+                                      : "no PEM private key (PKCS#1 or PKCS#8) found");
+    int type = EVP_PKEY_base_id(key);
+    if (type != EVP_PKEY_RSA && type != EVP_PKEY_ED25519) {
+        EVP_PKEY_free(key);
+        return tm_error_set(err, TM_EINVAL, "key file %s holds a %s key; RSA and Ed25519 are supported", path,
+                            OBJ_nid2sn(type));
+    }
+    *out = key;
+    return TM_OK;
+}
+
+static bool is_header_name(const char *s)
+{
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~";
+    return *s && !s[strspn(s, allowed)];
+}
+
+/* Expand every template once with stand-ins, so that a mistake is found at start and not at the first
+ * request. */
+static int check_templates(const struct tm_auth *auth, struct tm_error *err)
+{
+    struct values v = {"1", "1", "GET", "/", NULL, NULL, 1};
+    struct tm_buf buf = {0};
+    int rc = auth->message ? expand(auth->message, &v, &buf, err) : TM_OK;
+    v.signature = auth->key ? "s" : NULL;
+    v.key_id = auth->key_id;
+    for (size_t i = 0; !rc && i < auth->header_count; i++) {
+        const struct header *h = &auth->headers[i];
+        if (!is_header_name(h->name) || strpbrk(h->value, "\r\n"))
+            rc = tm_error_set(err, TM_EINVAL,
+                              "auth: header %zu: \"%s\" is no header name, or its value has a line break",
+                              i + 1, h->name);
+        else
+            rc = expand(h->value, &v, &buf, err);
+    }
+    tm_buf_fini(&buf);
+    return rc;
+}
+
+int tm_auth_create(const struct tm_auth_def *def, struct tm_auth **out, struct tm_error *err)
+{
+    if (def->key_file && !def->message)
+        return tm_error_set(err, TM_EINVAL,
+                            "auth: key_file is given but no message template says what to sign");
+    if (def->key_id && strpbrk(def->key_id, "\r\n"))
+        return tm_error_set(err, TM_EINVAL, "auth: key_id has a line break");
+    struct tm_auth *auth = calloc(1, sizeof *auth + def->header_count * sizeof auth->headers[0]);
+    TM_FATAL_UNLESS(auth);
+    auth->key_id = copy(def->key_id);
+    auth->message = copy(def->message);
+    auth->header_count = def->header_count;
+    for (size_t i = 0; i < def->header_count; i++)
+        auth->headers[i] = (struct header){copy(def->headers[i].name), copy(def->headers[i].value)};
+    int rc = def->key_file ? load_key(def->key_file, &auth->key, err) : TM_OK;
+    if (!rc)
+        rc = check_templates(auth, err);
+    if (rc) {
+        tm_auth_destroy(auth);
+        return rc;
+    }
+    *out = auth;
+    return TM_OK;
+}
+
+void tm_auth_destroy(struct tm_auth *auth)
+{
+    if (!auth)
+        return;
+    for (size_t i = 0; i < auth->header_count; i++) {
+        free(auth->headers[i].name);
+        free(auth->headers[i].value);
+    }
+    EVP_PKEY_free(auth->key);
+    free(auth->key_id);
+    free(auth->message);
+    free(auth);
+}
+
+static bool set_pss(EVP_PKEY_CTX *ctx)
+{
+    return EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PSS_PADDING) > 0 &&
+           EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, RSA_PSS_SALTLEN_DIGEST) > 0 &&
+           EVP_PKEY_CTX_set_rsa_mgf1_md(ctx, EVP_sha256()) > 0;
+}
+
+static bool sign_bytes(EVP_PKEY *key, const void *bytes, size_t len, unsigned char *signature,
+                       size_t *signature_len)
+{
+    bool rsa = EVP_PKEY_base_id(key) == EVP_PKEY_RSA;
+    EVP_MD_CTX *md = EVP_MD_CTX_new();
+    EVP_PKEY_CTX *ctx = NULL;
+    bool ok = md && EVP_DigestSignInit(md, &ctx, rsa ? EVP_sha256() : NULL, NULL, key) > 0 &&
+              (!rsa || set_pss(ctx)) && EVP_DigestSign(md, signature, signature_len, bytes, len) > 0;
+    EVP_MD_CTX_free(md);
+    return ok;
+}
+
+static int sign_base64(const struct tm_auth *auth, const struct tm_buf *message, char *base64,
+                       struct tm_error *err)
+{
+    unsigned char signature[SIGNATURE_BYTES_MAX];
+    size_t len = sizeof signature;
+    if (!sign_bytes(auth->key, message->data, message->len, signature, &len)) {
+        unsigned long code = ERR_get_error();
+        ERR_clear_error();
+        const char *reason = ERR_reason_error_string(code);
+        return tm_error_set(err, TM_EIO, "auth: signing failed: %s",
+                            reason ? reason : "unknown OpenSSL error");
+    }
+    EVP_EncodeBlock((unsigned char *)base64, signature, (int)len);
+    return TM_OK;
+}
+
+int tm_auth_headers(const struct tm_auth *auth, const char *method, const char *path, int64_t wall_us,
+                    int (*put)(void *arg, const char *name, const char *value), void *arg,
+                    struct tm_error *err)
+{
+    char ms[24], s[24], signature[BASE64_SIZE(SIGNATURE_BYTES_MAX)] = "";
+    (void)snprintf(ms, sizeof ms, "%" PRId64, wall_us / TM_US_PER_MS);
+    (void)snprintf(s, sizeof s, "%" PRId64, wall_us / TM_US_PER_S);
+    struct values v = {ms, s, method, path, NULL, NULL, strcspn(path, "?")};
+    struct tm_buf buf = {0};
+    int rc = TM_OK;
+    if (auth->key) {
+        rc = expand(auth->message, &v, &buf, err);
+        if (!rc)
+            rc = sign_base64(auth, &buf, signature, err);
+        v.signature = signature;
+    }
+    v.key_id = auth->key_id;
+    for (size_t i = 0; !rc && i < auth->header_count; i++) {
+        rc = expand(auth->headers[i].value, &v, &buf, err);
+        const char *value = rc ? NULL : tm_buf_cstr(&buf);
+        if (value && put(arg, auth->headers[i].name, value))
+            rc = tm_error_set(err, TM_EFULL, "auth: no room for header %s", auth->headers[i].name);
+        else if (!rc && !value)
+            rc = tm_error_set(err, TM_ENOMEM, "auth: no memory for header %s", auth->headers[i].name);
+    }
+    tm_buf_fini(&buf);
+    return rc;
+}

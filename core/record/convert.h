@@ -1,0 +1,131 @@
+/*
+ * Text to numbers, exactly: decimals become scaled integers, times become microseconds, uuids become 16 bytes. Nothing
+ * passes through a double except TM_TYPE_FLOAT8 columns. Pure functions, any thread; `s` need not end in NUL.
+ *
+ * Numbers have JSON's form: -?(0|[1-9][0-9]*)(.[0-9]+)?([eE][+-]?[0-9]+)?
+ */
+#ifndef TM_RECORD_CONVERT_H
+#define TM_RECORD_CONVERT_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#define TM_DECIMAL_SCALE_MAX 9
+
+/* 0001-01-01 and the last microsecond of 9999: every store and every client can show times between them. */
+#define TM_TIME_US_MIN INT64_C(-62135596800000000)
+#define TM_TIME_US_MAX INT64_C(253402300799999999)
+
+enum tm_convert {
+    TM_CONVERT_OK,
+    TM_CONVERT_FORM,      /* not of the form */
+    TM_CONVERT_PRECISION, /* digits other than 0 beyond the scale */
+    TM_CONVERT_RANGE,     /* does not fit */
+};
+
+/* The value times 10^scale; scale 0 to 9. 1.50 and 15e-1 are the same at any scale that holds them. */
+static inline enum tm_convert tm_convert_decimal(const char *s, size_t len, int scale, int64_t *out) TM_MUST_CHECK;
+
+/* The nearest double; RANGE when it is infinite. */
+enum tm_convert tm_convert_float8(const char *s, size_t len, double *out) TM_MUST_CHECK;
+
+/*
+ * RFC 3339: YYYY-MM-DD, then T, t or a space, hh:mm:ss, up to 9 fraction digits, then Z, z or +-hh:mm. Unix
+ * microseconds. Second 60 is the first of the next minute, as in PostgreSQL.
+ */
+enum tm_convert tm_convert_rfc3339(const char *s, size_t len, int64_t *unix_us) TM_MUST_CHECK;
+
+/* A count of seconds (scale 6), milliseconds (3) or microseconds (0) since 1970; fractions to the microsecond. */
+enum tm_convert tm_convert_epoch(const char *s, size_t len, int scale, int64_t *unix_us) TM_MUST_CHECK;
+
+/* 8-4-4-4-12 hex digits of either case. */
+enum tm_convert tm_convert_uuid(const char *s, size_t len, uint8_t out[16]) TM_MUST_CHECK;
+
+/* ---- the decimals of the hot path, inlined ---- */
+
+enum tm_convert tm_convert_any_decimal(const char *s, size_t len, int scale, int64_t *out) TM_MUST_CHECK;
+
+extern const int64_t tm_power_of_ten[TM_DECIMAL_SCALE_MAX + 1];
+
+#define TM_BYTES_01 UINT64_C(0x0101010101010101)
+#define TM_BYTES_80 UINT64_C(0x8080808080808080)
+
+/* The `len` bytes at s, 1 to 8, as a little-endian word; no byte beside them is read. */
+static inline uint64_t tm_load_short(const char *s, size_t len)
+{
+    if (len >= 4) {
+        uint32_t first, last;
+        memcpy(&first, s, 4);
+        memcpy(&last, s + len - 4, 4);
+        return first | (uint64_t)last << (len - 4) * 8;
+    }
+    size_t middle = len / 2;
+    return (uint64_t)(uint8_t)s[0] | (uint64_t)(uint8_t)s[middle] << middle * 8 |
+           (uint64_t)(uint8_t)s[len - 1] << (len - 1) * 8;
+}
+
+/* Eight digits' values, the first in the lowest byte, to their number. */
+static inline uint64_t tm_eight_digits(uint64_t v)
+{
+    v = v * 10 + (v >> 8);
+    v = ((v & UINT64_C(0x000000ff000000ff)) * UINT64_C(0x000f424000000064) +
+         (v >> 16 & UINT64_C(0x000000ff000000ff)) * UINT64_C(0x0000271000000001)) >>
+        32;
+    return v & UINT32_MAX;
+}
+
+/* The bytes as digits' values in the upper bytes of a word, 0 before the first. */
+static inline uint64_t tm_load_values(const char *s, size_t len)
+{
+    unsigned shift = (unsigned)(8 - len) * 8;
+    return (tm_load_short(s, len) << shift) ^ ('0' * TM_BYTES_01 << shift);
+}
+
+static inline bool tm_are_digits(uint64_t values)
+{
+    return !(((values + (0x7f - 9) * TM_BYTES_01) | values) & TM_BYTES_80);
+}
+
+/*
+ * "0.4700", "31.54", "7": up to eight bytes of digits with at most one point, without a branch on any of them, because
+ * the lengths of counts are as random as the counts. false: look again, byte by byte.
+ */
+static inline bool tm_take_short(const char *s, size_t len, uint64_t *digits, unsigned *decimals)
+{
+    if (len - 1 > 7)
+        return false;
+    unsigned shift = (unsigned)(8 - len) * 8;
+    uint64_t v = tm_load_values(s, len);
+    uint64_t other = v ^ ('.' ^ '0') * TM_BYTES_01;                           /* 0 where the point is */
+    uint64_t point = (other - TM_BYTES_01) & ~other & TM_BYTES_80;
+    *decimals = 0;
+    if (point) {
+        unsigned at = (unsigned)__builtin_ctzll(point) & ~7u;
+        uint64_t before = (UINT64_C(1) << at) - 1;
+        if (at == shift || at == 56)
+            return false;
+        *decimals = 7 - at / 8;
+        v = (v & ~before & ~(UINT64_C(0xff) << at)) | (v & before) << 8;
+    }
+    if (!tm_are_digits(v))
+        return false;
+    *digits = tm_eight_digits(v);
+    return s[0] != '0' || len == 1 || s[1] == '.';
+}
+
+static inline enum tm_convert tm_convert_decimal(const char *s, size_t len, int scale, int64_t *out)
+{
+    size_t sign = len && *s == '-';
+    uint64_t digits;
+    unsigned decimals;
+    if (!tm_take_short(s + sign, len - sign, &digits, &decimals) || decimals > (unsigned)scale)
+        return tm_convert_any_decimal(s, len, scale, out);
+    int64_t v = (int64_t)digits * tm_power_of_ten[(unsigned)scale - decimals]; /* below 10^8 * 10^9 */
+    *out = sign ? -v : v;
+    return TM_CONVERT_OK;
+}
+
+#endif

@@ -1,0 +1,278 @@
+#include "record/schema.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define HASH_PARTITIONS 8
+
+/* Text that grows until memory is out; the code is looked at once, at the end. */
+struct text {
+    struct tm_buf *out;
+    int rc;
+};
+
+static void add(struct text *t, const char *fmt, ...) TM_PRINTF(2, 3);
+static void add(struct text *t, const char *fmt, ...)
+{
+    char line[512]; /* names are bounded by 63 bytes, and at most five stand in one line */
+    va_list args;
+    va_start(args, fmt);
+    int n = vsnprintf(line, sizeof line, fmt, args);
+    va_end(args);
+    TM_FATAL_UNLESS(n >= 0 && (size_t)n < sizeof line);
+    if (!t->rc)
+        t->rc = tm_buf_append(t->out, line, (size_t)n);
+}
+
+static const char *type_name(enum tm_type type)
+{
+    switch (type) {
+    case TM_TYPE_BOOL:
+        return "bool";
+    case TM_TYPE_INT2:
+        return "int2";
+    case TM_TYPE_INT4:
+        return "int4";
+    case TM_TYPE_INT8:
+        return "int8";
+    case TM_TYPE_FLOAT8:
+        return "float8";
+    case TM_TYPE_TEXT:
+        return "text COLLATE \"C\"";
+    case TM_TYPE_UUID:
+        return "uuid";
+    case TM_TYPE_TIMESTAMPTZ:
+        return "timestamptz";
+    case TM_TYPE_JSONB:
+        return "jsonb";
+    case TM_TYPE_BYTEA:
+        return "bytea";
+    }
+    return "text";
+}
+
+/* ---- columns ---- */
+
+/* Which columns a store has: all of them, or what production keeps. */
+static bool is_kept(const struct tm_column *c, bool production)
+{
+    return !production || !c->local_only;
+}
+
+static void add_columns(struct text *t, const struct tm_stream *s, bool production)
+{
+    const char *comma = "";
+    for (uint16_t i = 0; i < s->column_count; i++) {
+        const struct tm_column *c = &s->columns[i];
+        if (!is_kept(c, production))
+            continue;
+        add(t, "%s    %s %s%s", comma, c->name, type_name(c->type), c->not_null ? " NOT NULL" : "");
+        comma = ",\n";
+    }
+}
+
+/* A column that the definition gained since. Not NOT NULL: the rows that are there have no value for it. */
+static void add_new_columns(struct text *t, const struct tm_stream *s, bool production)
+{
+    const char *comma = "";
+    add(t, "ALTER TABLE %s", s->name);
+    for (uint16_t i = 0; i < s->column_count; i++) {
+        const struct tm_column *c = &s->columns[i];
+        if (!is_kept(c, production))
+            continue;
+        add(t, "%s\n    ADD COLUMN IF NOT EXISTS %s %s", comma, c->name, type_name(c->type));
+        comma = ",";
+    }
+    add(t, ";\n");
+}
+
+static void add_names(struct text *t, const struct tm_stream *s, const uint16_t *columns, uint16_t count)
+{
+    for (uint16_t i = 0; i < count; i++)
+        add(t, "%s%s", i ? "," : "", s->columns[columns ? columns[i] : i].name);
+}
+
+static bool key_has_null(const struct tm_stream *s)
+{
+    for (uint16_t i = 0; i < s->key_count; i++)
+        if (!s->columns[s->key[i]].not_null && s->key[i] != s->occurrence_column)
+            return true;
+    return false;
+}
+
+/* ---- what both stores have ---- */
+
+static void add_arrival_index(struct text *t, const struct tm_stream *s)
+{
+    if (s->received_column >= 0)
+        add(t,
+            "CREATE INDEX IF NOT EXISTS %s_received_at ON %s USING brin (received_at) WITH (autosummarize = on);\n",
+            s->name, s->name);
+}
+
+/* A product with 0.000001 is exact and has six decimals; a quotient would have sixteen. */
+static void add_view(struct text *t, const struct tm_stream *s)
+{
+    const char *comma = s->observer ? "gatherer, " : "";
+    add(t, "CREATE OR REPLACE VIEW readable.%s AS SELECT ", s->name);
+    uint16_t own = (uint16_t)(s->production_count - (s->observer ? 2 : 0));
+    for (uint16_t i = 0; i < own; i++) {
+        const struct tm_column *c = &s->columns[i];
+        if (c->scale)
+            add(t, "%s%s * 0.%0*d AS %s", comma, c->name, c->scale, 1, c->name);
+        else
+            add(t, "%s%s", comma, c->name);
+        comma = ", ";
+    }
+    add(t, " FROM %s;\n\n", s->name);
+}
+
+static int finish(struct text *t, size_t start)
+{
+    if (t->rc)
+        t->out->len = start;
+    return t->rc;
+}
+
+/* ---- a gatherer's store ---- */
+
+static void add_local(struct text *t, const struct tm_stream *s)
+{
+    bool upsert = s->mode == TM_STREAM_UPSERT;
+    add(t, "CREATE TABLE IF NOT EXISTS %s (\n", s->name);
+    add_columns(t, s, false);
+    add(t, ",\n    epoch_no int4 NOT NULL DEFAULT 0,\n    PRIMARY KEY (");
+    if (upsert)
+        add_names(t, s, s->key, s->key_count);
+    else
+        add(t, "epoch_no,seq");
+    add(t, ")\n)%s;\n", upsert ? "" : " PARTITION BY RANGE (epoch_no, seq)");
+    add_new_columns(t, s, false);
+    if (upsert)
+        add(t, "CREATE INDEX IF NOT EXISTS %s_seq ON %s (epoch_no, seq);\n", s->name, s->name);
+    else
+        add_arrival_index(t, s);
+    add_view(t, s);
+}
+
+int tm_schema_local(const struct tm_plan *plan, struct tm_buf *out)
+{
+    struct text t = {.out = out};
+    size_t start = out->len;
+    add(&t, "CREATE SCHEMA IF NOT EXISTS readable;\n\n");
+    for (size_t i = 0; i < tm_plan_stream_count(plan); i++)
+        add_local(&t, tm_plan_stream(plan, i));
+    return finish(&t, start);
+}
+
+/* ---- production ---- */
+
+static void add_table(struct text *t, const struct tm_stream *s, const char *ending)
+{
+    add(t, "CREATE TABLE IF NOT EXISTS %s (\n", s->name);
+    add_columns(t, s, true);
+    add(t, "\n)%s;\n", ending);
+}
+
+/* Whether a table is a hypertable or a native parent is decided once, when it is made. */
+static void add_day_table(struct text *t, const struct tm_stream *s)
+{
+    char ending[128];
+    const char *column = s->columns[s->partition_column].name;
+    (void)snprintf(ending, sizeof ending, " PARTITION BY RANGE (%s)", column);
+    add(t, "DO $tidemill$\nBEGIN\nIF to_regclass('%s') IS NOT NULL THEN\n    RETURN;\nEND IF;\n", s->name);
+    add(t, "IF EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') THEN\n");
+    add_table(t, s, "");
+    add(t,
+        "PERFORM create_hypertable('%s', '%s', chunk_time_interval => interval '1 day', "
+        "create_default_indexes => false);\n",
+        s->name, column);
+    add(t, "ELSE\n");
+    add_table(t, s, ending);
+    add(t, "END IF;\nEND\n$tidemill$;\n");
+}
+
+static void add_hash_table(struct text *t, const struct tm_stream *s)
+{
+    char ending[128];
+    (void)snprintf(ending, sizeof ending, " PARTITION BY HASH (%s)", s->columns[s->key[0]].name);
+    add_table(t, s, ending);
+    for (int i = 0; i < HASH_PARTITIONS; i++)
+        add(t, "CREATE TABLE IF NOT EXISTS %s_h%d PARTITION OF %s FOR VALUES WITH (MODULUS %d, REMAINDER %d);\n",
+            s->name, i, s->name, HASH_PARTITIONS, i);
+}
+
+/*
+ * `within` keys are made of content, which may be long and is not unique: their index is over the market (or the key's
+ * first column) and the time of arrival, by which the store finds the few rows to compare with.
+ */
+static void add_key_index(struct text *t, const struct tm_stream *s)
+{
+    if (s->within_us) {
+        int lead = s->ticker_column >= 0 ? s->ticker_column : s->key[0];
+        add(t, "CREATE INDEX IF NOT EXISTS %s_key ON %s (%s,received_at);\n", s->name, s->name, s->columns[lead].name);
+        return;
+    }
+    add(t, "CREATE UNIQUE INDEX IF NOT EXISTS %s_key ON %s (", s->name, s->name);
+    add_names(t, s, s->key, s->key_count);
+    add(t, ")%s;\n", key_has_null(s) ? " NULLS NOT DISTINCT" : "");
+}
+
+static void add_production(struct text *t, const struct tm_stream *s)
+{
+    switch (s->partition) {
+    case TM_PARTITION_NONE:
+        add_table(t, s, "");
+        break;
+    case TM_PARTITION_DAY:
+        add_day_table(t, s);
+        break;
+    case TM_PARTITION_HASH:
+        add_hash_table(t, s);
+        break;
+    }
+    add_new_columns(t, s, true);
+    add_key_index(t, s);
+    add_arrival_index(t, s);
+    add_view(t, s);
+}
+
+int tm_schema_production(const struct tm_plan *plan, struct tm_buf *out)
+{
+    struct text t = {.out = out};
+    size_t start = out->len;
+    add(&t, "CREATE SCHEMA IF NOT EXISTS readable;\n\n");
+    for (size_t i = 0; i < tm_plan_stream_count(plan); i++)
+        add_production(&t, tm_plan_stream(plan, i));
+    return finish(&t, start);
+}
+
+/* ---- lists ---- */
+
+int tm_schema_poll_columns(const struct tm_stream *stream, struct tm_buf *out)
+{
+    struct text t = {.out = out};
+    size_t start = out->len;
+    add_names(&t, stream, NULL, stream->production_count);
+    add(&t, ",seq");
+    return finish(&t, start);
+}
+
+int tm_schema_production_columns(const struct tm_stream *stream, struct tm_buf *out)
+{
+    struct text t = {.out = out};
+    size_t start = out->len;
+    add_names(&t, stream, NULL, stream->production_count);
+    if (stream->observer)
+        add(&t, ",seq");
+    return finish(&t, start);
+}
+
+int tm_schema_key_columns(const struct tm_stream *stream, struct tm_buf *out)
+{
+    struct text t = {.out = out};
+    size_t start = out->len;
+    add_names(&t, stream, stream->key, stream->key_count);
+    return finish(&t, start);
+}

@@ -1,0 +1,15 @@
+/* The index of all that Lua can reach: the table of require "tidemill.host". */
+#include "script/script_impl.h"
+
+void tm_api_push(lua_State *L)
+{
+    lua_newtable(L);
+    tm_api_base(L);
+    tm_api_clock(L);
+    tm_api_task(L);
+    tm_api_http(L);
+    tm_api_link(L);
+    tm_api_rows(L);
+    tm_api_registry(L);
+    tm_api_metric(L);
+}

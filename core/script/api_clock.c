@@ -1,0 +1,160 @@
+/* host: now_us, monotonic_us, timer, cancel, sleep. */
+#include "script/script_impl.h"
+
+#include "base/clock.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TIMERS_MAX 1000
+#define TIMER_US_MAX 1e16 /* 300 years */
+
+/* A timer that repeats never overlaps itself: while its last run is not over, a tick is left out. */
+struct tm_script_timer {
+    struct tm_timer timer;
+    struct tm_script *script;
+    struct tm_script_timer *next;
+    double id;
+    int fn; /* reference; LUA_NOREF: only wakes `waiting` */
+    bool repeats;
+    tm_task_handle waiting, last_run;
+    char name[80];
+};
+
+static void unlink_timer(struct tm_script_timer *t)
+{
+    struct tm_script_timer **at = &t->script->timers;
+    while (*at != t)
+        at = &(*at)->next;
+    *at = t->next;
+    tm_timer_stop(&t->timer);
+    free(t);
+}
+
+static int fire_body(lua_State *L)
+{
+    struct tm_script_timer *t = lua_touserdata(L, 1);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, t->fn);
+    t->last_run = tm_task_spawn(L, t->name, 0);
+    if (!t->repeats)
+        luaL_unref(L, LUA_REGISTRYINDEX, t->fn);
+    return 0;
+}
+
+static void on_timer(void *arg)
+{
+    struct tm_script_timer *t = arg;
+    struct tm_script *script = t->script;
+    struct tm_error err;
+    if (t->fn == LUA_NOREF) {
+        tm_task_handle waiting = t->waiting;
+        unlink_timer(t);
+        tm_task_wake(script, waiting, NULL, NULL);
+        return;
+    }
+    if (tm_task_is_live(&script->tasks, t->last_run))
+        return;
+    if (tm_call(script->vm, fire_body, t, TM_SCRIPT_STEP_CPU_US, &err) < 0)
+        tm_script_failed(script, t->name, &err);
+    if (!t->repeats)
+        unlink_timer(t);
+}
+
+static struct tm_script_timer *add_timer(lua_State *L, struct tm_services *services)
+{
+    struct tm_script *script = tm_script_of(L);
+    size_t count = 0;
+    for (struct tm_script_timer *t = script->timers; t; t = t->next)
+        count++;
+    struct tm_script_timer *t = count < TIMERS_MAX ? calloc(1, sizeof *t) : NULL;
+    if (!t) {
+        luaL_error(L, "timer: %d timers are waiting already", (int)count);
+        return NULL;
+    }
+    t->script = script;
+    t->fn = LUA_NOREF;
+    t->next = script->timers;
+    t->id = t->next ? t->next->id + 1 : 1;
+    script->timers = t;
+    tm_timer_init(&t->timer, services->loop, on_timer, t);
+    return t;
+}
+
+static int64_t check_us(lua_State *L, int index)
+{
+    double us = luaL_checknumber(L, index);
+    if (!(us >= 0 && us <= TIMER_US_MAX))
+        luaL_error(L, "timer: expected a duration that is not negative");
+    return (int64_t)us;
+}
+
+/* timer(after_us, every_us, name, fn) -> id; every_us 0: once */
+static int timer(lua_State *L)
+{
+    struct tm_services *services = tm_script_services(L, "a timer");
+    int64_t after_us = check_us(L, 1), every_us = check_us(L, 2);
+    const char *name = luaL_checkstring(L, 3);
+    luaL_checktype(L, 4, LUA_TFUNCTION);
+    lua_settop(L, 4);
+    int fn = luaL_ref(L, LUA_REGISTRYINDEX);
+    struct tm_script_timer *t = add_timer(L, services);
+    t->fn = fn;
+    t->repeats = every_us > 0;
+    (void)snprintf(t->name, sizeof t->name, "%s", name);
+    tm_timer_start(&t->timer, after_us, every_us);
+    lua_pushnumber(L, t->id);
+    return 1;
+}
+
+/* cancel(id) -> whether it was still to come */
+static int cancel(lua_State *L)
+{
+    double id = luaL_checknumber(L, 1);
+    struct tm_script_timer *t = tm_script_of(L)->timers;
+    while (t && (t->id != id || t->fn == LUA_NOREF))
+        t = t->next;
+    if (t) {
+        luaL_unref(L, LUA_REGISTRYINDEX, t->fn);
+        unlink_timer(t);
+    }
+    lua_pushboolean(L, t != NULL);
+    return 1;
+}
+
+static int sleep_us(lua_State *L)
+{
+    struct tm_services *services = tm_script_services(L, "tm.sleep");
+    int64_t us = check_us(L, 1);
+    tm_task_handle self = tm_task_self(L);
+    struct tm_script_timer *t = add_timer(L, services);
+    t->waiting = self;
+    tm_timer_start(&t->timer, us, 0);
+    return tm_task_yield(L);
+}
+
+static int now_us(lua_State *L)
+{
+    lua_pushnumber(L, (lua_Number)tm_clock_wall_us());
+    return 1;
+}
+
+static int monotonic_us(lua_State *L)
+{
+    lua_pushnumber(L, (lua_Number)tm_clock_mono_us());
+    return 1;
+}
+
+void tm_api_clock_close(struct tm_script *script)
+{
+    while (script->timers)
+        unlink_timer(script->timers);
+}
+
+void tm_api_clock(lua_State *L)
+{
+    static const luaL_Reg functions[] = {{"now_us", now_us},   {"monotonic_us", monotonic_us},
+                                         {"timer", timer},     {"cancel", cancel},
+                                         {"sleep_us", sleep_us}, {NULL, NULL}};
+    luaL_setfuncs(L, functions, 0);
+}

@@ -1,0 +1,133 @@
+/* host: link_open, link_close, link_opening, link_send, link_reconnect, link_stats. Links are found by their name, so
+ * that a reloaded script finds the ones that are open. */
+#include "script/script_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static struct tm_services *gatherer_of(lua_State *L)
+{
+    struct tm_services *services = tm_script_services(L, "a link");
+    if (!services->gatherer)
+        luaL_error(L, "links are a gatherer's: this script declares a deduplicator");
+    return services;
+}
+
+static int check_link(lua_State *L, const struct tm_services *services)
+{
+    int link = (int)luaL_checkinteger(L, 1);
+    if (link < 0 || link >= TM_LINKS_MAX || !services->links[link])
+        luaL_error(L, "link: it is closed");
+    return link;
+}
+
+static const struct tm_config_feed *check_feed(lua_State *L)
+{
+    struct tm_config *config = &tm_script_of(L)->config;
+    lua_Integer feed = luaL_checkinteger(L, 1);
+    if (feed < 1 || (size_t)feed > config->feed_count)
+        luaL_error(L, "link_open: expected a feed declared with tm.feed");
+    return &config->feeds[feed - 1];
+}
+
+/* link_open(feed, name) -> id, opened anew */
+static int link_open(lua_State *L)
+{
+    struct tm_services *services = gatherer_of(L);
+    const struct tm_config_feed *feed = check_feed(L);
+    const char *name = luaL_checkstring(L, 2);
+    int id = tm_services_find_link(services, name);
+    bool opened = id < 0;
+    if (opened) {
+        struct tm_gatherer_link link = {.name = name, .ws = feed->ws, .quiet_us = feed->quiet_us};
+        struct tm_error err;
+        link.ws.auth = feed->signer >= 0 ? tm_script_of(L)->config.signers[feed->signer].auth : NULL;
+        id = tm_gatherer_link_add(services->gatherer, &link, &err);
+        if (id < 0)
+            return luaL_error(L, "link %s: %s", name, err.message);
+        services->links[id] = strdup(name);
+    }
+    lua_pushinteger(L, id);
+    lua_pushboolean(L, opened);
+    return 2;
+}
+
+static int link_close(lua_State *L)
+{
+    struct tm_services *services = gatherer_of(L);
+    int link = check_link(L, services);
+    tm_gatherer_link_remove(services->gatherer, link);
+    free(services->links[link]);
+    services->links[link] = NULL;
+    return 0;
+}
+
+static int push_result(lua_State *L, int rc)
+{
+    lua_pushboolean(L, rc >= 0);
+    if (rc >= 0)
+        return 1;
+    lua_pushstring(L, tm_code_name(rc));
+    return 2;
+}
+
+/* link_opening(id, slot, bytes, send) -> true | false, why; empty bytes remove the frame of that slot */
+static int link_opening(lua_State *L)
+{
+    struct tm_services *services = gatherer_of(L);
+    int link = check_link(L, services);
+    lua_Integer slot = luaL_checkinteger(L, 2);
+    size_t len;
+    const char *bytes = luaL_checklstring(L, 3, &len);
+    if (slot < 0 || slot > 999999)
+        return luaL_error(L, "link: expected an opening slot from 0 to 999999");
+    return push_result(
+        L, tm_gatherer_link_opening(services->gatherer, link, (uint32_t)slot, bytes, len, lua_toboolean(L, 4)));
+}
+
+/* link_send(id, bytes) -> true | false, why */
+static int link_send(lua_State *L)
+{
+    struct tm_services *services = gatherer_of(L);
+    int link = check_link(L, services);
+    size_t len;
+    const char *bytes = luaL_checklstring(L, 2, &len);
+    return push_result(L, tm_gatherer_link_send(services->gatherer, link, bytes, len));
+}
+
+static int link_reconnect(lua_State *L)
+{
+    struct tm_services *services = gatherer_of(L);
+    tm_gatherer_link_reconnect(services->gatherer, check_link(L, services));
+    return 0;
+}
+
+/* link_stats(id) -> {state, ups, messages, rows, gaps} | nil */
+static int link_stats(lua_State *L)
+{
+    struct tm_services *services = gatherer_of(L);
+    struct tm_gatherer_link_stats stats;
+    if (tm_gatherer_link_stats(services->gatherer, check_link(L, services), &stats) < 0)
+        return 0;
+    lua_createtable(L, 0, 5);
+    lua_pushstring(L, tm_link_state_name(stats.link.state));
+    lua_setfield(L, -2, "state");
+    lua_pushnumber(L, (lua_Number)stats.link.ups);
+    lua_setfield(L, -2, "ups");
+    lua_pushnumber(L, (lua_Number)stats.link.messages);
+    lua_setfield(L, -2, "messages");
+    lua_pushnumber(L, (lua_Number)stats.rows);
+    lua_setfield(L, -2, "rows");
+    lua_pushnumber(L, (lua_Number)stats.gaps);
+    lua_setfield(L, -2, "gaps");
+    return 1;
+}
+
+void tm_api_link(lua_State *L)
+{
+    static const luaL_Reg functions[] = {{"link_open", link_open},           {"link_close", link_close},
+                                         {"link_opening", link_opening},     {"link_send", link_send},
+                                         {"link_reconnect", link_reconnect}, {"link_stats", link_stats},
+                                         {NULL, NULL}};
+    luaL_setfuncs(L, functions, 0);
+}

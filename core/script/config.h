@@ -1,0 +1,81 @@
+/*
+ * What a script declared, as the engine's own structs. Everything lives in the script's arena.
+ *
+ * tm_config_read converts the table that the Lua library built (lua/tidemill/declare.lua describes it), and
+ * tm_config_verify then does what start would do without doing it: compiles the plan (with a zero epoch), reads the
+ * keys, checks URLs and addresses. So `tidemill check` and start reject the same things, for the same reasons.
+ * All problems are collected, not the first alone.
+ */
+#ifndef TM_SCRIPT_CONFIG_H
+#define TM_SCRIPT_CONFIG_H
+
+#include "base/arena.h"
+#include "base/log.h"
+#include "engine/deduplicator.h"
+#include "engine/gatherer.h"
+
+#include <lua.h>
+
+struct tm_problem {
+    const char *where; /* "file:line", or the file alone */
+    const char *message;
+};
+
+#define TM_PROBLEMS_MAX 100
+
+struct tm_problems {
+    struct tm_arena *arena;
+    struct tm_problem list[TM_PROBLEMS_MAX];
+    size_t count; /* may exceed the maximum: the rest is not kept */
+};
+
+void tm_problem_add(struct tm_problems *p, const char *where, const char *message);
+
+enum tm_config_role { TM_CONFIG_NONE, TM_CONFIG_GATHERER, TM_CONFIG_DEDUPLICATOR };
+
+struct tm_config_signer {
+    const char *where;
+    struct tm_auth_def def;
+    struct tm_auth *auth; /* made by verify */
+};
+
+struct tm_config_feed {
+    const char *where;
+    struct tm_ws_options ws;
+    int64_t quiet_us;
+    int signer; /* in signers; -1: unsigned */
+};
+
+struct tm_config_rest {
+    const char *where, *url;
+};
+
+struct tm_config {
+    enum tm_config_role role;
+    const char *where, *id;
+    enum tm_log_level log_level;
+    enum tm_log_format log_format;
+    const char *health, *metrics; /* "address:port" */
+    const char *socket;           /* path; NULL: no control socket */
+    struct tm_gatherer_options gatherer;
+    struct tm_deduplicator_options deduplicator;
+    struct tm_plan_def plan_def;
+    const char *const *stream_where, *const *kind_where; /* by index in plan_def */
+    struct tm_plan *plan; /* made by verify, zero epoch: the deduplicator's, and for the schema */
+    struct tm_config_signer *signers;
+    struct tm_config_feed *feeds;
+    struct tm_config_rest *rests;
+    size_t signer_count, feed_count, rest_count;
+};
+
+/* The table on top of the stack; raises a Lua error if it has not the agreed form. */
+void tm_config_read(lua_State *L, struct tm_arena *arena, struct tm_config *out);
+void tm_config_read_plan(lua_State *L, int index, struct tm_arena *arena, struct tm_config *out);
+
+void tm_config_verify(struct tm_config *config, struct tm_problems *problems);
+void tm_config_fini(struct tm_config *config);
+
+/* "address:port", port 0..65535, address numeric or a name; IPv6 in brackets. */
+int tm_config_check_address(const char *address, struct tm_error *err) TM_MUST_CHECK;
+
+#endif

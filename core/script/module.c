@@ -1,0 +1,166 @@
+#include "script/module.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <lauxlib.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FILE_BYTES_MAX (4 << 20)
+#define PATH_BYTES_MAX 1024
+
+static char loading; /* its address marks a module whose file is still running */
+
+/* A private group (same number as its user) or our own group may write: both are the usual state of a checkout. */
+static const char *untrusted(const struct stat *st)
+{
+    if (!S_ISREG(st->st_mode))
+        return "is not a regular file";
+    if (st->st_size > FILE_BYTES_MAX)
+        return "is larger than 4 MiB";
+    if (st->st_mode & S_IWOTH)
+        return "can be written by everybody: chmod o-w it";
+    if ((st->st_mode & S_IWGRP) && st->st_gid != st->st_uid && st->st_gid != getegid())
+        return "can be written by another group: chmod g-w it";
+    if (st->st_uid != 0 && st->st_uid != geteuid() && geteuid() != 0)
+        return "belongs to another user: expected root or the user that runs it";
+    return NULL;
+}
+
+static int read_all(int fd, size_t size, struct tm_buf *out)
+{
+    tm_buf_clear(out);
+    if (tm_buf_reserve(out, size + 1) < 0)
+        return ENOMEM;
+    while (out->len < size) {
+        ssize_t n = read(fd, out->data + out->len, size - out->len);
+        if (n < 0 && errno != EINTR)
+            return errno;
+        if (n == 0)
+            break;
+        out->len += n > 0 ? (size_t)n : 0;
+    }
+    return 0;
+}
+
+/* No Lua in here, so nothing can jump away from the open descriptor. O_NONBLOCK: a FIFO must not hang the load. */
+static const char *read_source(const char *path, struct tm_buf *out)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd < 0)
+        return strerror(errno);
+    struct stat st = {0};
+    const char *why = fstat(fd, &st) ? strerror(errno) : untrusted(&st);
+    if (!why) {
+        int error = read_all(fd, (size_t)st.st_size, out);
+        why = error ? strerror(error) : NULL;
+    }
+    close(fd);
+    return why;
+}
+
+void tm_module_load(lua_State *L, struct tm_module_paths *paths, const char *path, const char *name)
+{
+    const char *why = read_source(path, &paths->source);
+    if (why)
+        luaL_error(L, "%s: %s", path, why);
+    const char *source = (const char *)paths->source.data;
+    size_t len = paths->source.len;
+    if (len > 0 && source[0] == '\x1b')
+        luaL_error(L, "%s: is bytecode: expected source text", path);
+    if (len > 1 && source[0] == '#' && source[1] == '!') {
+        const char *line_end = memchr(source, '\n', len); /* kept, so that line numbers stay right */
+        size_t skip = line_end ? (size_t)(line_end - source) : len;
+        source += skip;
+        len -= skip;
+    }
+    lua_pushfstring(L, "@%s", name);
+    if (luaL_loadbufferx(L, source, len, lua_tostring(L, -1), "t"))
+        lua_error(L);
+    lua_remove(L, -2);
+}
+
+static bool is_module_name(const char *name)
+{
+    size_t len = strlen(name);
+    if (len == 0 || len > 128 || name[0] == '.' || name[len - 1] == '.' || strstr(name, ".."))
+        return false;
+    return strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.") == len;
+}
+
+/* "a.b" under `dir` -> the file that exists, in `path`; `name` is what messages call it. */
+static bool find_module(const char *dir, const char *module, bool library, char *path, const char **name)
+{
+    char relative[160];
+    (void)snprintf(relative, sizeof relative, "%s", module);
+    for (char *p = relative; *p; p++)
+        if (*p == '.')
+            *p = '/';
+    for (int i = 0; i < 2; i++) {
+        int n = snprintf(path, PATH_BYTES_MAX, i == 0 ? "%s/%s.lua" : "%s/%s/init.lua", dir, relative);
+        if (n > 0 && n < PATH_BYTES_MAX && access(path, F_OK) == 0) {
+            *name = library ? path + strlen(dir) + 1 : path;
+            return true;
+        }
+    }
+    return false;
+}
+
+static struct tm_module_paths *paths_of(lua_State *L)
+{
+    return lua_touserdata(L, lua_upvalueindex(2));
+}
+
+static void run_module(lua_State *L, const char *module)
+{
+    struct tm_module_paths *paths = paths_of(L);
+    char path[PATH_BYTES_MAX];
+    const char *name;
+    if (!find_module(paths->library, module, true, path, &name) &&
+        !find_module(paths->script, module, false, path, &name))
+        luaL_error(L, "module '%s' is not there: looked for %s.lua and %s/init.lua in %s and %s", module, module,
+                   module, paths->library, paths->script);
+    tm_module_load(L, paths, path, name);
+    lua_pushstring(L, module);
+    lua_call(L, 1, 1);
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        lua_pushboolean(L, true);
+    }
+}
+
+/* Upvalues: the table of loaded modules, the paths. */
+static int require(lua_State *L)
+{
+    const char *module = luaL_checkstring(L, 1);
+    if (!is_module_name(module))
+        return luaL_error(L, "require: expected a module name like \"tidemill\" or \"dir.file\", got '%s'", module);
+    lua_settop(L, 1);
+    lua_getfield(L, lua_upvalueindex(1), module);
+    if (lua_touserdata(L, -1) == &loading)
+        return luaL_error(L, "module '%s' requires itself", module);
+    if (!lua_isnil(L, -1))
+        return 1;
+    lua_pushlightuserdata(L, &loading);
+    lua_setfield(L, lua_upvalueindex(1), module);
+    run_module(L, module);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, lua_upvalueindex(1), module);
+    return 1;
+}
+
+void tm_module_open(lua_State *L, struct tm_module_paths *paths)
+{
+    lua_newtable(L);
+    lua_insert(L, -2);
+    lua_setfield(L, -2, "tidemill.host");
+    lua_pushlightuserdata(L, paths);
+    lua_pushcclosure(L, require, 2);
+    lua_pushliteral(L, "require");
+    lua_insert(L, -2);
+    lua_rawset(L, LUA_GLOBALSINDEX);
+}

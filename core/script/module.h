@@ -1,0 +1,27 @@
+/*
+ * Loading source files: the script itself and what it requires.
+ *
+ * A file is read whole, must be a regular file of at most 4 MiB of text (never bytecode), and is refused when others
+ * than its owner can change it (FAILURES c10). `require "a.b"` looks for a/b.lua and a/b/init.lua in the directory of
+ * the Lua library first, then in that of the script; each file runs once. Positions in messages name library files
+ * relative to the library ("kalshi/init.lua:12") and others as they were given.
+ */
+#ifndef TM_SCRIPT_MODULE_H
+#define TM_SCRIPT_MODULE_H
+
+#include "base/buf.h"
+
+#include <lua.h>
+
+struct tm_module_paths {
+    const char *library, *script; /* directories */
+    struct tm_buf source;         /* of the file that was read last; the owner frees it */
+};
+
+/* Define `require`; the table on top of the stack becomes the module "tidemill.host" and is popped. */
+void tm_module_open(lua_State *L, struct tm_module_paths *paths);
+
+/* Push the chunk of the file at `path`, or raise. `name` is how messages call it. */
+void tm_module_load(lua_State *L, struct tm_module_paths *paths, const char *path, const char *name);
+
+#endif

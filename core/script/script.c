@@ -1,0 +1,285 @@
+#include "script/script_impl.h"
+
+#include "base/log.h"
+#include "engine/metrics.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- where the library is ---- */
+
+static bool holds_library(const char *dir)
+{
+    char probe[PATH_MAX];
+    int n = snprintf(probe, sizeof probe, "%s/tidemill/init.lua", dir);
+    return n > 0 && (size_t)n < sizeof probe && access(probe, R_OK) == 0;
+}
+
+/* Beside an installed executable, or above one in a build tree. */
+static bool find_library(char *out, size_t size)
+{
+    static const char *const beside[] = {"../share/tidemill/lua", "../lua", "../../lua", "../../../lua"};
+    char exe[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
+    if (n <= 0)
+        return false;
+    exe[n] = '\0';
+    *strrchr(exe, '/') = '\0';
+    for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
+        char path[2 * PATH_MAX], resolved[PATH_MAX];
+        (void)snprintf(path, sizeof path, "%s/%s", exe, beside[i]);
+        if (realpath(path, resolved) && holds_library(resolved)) {
+            (void)snprintf(out, size, "%s", resolved);
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *tm_script_library(void)
+{
+    static char found[PATH_MAX];
+    const char *given = getenv("TIDEMILL_LUA");
+    if (given && *given)
+        return given;
+    if (!found[0] && !find_library(found, sizeof found))
+        (void)snprintf(found, sizeof found, "/usr/share/tidemill/lua");
+    return found;
+}
+
+/* ---- load ---- */
+
+struct tm_script *tm_script_of(lua_State *L)
+{
+    return tm_vm_owner(L);
+}
+
+struct tm_services *tm_script_services(lua_State *L, const char *what)
+{
+    struct tm_services *services = tm_script_of(L)->services;
+    if (!services)
+        luaL_error(L, "%s is for run time: call it inside a handler (tm.on, tm.every, tm.after)", what);
+    return services;
+}
+
+/* "file:line: text" of a Lua error becomes where and message. */
+static void add_error(struct tm_problems *problems, const char *file, const char *text)
+{
+    for (const char *p = strchr(text, ':'); p; p = strchr(p + 1, ':')) {
+        size_t digits = strspn(p + 1, "0123456789");
+        if (digits == 0 || strncmp(p + 1 + digits, ": ", 2) != 0)
+            continue;
+        char where[PATH_MAX];
+        (void)snprintf(where, sizeof where, "%.*s", (int)(p + 1 + digits - text), text);
+        tm_problem_add(problems, where, p + 1 + digits + 2);
+        return;
+    }
+    tm_problem_add(problems, file, text);
+}
+
+struct load {
+    struct tm_script *script;
+    const char *path;
+    struct tm_problems *problems;
+    bool ran; /* the file, to its end */
+};
+
+static int open_body(lua_State *L)
+{
+    struct tm_script *script = tm_script_of(L);
+    tm_api_push(L);
+    tm_module_open(L, &script->paths);
+    return 0;
+}
+
+static int run_body(lua_State *L)
+{
+    struct load *load = lua_touserdata(L, 1);
+    tm_module_load(L, &load->script->paths, load->path, load->path);
+    lua_call(L, 0, 0);
+    return 0;
+}
+
+static void read_problems(lua_State *L, int index, struct tm_problems *problems)
+{
+    lua_getfield(L, index, "errors");
+    size_t count = lua_objlen(L, -1);
+    for (size_t i = 1; i <= count; i++) {
+        lua_rawgeti(L, -1, (int)i);
+        lua_getfield(L, -1, "at");
+        lua_getfield(L, -2, "message");
+        tm_problem_add(problems, luaL_checkstring(L, -2), luaL_checkstring(L, -1));
+        lua_pop(L, 3);
+    }
+    lua_pop(L, 1);
+}
+
+/* Take what was declared: require "tidemill.declare".finish(file). */
+static int finish_body(lua_State *L)
+{
+    struct load *load = lua_touserdata(L, 1);
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "tidemill.declare");
+    lua_call(L, 1, 1);
+    lua_getfield(L, -1, "finish");
+    lua_pushstring(L, load->path);
+    lua_pushboolean(L, load->ran);
+    lua_call(L, 2, 1);
+    luaL_checktype(L, -1, LUA_TTABLE);
+    int declared = lua_gettop(L);
+    read_problems(L, declared, load->problems);
+    tm_config_read(L, load->script->arena, &load->script->config);
+    lua_settop(L, declared);
+    load->script->declared = luaL_ref(L, LUA_REGISTRYINDEX);
+    return 0;
+}
+
+static char *directory_of(struct tm_arena *arena, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash)
+        return tm_arena_strdup(arena, ".");
+    return tm_arena_strndup(arena, path, slash == path ? 1 : (size_t)(slash - path));
+}
+
+static struct tm_script *create(const struct tm_script_options *options)
+{
+    struct tm_script *script = calloc(1, sizeof *script);
+    if (!script)
+        return NULL;
+    script->declared = LUA_NOREF;
+    script->arena = tm_arena_create();
+    script->paths.library = tm_arena_strdup(script->arena, options->library ? options->library : tm_script_library());
+    script->paths.script = directory_of(script->arena, options->path);
+    if (tm_tasks_init(&script->tasks) == TM_OK)
+        return script;
+    tm_script_destroy(script);
+    return NULL;
+}
+
+/* An entry whose failure is a problem of the file. */
+static bool attempt(struct load *load, lua_CFunction body, int64_t cpu_us)
+{
+    struct tm_error err;
+    if (tm_call(load->script->vm, body, load, cpu_us, &err) == TM_OK)
+        return true;
+    add_error(load->problems, load->path, err.message);
+    return false;
+}
+
+int tm_script_load(const struct tm_script_options *options, struct tm_problems *problems, struct tm_script **out)
+{
+    int64_t cpu_us = options->load_cpu_us ? options->load_cpu_us : TM_SCRIPT_LOAD_CPU_US;
+    struct tm_error err;
+    *out = NULL;
+    struct tm_script *script = create(options);
+    if (!script)
+        return TM_ENOMEM;
+    struct load load = {.script = script, .path = options->path, .problems = problems};
+    if (tm_vm_create(options->memory_bytes_max, script, &script->vm, &err) < 0) {
+        tm_script_destroy(script);
+        return err.code;
+    }
+    load.ran = attempt(&load, open_body, cpu_us) && attempt(&load, run_body, cpu_us);
+    (void)attempt(&load, finish_body, cpu_us);
+    tm_config_verify(&script->config, problems);
+    *out = script;
+    return problems->count ? TM_EINVAL : TM_OK;
+}
+
+void tm_script_destroy(struct tm_script *script)
+{
+    if (!script)
+        return;
+    tm_api_clock_close(script);
+    tm_api_http_close(script);
+    tm_tasks_fini(&script->tasks);
+    tm_vm_destroy(script->vm);
+    tm_config_fini(&script->config);
+    tm_buf_fini(&script->paths.source);
+    tm_arena_destroy(script->arena);
+    free(script);
+}
+
+struct tm_config *tm_script_config(struct tm_script *script)
+{
+    return &script->config;
+}
+
+size_t tm_script_memory(const struct tm_script *script)
+{
+    return tm_vm_memory(script->vm);
+}
+
+/* ---- run ---- */
+
+void tm_script_failed(struct tm_script *script, const char *what, const struct tm_error *err)
+{
+    TM_LOG_LIMITED(TM_LOG_ERROR, "script", "policy failed", TM_F_STR("handler", what), TM_F_ERR(err),
+                   TM_F_STR("traceback", tm_call_traceback()));
+    if (script->errors)
+        tm_metric_add(script->errors, 1);
+}
+
+static int begin_body(lua_State *L)
+{
+    struct tm_script *script = tm_script_of(L);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, script->declared);
+    lua_getfield(L, -1, "begin");
+    lua_call(L, 0, 0);
+    return 0;
+}
+
+int tm_script_start(struct tm_script *script, struct tm_services *services, struct tm_error *err)
+{
+    script->services = services;
+    script->errors = tm_metrics_counter(services->metrics, "tidemill_script_errors_total",
+                                        "Failures of handlers and timers of the script", NULL);
+    tm_tasks_start(&script->tasks, services->loop, script);
+    return tm_call(script->vm, begin_body, NULL, TM_SCRIPT_LOAD_CPU_US, err);
+}
+
+static void set_number(lua_State *L, const char *name, int64_t v)
+{
+    lua_pushnumber(L, (lua_Number)v);
+    lua_setfield(L, -2, name);
+}
+
+static void push_event(lua_State *L, const struct tm_event *e)
+{
+    lua_createtable(L, 0, 8);
+    lua_pushstring(L, tm_event_type_name(e->type));
+    lua_setfield(L, -2, "type");
+    set_number(L, "link_id", e->link);
+    set_number(L, "number", e->number);
+    set_number(L, "first", e->first);
+    set_number(L, "last", e->last);
+    if (e->sid >= 0)
+        set_number(L, "sid", e->sid);
+    if (e->kind) {
+        lua_pushstring(L, e->kind);
+        lua_setfield(L, -2, "kind");
+    }
+    lua_pushlstring(L, e->text, e->text_len);
+    lua_setfield(L, -2, "text");
+}
+
+static int event_body(lua_State *L)
+{
+    const struct tm_event *event = lua_touserdata(L, 1);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, tm_script_of(L)->declared);
+    lua_getfield(L, -1, "dispatch");
+    push_event(L, event);
+    lua_call(L, 1, 0);
+    return 0;
+}
+
+void tm_script_event(struct tm_script *script, const struct tm_event *event)
+{
+    struct tm_error err;
+    if (tm_call(script->vm, event_body, (void *)(uintptr_t)event, TM_SCRIPT_STEP_CPU_US, &err) < 0)
+        tm_script_failed(script, tm_event_type_name(event->type), &err);
+}

@@ -1,0 +1,215 @@
+#include "script/script_impl.h"
+
+#include "base/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STEPS_PER_TURN 256
+
+int tm_tasks_init(struct tm_tasks *t)
+{
+    *t = (struct tm_tasks){.free_head = 0, .ready_head = -1, .ready_tail = -1, .running = -1};
+    t->slots = calloc(TM_TASKS_MAX, sizeof *t->slots);
+    if (!t->slots)
+        return TM_ENOMEM;
+    for (int i = 0; i < TM_TASKS_MAX; i++)
+        t->slots[i].next = i + 1 < TM_TASKS_MAX ? i + 1 : -1;
+    return TM_OK;
+}
+
+void tm_tasks_fini(struct tm_tasks *t)
+{
+    if (t->has_loop)
+        tm_async_fini(&t->run);
+    free(t->slots);
+    t->slots = NULL;
+}
+
+static tm_task_handle handle_of(const struct tm_tasks *t, int slot)
+{
+    return (tm_task_handle)t->slots[slot].generation << 32 | (uint32_t)(slot + 1);
+}
+
+static struct tm_task *find(const struct tm_tasks *t, tm_task_handle handle)
+{
+    uint32_t slot = (uint32_t)handle - 1;
+    if (!handle || slot >= TM_TASKS_MAX || !t->slots)
+        return NULL;
+    struct tm_task *task = &t->slots[slot];
+    return task->state != TM_TASK_FREE && task->generation == handle >> 32 ? task : NULL;
+}
+
+bool tm_task_is_live(const struct tm_tasks *t, tm_task_handle handle)
+{
+    return find(t, handle) != NULL;
+}
+
+static void make_ready(struct tm_tasks *t, struct tm_task *task)
+{
+    int slot = (int)(task - t->slots);
+    task->state = TM_TASK_READY;
+    task->next = -1;
+    if (t->ready_tail >= 0)
+        t->slots[t->ready_tail].next = slot;
+    else
+        t->ready_head = slot;
+    t->ready_tail = slot;
+    if (t->has_loop)
+        tm_async_send(&t->run);
+}
+
+static void release(lua_State *L, struct tm_tasks *t, struct tm_task *task)
+{
+    luaL_unref(L, LUA_REGISTRYINDEX, task->reference);
+    task->state = TM_TASK_FREE;
+    task->generation++;
+    task->co = NULL;
+    task->next = t->free_head;
+    t->free_head = (int)(task - t->slots);
+    t->count--;
+}
+
+tm_task_handle tm_task_spawn(lua_State *L, const char *name, int args)
+{
+    struct tm_tasks *t = &tm_script_of(L)->tasks;
+    if (t->free_head < 0)
+        luaL_error(L, "%s: %d handlers are waiting already", name, TM_TASKS_MAX);
+    lua_State *co = lua_newthread(L);
+    int reference = luaL_ref(L, LUA_REGISTRYINDEX);
+    luaL_checkstack(co, args + 1, name);
+    lua_xmove(L, co, args + 1);
+    struct tm_task *task = &t->slots[t->free_head];
+    t->free_head = task->next;
+    t->count++;
+    task->co = co;
+    task->reference = reference;
+    task->args = args;
+    (void)snprintf(task->name, sizeof task->name, "%s", name);
+    make_ready(t, task);
+    return handle_of(t, (int)(task - t->slots));
+}
+
+tm_task_handle tm_task_self(lua_State *L)
+{
+    const struct tm_tasks *t = &tm_script_of(L)->tasks;
+    if (t->running < 0 || t->slots[t->running].co != L)
+        luaL_error(L, "only a handler (tm.on, tm.every, tm.after, tm.spawn) can wait, and not inside a coroutine "
+                      "of its own");
+    return handle_of(t, t->running);
+}
+
+int tm_task_yield(lua_State *L)
+{
+    struct tm_tasks *t = &tm_script_of(L)->tasks;
+    t->slots[t->running].state = TM_TASK_WAITING;
+    return lua_yield(L, 0);
+}
+
+/* ---- steps ---- */
+
+struct step {
+    struct tm_script *script;
+    struct tm_task *task;
+    struct tm_error err;
+    int result;
+};
+
+static int step_body(lua_State *L)
+{
+    struct step *s = lua_touserdata(L, 1);
+    s->result = tm_call_resume(L, s->task->co, s->task->args, &s->err);
+    return 0;
+}
+
+static int release_body(lua_State *L)
+{
+    struct step *s = lua_touserdata(L, 1);
+    release(L, &s->script->tasks, s->task);
+    return 0;
+}
+
+static void end_task(struct step *s)
+{
+    if (tm_call(s->script->vm, release_body, s, TM_SCRIPT_STEP_CPU_US, NULL) < 0)
+        s->task->state = TM_TASK_FREE; /* out of memory: the slot is lost until the next generation */
+}
+
+static void run_step(struct tm_script *script, struct tm_task *task)
+{
+    struct tm_tasks *t = &script->tasks;
+    struct step s = {.script = script, .task = task};
+    task->state = TM_TASK_RUNNING;
+    t->running = (int)(task - t->slots);
+    if (tm_call(script->vm, step_body, &s, TM_SCRIPT_STEP_CPU_US, &s.err) < 0)
+        s.result = s.err.code;
+    t->running = -1;
+    if (s.result == 0 && task->state != TM_TASK_WAITING)
+        s.result = tm_error_set(&s.err, TM_ESCRIPT, "it yielded without waiting for anything");
+    if (s.result == 0)
+        return;
+    if (s.result < 0)
+        tm_script_failed(script, task->name, &s.err);
+    end_task(&s);
+}
+
+static void run_ready(void *arg)
+{
+    struct tm_script *script = arg;
+    struct tm_tasks *t = &script->tasks;
+    for (int steps = 0; t->ready_head >= 0 && steps < STEPS_PER_TURN; steps++) {
+        struct tm_task *task = &t->slots[t->ready_head];
+        t->ready_head = task->next;
+        if (t->ready_head < 0)
+            t->ready_tail = -1;
+        run_step(script, task);
+    }
+    if (t->ready_head >= 0)
+        tm_async_send(&t->run);
+}
+
+void tm_tasks_start(struct tm_tasks *t, struct tm_loop *loop, struct tm_script *script)
+{
+    tm_async_init(&t->run, loop, run_ready, script);
+    t->has_loop = true;
+    tm_async_send(&t->run);
+}
+
+/* ---- wake ---- */
+
+struct wake {
+    struct tm_task *task;
+    int (*push)(lua_State *co, void *arg);
+    void *arg;
+};
+
+static int wake_body(lua_State *L)
+{
+    struct wake *w = lua_touserdata(L, 1);
+    int before = lua_gettop(L);
+    int count = w->push ? w->push(L, w->arg) : 0;
+    luaL_checkstack(w->task->co, count, "results");
+    lua_xmove(L, w->task->co, count);
+    w->task->args = count;
+    lua_settop(L, before);
+    return 0;
+}
+
+void tm_task_wake(struct tm_script *script, tm_task_handle handle, int (*push)(lua_State *co, void *arg), void *arg)
+{
+    struct tm_task *task = find(&script->tasks, handle);
+    if (!task || task->state != TM_TASK_WAITING) {
+        tm_log(TM_LOG_DEBUG, "script", "late completion: its handler is gone");
+        return;
+    }
+    struct wake w = {.task = task, .push = push, .arg = arg};
+    struct tm_error err;
+    if (tm_call(script->vm, wake_body, &w, TM_SCRIPT_STEP_CPU_US, &err) < 0) {
+        tm_script_failed(script, task->name, &err);
+        struct step s = {.script = script, .task = task};
+        end_task(&s);
+        return;
+    }
+    make_ready(&script->tasks, task);
+}

@@ -1,0 +1,352 @@
+#include "store/migrate.h"
+#include "base/clock.h"
+#include "record/schema.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* Rows of a local partition: an hour of a busy feed, so that dropping one frees a few hundred megabytes at a
+ * time, and a stream that is quiet does not need a new one for weeks. */
+#define PARTITION_ROWS INT64_C(4000000)
+
+#define DAY_US (INT64_C(86400) * TM_US_PER_S)
+
+/* "tidemill" in ASCII: one migration at a time in a database. */
+#define LOCK_SQL "SELECT pg_advisory_xact_lock(8388353641434016876)"
+
+static const char meta_common[] =
+    "CREATE SCHEMA IF NOT EXISTS tidemill;\n"
+    "CREATE TABLE IF NOT EXISTS tidemill.meta (key text PRIMARY KEY, value text NOT NULL);\n"
+    "CREATE TABLE IF NOT EXISTS tidemill.quarantine (\n"
+    "    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(),\n"
+    "    stream text NOT NULL, gatherer text NOT NULL, epoch uuid NOT NULL, seq int8 NOT NULL,\n"
+    "    sqlstate text NOT NULL, error text NOT NULL, columns text NOT NULL, tuple bytea NOT NULL);\n";
+
+static const char meta_local[] =
+    "CREATE TABLE IF NOT EXISTS tidemill.epochs (\n"
+    "    epoch_no int4 GENERATED ALWAYS AS IDENTITY PRIMARY KEY, epoch uuid NOT NULL UNIQUE,\n"
+    "    gatherer text NOT NULL, created_at timestamptz NOT NULL DEFAULT now());\n"
+    "CREATE TABLE IF NOT EXISTS tidemill.checkpoint (\n"
+    "    epoch_no int4 PRIMARY KEY REFERENCES tidemill.epochs, segment int8 NOT NULL, journal_offset int8 "
+    "NOT NULL);\n"
+    "CREATE TABLE IF NOT EXISTS tidemill.streams (\n"
+    "    epoch_no int4 NOT NULL REFERENCES tidemill.epochs, stream text COLLATE \"C\" NOT NULL, seq int8 NOT "
+    "NULL,\n"
+    "    hash int8 NOT NULL, first_seq int8 NOT NULL DEFAULT 1, PRIMARY KEY (epoch_no, stream));\n"
+    "CREATE TABLE IF NOT EXISTS tidemill.marks (\n"
+    "    epoch_no int4 NOT NULL, stream text COLLATE \"C\" NOT NULL, seq int8 NOT NULL, hash int8 NOT NULL,\n"
+    "    committed_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (epoch_no, stream, seq));\n";
+
+static const char meta_production[] =
+    "CREATE TABLE IF NOT EXISTS tidemill.cursors (\n"
+    "    gatherer text COLLATE \"C\" NOT NULL, epoch uuid NOT NULL, stream text COLLATE \"C\" NOT NULL,\n"
+    "    shard int4 NOT NULL DEFAULT 0, seq int8 NOT NULL, hash int8 NOT NULL,\n"
+    "    updated_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (gatherer, epoch, stream, shard));\n";
+
+/* ---- the SQL ---- */
+
+static int sql_of(const char *own, int (*streams)(const struct tm_plan *, struct tm_buf *),
+                  const struct tm_plan *plan, struct tm_buf *out)
+{
+    int rc = tm_buf_append(out, meta_common, sizeof meta_common - 1);
+    rc = rc ? rc : tm_buf_append(out, own, strlen(own));
+    return rc ? rc : streams(plan, out);
+}
+
+int tm_migrate_sql_local(const struct tm_plan *plan, struct tm_buf *out)
+{
+    return sql_of(meta_local, tm_schema_local, plan, out);
+}
+
+int tm_migrate_sql_production(const struct tm_plan *plan, struct tm_buf *out)
+{
+    return sql_of(meta_production, tm_schema_production, plan, out);
+}
+
+/* ---- running it ---- */
+
+/* BEGIN under the lock; `end` ends the transaction, whichever way it went. */
+static int begin(struct tm_pg *pg, struct tm_error *err)
+{
+    return tm_pg_exec(pg, "BEGIN; SET LOCAL client_min_messages = warning; " LOCK_SQL, err);
+}
+
+static int end(struct tm_pg *pg, int rc, struct tm_error *err)
+{
+    struct tm_error ignored;
+    if (!rc)
+        return tm_pg_exec(pg, "COMMIT", err);
+    int undone = tm_pg_is_open(pg) ? tm_pg_exec(pg, "ROLLBACK", &ignored) : TM_OK;
+    (void)undone; /* the first error is the one to tell */
+    return rc;
+}
+
+/* One value of one row, NUL-terminated in `out`; "" for no row or NULL. */
+static int fetch(struct tm_pg *pg, const char *sql, const char *const *values, int count, char *out,
+                 size_t size, struct tm_error *err)
+{
+    PGresult *result;
+    int rc = tm_pg_query(pg, sql, count, values, &result, err);
+    if (rc)
+        return rc;
+    (void)snprintf(out, size, "%s", PQntuples(result) > 0 ? PQgetvalue(result, 0, 0) : "");
+    PQclear(result);
+    return TM_OK;
+}
+
+static int is_current(struct tm_pg *pg, const char *hash, bool *current, struct tm_error *err)
+{
+    char found[32];
+    int rc = fetch(pg, "SELECT to_regclass('tidemill.meta') IS NOT NULL", NULL, 0, found, sizeof found, err);
+    *current = false;
+    if (rc || strcmp(found, "t") != 0)
+        return rc;
+    rc = fetch(pg, "SELECT value FROM tidemill.meta WHERE key = 'schema'", NULL, 0, found, sizeof found, err);
+    *current = strcmp(found, hash) == 0;
+    return rc;
+}
+
+static int apply(struct tm_pg *pg, const char *sql, const char *hash, struct tm_error *err)
+{
+    const char *values[] = {hash};
+    PGresult *result;
+    int rc = begin(pg, err);
+    rc = rc ? rc : tm_pg_exec(pg, sql, err);
+    rc = rc ? rc
+            : tm_pg_query(pg,
+                          "INSERT INTO tidemill.meta VALUES ('schema', $1) "
+                          "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                          1, values, &result, err);
+    if (!rc)
+        PQclear(result);
+    return end(pg, rc, err);
+}
+
+/* A schema that is there already is left alone: no lock is taken, and a role without rights to change it can
+ * start. */
+static int migrate(struct tm_pg *pg, struct tm_buf *sql, int rc, struct tm_error *err)
+{
+    const char *text = rc ? NULL : tm_buf_cstr(sql);
+    char hash[32];
+    bool current;
+    if (!text) {
+        tm_buf_fini(sql);
+        return tm_error_set(err, TM_ENOMEM, "out of memory for the schema");
+    }
+    (void)snprintf(hash, sizeof hash, "%016" PRIx64, tm_hash64(sql->data, sql->len, 0));
+    rc = is_current(pg, hash, &current, err);
+    if (!rc && !current)
+        rc = apply(pg, text, hash, err);
+    tm_buf_fini(sql);
+    return rc;
+}
+
+int tm_migrate_local(struct tm_pg *pg, const struct tm_plan *plan, struct tm_error *err)
+{
+    struct tm_buf sql = {0};
+    return migrate(pg, &sql, tm_migrate_sql_local(plan, &sql), err);
+}
+
+int tm_migrate_production(struct tm_pg *pg, const struct tm_plan *plan, struct tm_error *err)
+{
+    struct tm_buf sql = {0};
+    return migrate(pg, &sql, tm_migrate_sql_production(plan, &sql), err);
+}
+
+/* ---- epochs ---- */
+
+void tm_uuid_format(const uint8_t uuid[16], char out[37])
+{
+    static const char hex[] = "0123456789abcdef";
+    char *at = out;
+    for (int i = 0; i < 16; i++) {
+        if (i == 4 || i == 6 || i == 8 || i == 10)
+            *at++ = '-';
+        *at++ = hex[uuid[i] >> 4];
+        *at++ = hex[uuid[i] & 15];
+    }
+    *at = '\0';
+}
+
+static int register_epoch(struct tm_pg *pg, const char *epoch, const char *gatherer, int32_t *epoch_no,
+                          struct tm_error *err)
+{
+    const char *values[] = {epoch, gatherer};
+    char number[16];
+    int rc = fetch(pg, "SELECT epoch_no FROM tidemill.epochs WHERE epoch = $1", values, 1, number,
+                   sizeof number, err);
+    if (!rc && !*number)
+        rc = fetch(pg, "INSERT INTO tidemill.epochs (epoch, gatherer) VALUES ($1, $2) RETURNING epoch_no",
+                   values, 2, number, sizeof number, err);
+    *epoch_no = (int32_t)strtol(number, NULL, 10);
+    return rc;
+}
+
+/* What the tables' defaults were set for: this epoch, and the schema it was done under (a stream added later
+ * needs it too). */
+#define DEFAULTS_VALUE "(SELECT $1 || ' ' || value FROM tidemill.meta WHERE key = 'schema')"
+
+/* Rows do not carry their epoch's number: it is the default of the column, changed when another journal takes
+ * over. */
+static int set_defaults(struct tm_pg *pg, const struct tm_plan *plan, const char *number,
+                        struct tm_error *err)
+{
+    const char *values[] = {number};
+    struct tm_buf sql = {0};
+    PGresult *result;
+    int rc = TM_OK;
+    for (size_t i = 0; !rc && i < tm_plan_stream_count(plan); i++)
+        rc = tm_buf_printf(&sql, "ALTER TABLE ONLY %s ALTER COLUMN epoch_no SET DEFAULT %s;",
+                           tm_plan_stream(plan, i)->name, number);
+    const char *text = rc ? NULL : tm_buf_cstr(&sql);
+    rc = text ? tm_pg_exec(pg, text, err) : tm_error_set(err, TM_ENOMEM, "out of memory for the epoch");
+    tm_buf_fini(&sql);
+    rc = rc ? rc
+            : tm_pg_query(pg,
+                          "INSERT INTO tidemill.meta VALUES ('epoch_no', " DEFAULTS_VALUE ") "
+                          "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                          1, values, &result, err);
+    if (!rc)
+        PQclear(result);
+    return rc;
+}
+
+static int defaults_are_set(struct tm_pg *pg, const char *number, bool *set, struct tm_error *err)
+{
+    const char *values[] = {number};
+    char found[8];
+    int rc = fetch(pg, "SELECT value = " DEFAULTS_VALUE " FROM tidemill.meta WHERE key = 'epoch_no'", values,
+                   1, found, sizeof found, err);
+    *set = strcmp(found, "t") == 0;
+    return rc;
+}
+
+int tm_migrate_epoch(struct tm_pg *pg, const struct tm_plan *plan, const uint8_t epoch[16],
+                     const char *gatherer, int32_t *epoch_no, struct tm_error *err)
+{
+    char text[37], number[16];
+    bool set = false;
+    tm_uuid_format(epoch, text);
+    int rc = begin(pg, err);
+    rc = rc ? rc : register_epoch(pg, text, gatherer, epoch_no, err);
+    (void)snprintf(number, sizeof number, "%d", *epoch_no);
+    rc = rc ? rc : defaults_are_set(pg, number, &set, err);
+    if (!rc && !set)
+        rc = set_defaults(pg, plan, number, err);
+    return end(pg, rc, err);
+}
+
+/* ---- partitions ---- */
+
+struct partition {
+    const char *table; /* the parent */
+    char name[128], from[64], to[64];
+};
+
+static int exists(struct tm_pg *pg, const char *name, bool *there, struct tm_error *err)
+{
+    const char *values[] = {name};
+    char found[8];
+    int rc = fetch(pg, "SELECT to_regclass($1) IS NOT NULL", values, 1, found, sizeof found, err);
+    *there = strcmp(found, "t") == 0;
+    return rc;
+}
+
+/* Made beside the parent and then attached: that needs no lock that readers or the writer would wait for. */
+static int make_partition(struct tm_pg *pg, const struct partition *p, struct tm_error *err)
+{
+    struct tm_buf sql = {0};
+    bool there = false;
+    int rc = begin(pg, err);
+    rc = rc ? rc : exists(pg, p->name, &there, err);
+    if (!rc && !there) {
+        rc = tm_buf_printf(&sql,
+                           "CREATE TABLE %s (LIKE %s INCLUDING ALL);"
+                           "ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)",
+                           p->name, p->table, p->table, p->name, p->from, p->to);
+        const char *text = rc ? NULL : tm_buf_cstr(&sql);
+        rc = text ? tm_pg_exec(pg, text, err) : tm_error_set(err, TM_ENOMEM, "out of memory for a partition");
+    }
+    tm_buf_fini(&sql);
+    return end(pg, rc, err);
+}
+
+static int is_partitioned(struct tm_pg *pg, const char *table, bool *partitioned, struct tm_error *err)
+{
+    const char *values[] = {table};
+    char found[8];
+    int rc = fetch(pg, "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass($1)", values, 1, found,
+                   sizeof found, err);
+    *partitioned = strcmp(found, "t") == 0;
+    return rc;
+}
+
+int tm_migrate_local_partition(struct tm_pg *pg, const struct tm_stream *stream, int32_t epoch_no,
+                               int64_t seq, struct tm_error *err)
+{
+    bool partitioned = false;
+    int rc = is_partitioned(pg, stream->name, &partitioned, err);
+    int64_t number = (seq - 1) / PARTITION_ROWS;
+    for (int64_t n = number; !rc && partitioned && n <= number + 1; n++) {
+        struct partition p = {.table = stream->name};
+        bool there = false;
+        (void)snprintf(p.name, sizeof p.name, "%s_e%d_%" PRId64, stream->name, epoch_no, n);
+        (void)snprintf(p.from, sizeof p.from, "%d, %" PRId64, epoch_no, n * PARTITION_ROWS + 1);
+        (void)snprintf(p.to, sizeof p.to, "%d, %" PRId64, epoch_no, (n + 1) * PARTITION_ROWS + 1);
+        rc = exists(pg, p.name, &there, err);
+        if (!rc && !there)
+            rc = make_partition(pg, &p, err);
+    }
+    return rc;
+}
+
+int64_t tm_migrate_local_partition_end(int64_t seq)
+{
+    return ((seq - 1) / PARTITION_ROWS + 1) * PARTITION_ROWS;
+}
+
+static struct tm utc_of(int64_t us)
+{
+    time_t s = (time_t)(us / TM_US_PER_S);
+    struct tm utc;
+    gmtime_r(&s, &utc);
+    return utc;
+}
+
+static int64_t day_of(int64_t us)
+{
+    return (us >= 0 ? us : us - DAY_US + 1) / DAY_US * DAY_US;
+}
+
+static int make_day(struct tm_pg *pg, const struct tm_stream *stream, int64_t day_us, struct tm_error *err)
+{
+    struct partition p = {.table = stream->name};
+    struct tm from = utc_of(day_us), to = utc_of(day_us + DAY_US);
+    char day[16];
+    bool there = false;
+    (void)strftime(day, sizeof day, "%Y%m%d", &from);
+    (void)snprintf(p.name, sizeof p.name, "%s_p%s", stream->name, day);
+    (void)strftime(p.from, sizeof p.from, "'%Y-%m-%d 00:00:00+00'", &from);
+    (void)strftime(p.to, sizeof p.to, "'%Y-%m-%d 00:00:00+00'", &to);
+    int rc = exists(pg, p.name, &there, err);
+    return rc || there ? rc : make_partition(pg, &p, err);
+}
+
+int tm_migrate_production_days(struct tm_pg *pg, const struct tm_plan *plan, int64_t from_us, int64_t to_us,
+                               struct tm_error *err)
+{
+    int rc = TM_OK;
+    for (size_t i = 0; !rc && i < tm_plan_stream_count(plan); i++) {
+        const struct tm_stream *stream = tm_plan_stream(plan, i);
+        bool partitioned = false;
+        if (stream->partition != TM_PARTITION_DAY)
+            continue;
+        rc = is_partitioned(pg, stream->name, &partitioned, err);
+        for (int64_t day = day_of(from_us); !rc && partitioned && day <= to_us; day += DAY_US)
+            rc = make_day(pg, stream, day, err);
+    }
+    return rc;
+}

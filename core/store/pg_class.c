@@ -1,0 +1,32 @@
+#include "store/pg_private.h"
+
+#include <string.h>
+
+/* The first rule that is a prefix of the SQLSTATE decides. PostgreSQL documentation, appendix A. */
+static const struct {
+    const char *prefix;
+    enum tm_pg_class class;
+} rules[] = {
+    {"23505", TM_PG_UNIQUE},    {"22", TM_PG_DATA},       {"23", TM_PG_DATA},
+    {"54000", TM_PG_DATA},                                /* a row or index entry larger than the limits */
+    {"08", TM_PG_RECONNECT},    {"57P", TM_PG_RECONNECT}, /* shutdown, crash, cannot connect now, idle session
+                                                             timeout */
+    {"25006", TM_PG_RECONNECT}, /* read-only: we are talking to a standby now (MEASURED.md) */
+    {"25P03", TM_PG_RECONNECT}, /* idle in transaction timeout */
+    {"40", TM_PG_RETRY},        /* serialisation failure, deadlock */
+    {"53", TM_PG_RETRY},        /* disk full, memory, connections */
+    {"55P03", TM_PG_RETRY},     /* lock not available */
+    {"57014", TM_PG_RETRY},     /* cancelled, statement timeout */
+    {"58030", TM_PG_RETRY},     /* I/O error of the server */
+    {"25P02", TM_PG_RETRY},     /* in a failed transaction: begin again */
+};
+
+enum tm_pg_class tm_pg_classify(const char *sqlstate)
+{
+    if (!sqlstate || !*sqlstate)
+        return TM_PG_RECONNECT; /* no answer from the server: libpq's own errors are lost connections */
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
+        if (strncmp(sqlstate, rules[i].prefix, strlen(rules[i].prefix)) == 0)
+            return rules[i].class;
+    return TM_PG_STOP;
+}

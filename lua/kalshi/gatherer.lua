@@ -1,0 +1,31 @@
+-- The stock gatherer: everything Kalshi publishes, settings from the environment. Copy it and change what you like.
+
+local tm     = require "tidemill"
+local kalshi = require "kalshi"
+
+local id = tm.env("TIDEMILL_ID", "g1")
+
+tm.gatherer {
+  id         = id,
+  store      = tm.env("TIDEMILL_STORE", "dbname=kalshi_ts"),
+  data       = tm.env("TIDEMILL_DATA", "tidemill-data/" .. id),
+  health     = tm.env("TIDEMILL_HEALTH", "127.0.0.1:8080"),
+  metrics    = tm.env("TIDEMILL_METRICS", "127.0.0.1:9090"),
+  socket     = tm.env "TIDEMILL_SOCKET",
+  log_level  = tm.env("TIDEMILL_LOG_LEVEL", "info"),
+  log_format = tm.env("TIDEMILL_LOG_FORMAT", "logfmt"),
+}
+
+local exchange = kalshi.exchange {
+  environment = "prod",
+  ws_url      = tm.env "KALSHI_WS_URL",
+  rest_url    = tm.env "KALSHI_REST_URL",
+  key_id      = tm.env "KALSHI_KEY_ID",
+  key_file    = tm.env "KALSHI_KEY_FILE",
+}
+
+exchange:subscribe("ticker")
+exchange:subscribe("trade")
+exchange:subscribe("market_lifecycle_v2")
+exchange:subscribe("multivariate_market_lifecycle")
+exchange:subscribe("orderbook_delta", { connections = tm.env("KALSHI_CONNECTIONS", 16), markets = kalshi.open_markets })

@@ -1,0 +1,83 @@
+--- Tidemill's scripting library: require "tidemill".
+---
+--- A script runs twice over. At *declare time* the file runs: tm.gatherer, tm.stream, tm.on and the like note what is
+--- wanted and have no other effect. At *run time* handlers and timers run as coroutines that may wait.
+--- Types of all tables stand in tidemill/meta.lua.
+
+local host = require "tidemill.host"
+local problems = require "tidemill.problems"
+local event = require "tidemill.event"
+local feed = require "tidemill.feed"
+local role = require "tidemill.role"
+local stream = require "tidemill.stream"
+local units = require "tidemill.units"
+
+---@class tidemill
+local tm = {
+  gatherer = role.gatherer, deduplicator = role.deduplicator,
+  stream = stream.stream, kind = stream.kind, protocol = stream.protocol, dedup = stream.dedup,
+  path = stream.path, decimal = stream.decimal, rfc3339 = stream.rfc3339, seconds = stream.seconds,
+  millis = stream.millis, micros = stream.micros, const = stream.const, tag = stream.tag, raw = stream.raw,
+  received_at = stream.received_at, occurrence = stream.occurrence,
+  signer = feed.signer, feed = feed.feed, rest = feed.rest, registry = feed.registry, submit = feed.submit,
+  on = event.on, every = event.every, after = event.after, spawn = event.spawn, sleep = event.sleep,
+  null = host.null,
+}
+
+--- JSON in which null survives (as tm.null) and integers beyond 2^53 come as strings of their digits.
+tm.json = { decode = host.json_decode, encode = host.json_encode, array = host.json_array, get = host.json_get }
+
+--- A setting from the environment; `default` when it is absent or empty. With a number as default the text must be one.
+---@param name string
+---@param default? any
+---@return any
+function tm.env(name, default)
+  local value = host.env(name)
+  if value == nil or value == "" then return default end
+  if type(default) ~= "number" then return value end
+  local number = tonumber(value)
+  if not number then
+    problems.add(host.where(2), "tm.env " .. name, ('expected a number, got "%s"'):format(value))
+  end
+  return number or default
+end
+
+--- Log one line: tm.log.info("text", { market = ticker }).
+tm.log = {}
+for _, level in ipairs { "debug", "info", "warn", "error" } do
+  tm.log[level] = function(text, fields) host.log(level, text, fields) end
+end
+
+--- Microseconds since 1970.
+---@return number
+function tm.now() return host.now_us() end
+
+--- Microseconds of a clock that never jumps.
+---@return number
+function tm.monotonic() return host.monotonic_us() end
+
+--- Microseconds of a duration like "48h", bytes of a size like "64MiB".
+tm.duration, tm.size = units.duration, units.size
+
+local Metric = {}
+Metric.__index = Metric
+function Metric:add(n) host.metric_add(self.handle, n or 1) end
+function Metric:set(v) host.metric_set(self.handle, v) end
+
+--- A metric of one's own: run time. `labels` is fixed text like 'endpoint="/markets"', never data of the feed.
+---@return table metric with :add(n)
+function tm.counter(name, help, labels)
+  return setmetatable({ handle = host.metric("counter", name, help, labels) }, Metric)
+end
+
+---@return table metric with :set(v)
+function tm.gauge(name, help, labels)
+  return setmetatable({ handle = host.metric("gauge", name, help, labels) }, Metric)
+end
+
+--- Note a fault of a declaration: for libraries such as adapters. `at` is tm.caller() of their public function.
+tm.problem = problems.add
+tm.caller = problems.caller
+tm.check = require "tidemill.check"
+
+return tm

@@ -1,0 +1,100 @@
+--- What the process is: a gatherer or a deduplicator.
+
+local check = require "tidemill.check"
+local declare = require "tidemill.declare"
+local problems = require "tidemill.problems"
+
+local role = {}
+local declared = declare.declared
+
+local function address(value)
+  if type(value) == "string" and (value:find("^%[[%x:.]+%]:%d+$") or value:find("^[^:%[%]%s]+:%d+$")) then return value end
+  return nil, 'expected "address:port" like "127.0.0.1:8080", got ' .. (type(value) == "string" and ('"%s"'):format(value) or type(value))
+end
+
+local function common(fields)
+  fields.id = check.field(check.id, { required = true })
+  fields.health = check.field(address, { default = "127.0.0.1:8080" })
+  fields.metrics = check.field(address, { default = "127.0.0.1:9090" })
+  fields.socket = check.field(check.text)
+  fields.log_level = check.field(check.one_of { "debug", "info", "warn", "error" }, { default = "info" })
+  fields.log_format = check.field(check.one_of { "logfmt", "json" }, { default = "logfmt" })
+  fields.migrate = check.field(check.boolean, { default = true })
+  return fields
+end
+
+local gatherer_fields = common {
+  store = check.field(check.text, { required = true }),
+  data = check.field(check.text, { required = true }),
+  journal = check.field(check.size, { to = "journal_bytes" }),
+  segment = check.field(check.size, { to = "segment_bytes" }),
+  buffer = check.field(check.size, { to = "buffer_bytes" }),
+  connects_per_second = check.field(check.number),
+}
+
+local function one_pair(list, item)
+  local id, conninfo = item:match("^%s*([^=%s]+)%s*=%s*(.-)%s*$")
+  if not id or conninfo == "" or not check.id(id) then return false end
+  list[#list + 1] = { id = id, conninfo = conninfo }
+  return true
+end
+
+-- "g1=conninfo;g2=conninfo" or { g1 = "conninfo" }, in the order of the ids.
+local function gatherers(value)
+  local expected = 'expected gatherers like "g1=host=a dbname=kalshi_ts;g2=..." or { g1 = "host=a dbname=kalshi_ts" }'
+  local list, seen = {}, {}
+  if type(value) == "string" then
+    for item in value:gmatch("[^;]+") do
+      if item:find("%S") and not one_pair(list, item) then return nil, expected end
+    end
+  elseif type(value) == "table" then
+    for id, conninfo in pairs(value) do
+      if type(id) ~= "string" or type(conninfo) ~= "string" or not one_pair(list, id .. "=" .. conninfo) then
+        return nil, expected
+      end
+    end
+  end
+  if #list == 0 then return nil, expected end
+  for _, g in ipairs(list) do
+    if seen[g.id] then return nil, ('gatherer "%s" is named twice'):format(g.id) end
+    seen[g.id] = true
+  end
+  table.sort(list, function(a, b) return a.id < b.id end)
+  return list
+end
+
+local deduplicator_fields = common {
+  production = check.field(check.text, { required = true }),
+  gatherers = check.field(gatherers, { required = true }),
+  poll = check.field(check.duration, { to = "poll_us" }),
+  poll_rows = check.field(check.integer(1, 1e6)),
+  batch_rows = check.field(check.integer(1, 1e7)),
+  queue = check.field(check.size, { to = "queue_bytes" }),
+  accept_past = check.field(check.duration, { to = "accept_past_us" }),
+  accept_future = check.field(check.duration, { to = "accept_future_us" }),
+}
+
+local function declare_role(name, at, definition, fields)
+  local normal = check.closed(at, "tm." .. name, definition, fields)
+  if declared.role then
+    return problems.add(at, "tm." .. name, ("the role is declared already at %s: a process has one"):format(declared.role.at))
+  end
+  normal.role, normal.at = name, at
+  declared.role = normal
+end
+
+--- This process gathers: it captures the feed into its journal and its local store.
+---@param definition tidemill.Gatherer
+function role.gatherer(definition)
+  declare.only "tm.gatherer"
+  declare_role("gatherer", problems.caller(), definition, gatherer_fields)
+end
+
+--- This process merges the stores of gatherers into production.
+---@param definition tidemill.Deduplicator
+function role.deduplicator(definition)
+  declare.only "tm.deduplicator"
+  declare_role("deduplicator", problems.caller(), definition, deduplicator_fields)
+end
+
+return role

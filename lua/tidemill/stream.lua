@@ -1,0 +1,339 @@
+--- Streams, kinds, protocol and keys: the part of the language that becomes the engine's stream plan (DESIGN.md 3, 4).
+
+local check = require "tidemill.check"
+local declare = require "tidemill.declare"
+local problems = require "tidemill.problems"
+
+local stream = {}
+local declared = declare.declared
+
+local types = { "bool", "int2", "int4", "int8", "float8", "text", "uuid", "timestamptz", "jsonb", "bytea" }
+
+-- ---- streams ----
+
+local column_fields = {
+  not_null = check.field(check.boolean),
+  scale = check.field(check.integer(0, 18)),
+  one_of = check.field(check.list(check.text, "texts")),
+}
+
+local function read_column(at, path, value)
+  if type(value) ~= "table" then
+    problems.add(at, path, 'expected a column like { "price", "int4", scale = 6 }, got a ' .. type(value))
+    return nil
+  end
+  local rest = {}
+  for key, v in pairs(value) do
+    if key ~= 1 and key ~= 2 then rest[key] = v end
+  end
+  local normal, ok = check.closed(at, path, rest, column_fields)
+  local name, name_expected = check.name(value[1])
+  local type_name, type_expected = check.one_of(types)(value[2])
+  if not name then problems.add(at, path, "name: " .. name_expected) end
+  if not type_name then problems.add(at, path, "type: " .. type_expected) end
+  normal.name, normal.type = name, type_name
+  return ok and name and type_name and normal or nil
+end
+
+local stream_fields = {
+  columns = check.field(function(v) return type(v) == "table" and v or nil, "expected a list of columns" end, { required = true }),
+  mode = check.field(check.one_of { "append", "upsert" }),
+  key = check.field(check.list(check.name, "column names")),
+  occurrence = check.field(check.boolean),
+  observer = check.field(check.boolean),
+  within = check.field(check.duration, { to = "within_us" }),
+  partition = check.field(check.one_of { "none", "day", "hash" }),
+  partition_column = check.field(check.name),
+  ticker = check.field(check.name),
+  time = check.field(check.name),
+  window = check.field(check.duration, { to = "window_us" }),
+  memory = check.field(check.size, { to = "memory_bytes" }),
+}
+
+local function read_columns(at, path, columns)
+  local list, by_name, ok = {}, {}, true
+  for i, value in ipairs(columns) do
+    local column = read_column(at, ("%s: columns[%d]"):format(path, i), value)
+    ok = ok and column ~= nil
+    if column then
+      if by_name[column.name] then
+        problems.add(at, path, ('column "%s" is declared twice'):format(column.name))
+        ok = false
+      end
+      list[#list + 1], by_name[column.name] = column, column
+    end
+  end
+  return list, by_name, ok
+end
+
+local function column_names(s)
+  local names = {}
+  for name in pairs(s.by_name) do names[#names + 1] = name end
+  return names
+end
+
+local function check_column_names(s, field, names)
+  local ok = true
+  for _, name in ipairs(names) do
+    if not s.by_name[name] then
+      problems.add(s.at, s.path, ('%s: unknown column "%s"'):format(field, name) .. problems.hint(name, column_names(s)))
+      ok = false
+    end
+  end
+  return ok
+end
+
+local function check_references(s)
+  local ok = check_column_names(s, "key", s.key or {})
+  for _, field in ipairs { "ticker", "time", "partition_column" } do
+    ok = check_column_names(s, field, { s[field] }) and ok
+  end
+  return ok
+end
+
+local streams_by_name = {}
+
+local function declare_stream(at, name, definition)
+  local path = "tm.stream " .. tostring(name)
+  local valid, expected = check.name(name)
+  if not valid then return problems.add(at, "tm.stream", expected) end
+  if streams_by_name[name] then
+    return problems.add(at, path, "is declared already at " .. streams_by_name[name].at)
+  end
+  local normal, ok = check.closed(at, path, definition, stream_fields)
+  normal.name, normal.at, normal.path = name, at, path
+  local columns_ok
+  normal.columns, normal.by_name, columns_ok = read_columns(at, path, normal.columns or {})
+  streams_by_name[name] = normal
+  if columns_ok then ok = check_references(normal) and ok end
+  normal.ok = ok and columns_ok
+  declared.streams[#declared.streams + 1] = normal
+end
+
+--- Declare a stream: a table and what makes two of its records the same.
+---
+---     tm.stream "trades" {
+---       columns = { { "trade_id", "uuid", not_null = true }, { "price", "int4", scale = 6 } },
+---       key = { "trade_id" }, partition = "hash", window = "48h",
+---     }
+---@param name string the table's name
+---@return fun(definition: tidemill.Stream)
+function stream.stream(name)
+  declare.only "tm.stream"
+  return function(definition) declare_stream(problems.caller(), name, definition) end
+end
+
+-- ---- sources: where a column's value comes from ----
+
+local Source = {}
+
+local function source(fields) return setmetatable(fields, Source) end
+
+local function path_source(unit)
+  return function(path, options)
+    options = options or {}
+    return source {
+      from = "paths",
+      paths = { { path = path, unit = unit, scale = options.scale, one_minus = options.one_minus } },
+    }
+  end
+end
+
+--- The value at a path as the column's type says: "msg.side", "msg.levels[-1][0]".
+stream.path = path_source "plain"
+--- Exact decimal, times 10^scale (the column's unless given); `one_minus` takes it from 1.
+stream.decimal = path_source "decimal"
+stream.rfc3339 = path_source "rfc3339"
+stream.seconds = path_source "seconds"
+stream.millis = path_source "millis"
+stream.micros = path_source "micros"
+--- The same text in every row.
+function stream.const(text) return source { from = "const", text = text } end
+--- The tag of the kind.
+stream.tag = source { from = "tag" }
+--- The whole frame, or element, as it was sent.
+stream.raw = source { from = "raw" }
+--- The time of arrival.
+stream.received_at = source { from = "received_at" }
+--- The number of the repeat, for streams with occurrence = true.
+stream.occurrence = source { from = "occurrence" }
+
+local function is_source(value) return type(value) == "table" and getmetatable(value) == Source end
+
+local function to_source(value)
+  if is_source(value) then return value end
+  if type(value) == "string" then return stream.path(value) end
+  return nil
+end
+
+local function copy_path(p, column)
+  local scale = p.unit == "decimal" and (p.scale or column.scale or 0) or 0
+  return { path = p.path, unit = p.unit, scale = scale, one_minus = p.one_minus or false }
+end
+
+--- A column's source in normal form: a source, a path, or a list of alternatives (the first that is there counts).
+local function read_source(at, path, column, value)
+  local single = to_source(value)
+  local alternatives = single and { single } or value
+  if type(alternatives) ~= "table" or #alternatives == 0 then
+    problems.add(at, path, column.name .. ': expected a path like "msg.price", a source like tm.decimal "msg.price", or a list of them')
+    return nil
+  end
+  local normal = { column = column.name, from = "paths", paths = {} }
+  for _, alternative in ipairs(alternatives) do
+    local s = to_source(alternative)
+    if not s or (#alternatives > 1 and s.from ~= "paths") then
+      problems.add(at, path, column.name .. ": expected only paths in a list of alternatives")
+      return nil
+    end
+    normal.from, normal.text = s.from, s.text
+    for _, p in ipairs(s.paths or {}) do
+      if type(p.path) ~= "string" then
+        problems.add(at, path, column.name .. ": expected a path that is text, got a " .. type(p.path))
+        return nil
+      end
+      normal.paths[#normal.paths + 1] = copy_path(p, column)
+    end
+  end
+  return normal
+end
+
+-- ---- kinds ----
+
+local kind_fields = {
+  stream = check.field(check.name),
+  role = check.field(check.one_of { "data", "ack", "subscribed", "unsubscribed", "error" }, { default = "data" }),
+  document = check.field(check.boolean),
+  each = check.field(check.text),
+  from = check.field(function(v) return type(v) == "table" and v or nil, "expected a table column = source" end),
+  forward = check.field(check.boolean),
+  channel = check.field(check.text),
+  subscription = check.field(check.text),
+  code = check.field(check.text),
+  text = check.field(check.text),
+}
+
+local function read_sources(k, s, from)
+  local sources, ok = {}, true
+  for name in pairs(from) do
+    if type(name) ~= "string" or not s.by_name[name] then
+      problems.add(k.at, k.path, ('from: unknown column "%s" of stream %s'):format(tostring(name), s.name)
+        .. problems.hint(tostring(name), column_names(s)))
+      ok = false
+    end
+  end
+  for _, column in ipairs(s.columns) do
+    local value = from[column.name]
+    local normal
+    if value ~= nil then
+      normal = read_source(k.at, k.path .. ": from", column, value)
+    elseif column.not_null then
+      problems.add(k.at, k.path, ('from: column "%s" of stream %s must have a source, it is not_null'):format(column.name, s.name))
+    else
+      normal = { column = column.name, from = "null" }
+    end
+    ok = ok and normal ~= nil
+    sources[#sources + 1] = normal
+  end
+  return sources, ok
+end
+
+local kinds_by_tag = {}
+
+-- Sources are bound at the end, when the streams are all known.
+local function bind_kind(k)
+  if k.role ~= "data" or not k.stream then return end
+  local s = streams_by_name[k.stream]
+  if not s then
+    local names = {}
+    for name in pairs(streams_by_name) do names[#names + 1] = name end
+    return problems.add(k.at, k.path, ('stream: unknown stream "%s"'):format(k.stream) .. problems.hint(k.stream, names))
+  end
+  if s.ok then k.sources = read_sources(k, s, k.from or {}) end
+end
+
+local function declare_kind(at, tag, definition)
+  local path = "tm.kind " .. tostring(tag)
+  local valid, expected = check.text(tag)
+  if not valid then return problems.add(at, "tm.kind", expected) end
+  if kinds_by_tag[tag] then return problems.add(at, path, "is declared already at " .. kinds_by_tag[tag].at) end
+  local normal = check.closed(at, path, definition, kind_fields)
+  if normal.role == "data" and not normal.stream then
+    problems.add(at, path, 'missing key "stream": expected the name of the stream that its rows go to')
+  end
+  normal.tag, normal.at, normal.path = tag, at, path
+  kinds_by_tag[tag] = normal
+  declared.kinds[#declared.kinds + 1] = normal
+end
+
+--- Declare a kind of frame, or (document = true) of REST object: its tag, and from where each column of its stream comes.
+---
+---     tm.kind "trade" { stream = "trades", from = { trade_id = "msg.trade_id", price = tm.decimal "msg.price" } }
+---@param tag string
+---@return fun(definition: tidemill.Kind)
+function stream.kind(tag)
+  declare.only "tm.kind"
+  return function(definition) declare_kind(problems.caller(), tag, definition) end
+end
+
+declare.adjust[#declare.adjust + 1] = function()
+  for _, k in ipairs(declared.kinds) do bind_kind(k) end
+end
+
+-- ---- protocol and keys ----
+
+local protocol_fields = {
+  tag = check.field(check.text, { required = true }),
+  subscription = check.field(check.text),
+  sequence = check.field(check.text),
+  reconnect_codes = check.field(check.list(check.integer(-2 ^ 31, 2 ^ 31), "error codes")),
+}
+
+--- Where frames carry their tag, subscription id and sequence number, and after which errors a connection starts anew.
+---@param definition tidemill.Protocol
+function stream.protocol(definition)
+  declare.only "tm.protocol"
+  local at = problems.caller()
+  if declared.protocol then return problems.add(at, "tm.protocol", "is declared already") end
+  declared.protocol = check.closed(at, "tm.protocol", definition, protocol_fields)
+end
+
+local dedup_fields = {
+  key = check.field(check.list(check.name, "column names")),
+  occurrence = check.field(check.boolean),
+  within = check.field(check.duration, { to = "within_us" }),
+  window = check.field(check.duration, { to = "window_us" }),
+  memory = check.field(check.size, { to = "memory_bytes" }),
+}
+
+local dedups = {}
+
+--- Change what makes two records of a stream the same, and how long it is remembered.
+---@param name string
+---@param definition tidemill.Dedup
+function stream.dedup(name, definition)
+  declare.only "tm.dedup"
+  local at = problems.caller()
+  local normal = check.closed(at, "tm.dedup " .. tostring(name), definition, dedup_fields)
+  dedups[#dedups + 1] = { at = at, name = name, settings = normal }
+end
+
+local function apply_dedup(d)
+  local path, s = "tm.dedup " .. tostring(d.name), streams_by_name[d.name]
+  if not s then
+    local names = {}
+    for name in pairs(streams_by_name) do names[#names + 1] = name end
+    return problems.add(d.at, path, "unknown stream" .. problems.hint(tostring(d.name), names))
+  end
+  for field, value in pairs(d.settings) do s[field] = value end
+  if d.settings.key then
+    s.at, s.path = d.at, path
+    check_references(s)
+  end
+end
+
+table.insert(declare.adjust, 1, function()
+  for _, d in ipairs(dedups) do apply_dedup(d) end
+end)
+
+return stream

@@ -1,0 +1,94 @@
+"""scripts/demo as a stranger runs it."""
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness import wait_until
+from harness.paths import ROOT
+
+DEMO = ROOT / "scripts" / "demo"
+KEYS = ["emitted", "expected", "production", "missing", "unexpected", "duplicate", "lag_ms_p50", "lag_ms_p99",
+        "rows_per_s"]
+
+
+def _run(*arguments: str, tmp: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([DEMO, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=180,
+                          env={**os.environ, "TMPDIR": str(tmp)}, check=False)
+
+
+def test_json_run_is_row_exact_and_leaves_nothing(directory: Path) -> None:
+    done = _run("--seconds", "5", "--markets", "100", "--rate", "2000", "--seed", "7", "--json", tmp=directory)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    figures = json.loads(done.stdout)
+    assert list(figures) == KEYS
+    assert (figures["missing"], figures["unexpected"], figures["duplicate"]) == (0, 0, 0)
+    assert figures["emitted"] >= 9000 and figures["expected"] > 0.9 * figures["emitted"]
+    assert 0 < figures["lag_ms_p50"] <= figures["lag_ms_p99"]
+    assert list(directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments, reason", [
+    (["--json"], "--json needs --seconds or --replay"),
+    (["--seconds", "0"], "expected a number above 0"),
+    (["--seconds", "5", "--late-gatherers", "3"], "--late-gatherers 3: expected 0 to 2"),
+    (["--replay", "/nonexistent"], "--replay /nonexistent: no such file"),
+])
+def test_wrong_arguments_are_refused_with_the_reason(directory: Path, arguments: list[str], reason: str) -> None:
+    done = _run(*arguments, tmp=directory)
+    assert done.returncode == 2
+    assert reason in done.stderr
+    assert list(directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_live_run_draws_a_table_and_leaves_nothing_when_interrupted(directory: Path, number: signal.Signals) -> None:
+    master, slave = pty.openpty()
+    with subprocess.Popen([DEMO, "--markets", "50", "--rate", "500"], stdin=slave, stdout=slave, stderr=slave,
+                          env={**os.environ, "TMPDIR": str(directory)}, process_group=0) as demo:
+        os.close(slave)
+        screen = _Screen(master)
+        try:
+            wait_until("the table shows three healthy gatherers", lambda: screen.shows_healthy("g1", "g2", "g3"), 90,
+                       lambda: screen.text[-3000:])
+            os.killpg(demo.pid, number)  # as a terminal does: to the whole foreground group
+            wait_until("the demo has ended", lambda: screen.read() or demo.poll() is not None, 30)
+        finally:
+            if demo.poll() is None:
+                os.killpg(demo.pid, signal.SIGTERM)
+                demo.wait(60)
+            os.close(master)
+    assert demo.returncode == 0, screen.text[-3000:]
+    assert list(directory.iterdir()) == []
+
+
+class _Screen:
+    """What a terminal received."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.text = ""
+
+    def read(self) -> bool:
+        """Take what is there without waiting; never true, so that it can stand in a condition."""
+        while select.select([self._descriptor], [], [], 0)[0]:
+            try:
+                self.text += os.read(self._descriptor, 65536).decode("utf-8", "replace")
+            except OSError:
+                break  # the other side is closed
+        return False
+
+    def shows_healthy(self, *names: str) -> bool:
+        """Whether the last whole picture has a healthy line for each name."""
+        self.read()
+        picture = self.text.rpartition("\x1b[J")[0].rpartition("\x1b[H")[2]
+        return all(any(line.startswith(name) and "healthy" in line and "unhealthy" not in line
+                       for line in picture.splitlines()) for name in names)

@@ -1,0 +1,317 @@
+/*
+ * Damage to what was durable (FAILURES X4, T19, T20): every bit flipped, every length cut to, frames and files moved,
+ * swapped, repeated. Never a wrong record, never one twice or out of order, no more lost than the damaged frame holds,
+ * and what is lost is counted.
+ */
+#include "records.h"
+
+#include "base/log.h"
+#include "journal/segment.h"
+#include "memdisk.h"
+
+#define RECORDS 24
+#define A_FRAME 3 /* records in each */
+#define DATA_SEGMENT "0000000000000001.seg"
+
+struct fixture {
+    struct memdisk *disk, *whole;
+    struct tm_fs fs;
+    struct tm_journal_options o;
+    uint32_t header_bytes; /* both copies */
+    size_t bytes;          /* of the segment */
+};
+
+struct found {
+    int records;
+    bool seen[RECORDS + 1];
+    struct tm_journal_stats stats;
+    int64_t last_seq;
+};
+
+static void write_records(struct fixture *f, int records)
+{
+    struct tm_journal *j;
+    assert_int_equal(tm_journal_open(&f->o, &j, NULL), TM_OK);
+    int id = tm_journal_stream(j, "trades", "a,b,seq", NULL);
+    for (int64_t seq = 1; seq <= records; seq++) {
+        assert_int_equal(append_record(j, id, 0, seq), seq);
+        if (seq % A_FRAME == 0) {
+            tm_journal_flush(j);
+            assert_int_equal(tm_journal_wait(j, WAIT_US), TM_OK);
+        }
+    }
+    assert_int_equal(tm_journal_close(j, NULL), TM_OK);
+}
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    if (!f)
+        return -1;
+    f->disk = memdisk_create(16384);
+    f->whole = memdisk_create(16384);
+    f->fs = memdisk_fs(f->disk);
+    f->o = (struct tm_journal_options){.dir = "mem", .segment_bytes = 8192, .bytes_max = 65536, .fs = &f->fs};
+    write_records(f, RECORDS);
+    memdisk_copy(f->whole, f->disk);
+    const struct mem_file *file = mem_find(f->disk, DATA_SEGMENT);
+    struct tm_segment_header h;
+    f->bytes = file->size;
+    assert_int_equal(tm_segment_header_parse(mem_data(f->disk, file), file->size, 1, &h), TM_OK);
+    f->header_bytes = 2 * h.bytes;
+    tm_log_set_level(TM_LOG_ERROR + 1); /* damage by the thousand */
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    memdisk_destroy(f->disk);
+    memdisk_destroy(f->whole);
+    free(f);
+    return 0;
+}
+
+static uint8_t *data_of(struct fixture *f)
+{
+    return mem_data(f->disk, mem_find(f->disk, DATA_SEGMENT));
+}
+
+/* Open whatever is on the disk and read all of it: only records that were written, in order, each once. */
+static struct found read_all(struct fixture *f)
+{
+    struct found found = {0};
+    struct tm_journal *j;
+    struct tm_journal_reader *r;
+    struct tm_journal_record record;
+    struct tm_error err = {0};
+    if (tm_journal_open(&f->o, &j, &err))
+        fail_msg("%s", err.message);
+    assert_int_equal(tm_journal_reader_open(j, (struct tm_journal_position){0, 0}, &r, &err), TM_OK);
+    int64_t last = 0;
+    int rc;
+    while ((rc = tm_journal_reader_next(r, &record, &err)) == 1) {
+        assert_true(record.seq > last && record.seq <= RECORDS);
+        assert_string_equal(record.stream, "trades");
+        assert_string_equal(record.columns, "a,b,seq");
+        assert_true(record_ok(&record, 0));
+        last = record.seq;
+        found.seen[last] = true;
+        found.records++;
+    }
+    assert_int_equal(rc, 0);
+    found.stats = tm_journal_stats(j);
+    found.last_seq = tm_journal_last_seq(j, "trades");
+    tm_journal_reader_close(r);
+    assert_int_equal(tm_journal_close(j, NULL), TM_OK);
+    assert_int_equal(memdisk_open_handles(f->disk), 0);
+    return found;
+}
+
+static void restore(struct fixture *f)
+{
+    memdisk_copy(f->disk, f->whole);
+}
+
+static void test_undamaged(void **state)
+{
+    struct found found = read_all(*state);
+    assert_int_equal(found.records, RECORDS);
+    assert_int_equal(found.last_seq, RECORDS);
+    assert_true(found.stats.damaged_bytes == 0 && found.stats.torn_bytes == 0);
+}
+
+static void test_every_bit(void **state)
+{
+    struct fixture *f = *state;
+    for (size_t bit = 0; bit < f->bytes * 8; bit++) {
+        restore(f);
+        data_of(f)[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        struct found found = read_all(f);
+        bool in_header = bit / 8 < f->header_bytes, in_mark = bit / 8 >= f->bytes - TM_FRAME_HEAD_BYTES;
+        assert_int_equal(found.records, in_header || in_mark ? RECORDS : RECORDS - A_FRAME);
+        /* a seq that may have been stored is never given out again */
+        assert_true(found.last_seq >= RECORDS);
+        if (in_mark)
+            assert_int_equal(found.stats.torn_bytes, TM_FRAME_HEAD_BYTES);
+        else
+            assert_true(found.stats.damaged_bytes > 0 && found.stats.torn_bytes == 0);
+        assert_true(in_header || in_mark || found.stats.damaged_frames > 0);
+    }
+}
+
+static void test_every_length(void **state)
+{
+    struct fixture *f = *state;
+    int most = 0;
+    for (size_t len = 0; len < f->bytes; len++) {
+        restore(f);
+        mem_find(f->disk, DATA_SEGMENT)->size = len;
+        struct found found = read_all(f);
+        for (int seq = 1; seq <= found.records; seq++)
+            assert_true(found.seen[seq]); /* the first ones, without a hole */
+        assert_true(found.records >= most && found.records % A_FRAME == 0);
+        most = found.records;
+        if (len < f->header_bytes / 2)
+            assert_true(found.records == 0 && found.stats.damaged_bytes == len + len * (len > 0));
+        if (found.records)
+            assert_int_equal(found.last_seq, found.records);
+    }
+    assert_int_equal(most, RECORDS);
+}
+
+/* A run of damage, from every byte on, of some lengths: all frames that it does not touch are there. */
+static void test_runs_of_damage(void **state)
+{
+    struct fixture *f = *state;
+    static const size_t lengths[] = {2, 19, 64, 300, 1000};
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
+        for (size_t at = f->header_bytes; at + lengths[i] < f->bytes - TM_FRAME_HEAD_BYTES; at += 3) {
+            restore(f);
+            memset(data_of(f) + at, i % 2 ? 0 : 0xff, lengths[i]);
+            struct found found = read_all(f);
+            int holes = 0;
+            for (int seq = 1; seq <= RECORDS; seq++)
+                holes += !found.seen[seq] && (seq == 1 || found.seen[seq - 1]);
+            assert_true(holes <= 1);
+            assert_true(RECORDS - found.records <= A_FRAME * (2 + (int)(lengths[i] / 100)));
+            assert_true(found.records == RECORDS || found.stats.damaged_bytes > 0);
+            assert_true(found.last_seq >= RECORDS);
+        }
+}
+
+struct span {
+    size_t at, len;
+};
+
+static int frames_of(struct fixture *f, struct span out[], int max)
+{
+    int n = 0;
+    for (size_t at = f->header_bytes; at < f->bytes && n < max; n++) {
+        out[n] = (struct span){at, TM_FRAME_HEAD_BYTES + tm_get_be32(data_of(f) + at)};
+        at += out[n].len;
+    }
+    return n;
+}
+
+/* Each frame written over each place where another one begins. */
+static void test_frames_moved_and_repeated(void **state)
+{
+    struct fixture *f = *state;
+    struct span frames[32];
+    restore(f);
+    int n = frames_of(f, frames, 32);
+    assert_int_equal(n, RECORDS / A_FRAME + 1);
+    for (int from = 0; from < n; from++)
+        for (int to = 0; to < n; to++) {
+            restore(f);
+            if (from == to || frames[to].at + frames[from].len > f->bytes)
+                continue;
+            memmove(data_of(f) + frames[to].at, data_of(f) + frames[from].at, frames[from].len);
+            struct found found = read_all(f);
+            assert_true(found.records < RECORDS || to == n - 1);
+            assert_true(found.records >= RECORDS - 3 * A_FRAME);
+        }
+}
+
+static void test_frames_swapped(void **state)
+{
+    struct fixture *f = *state;
+    struct span frames[32];
+    restore(f);
+    int n = frames_of(f, frames, 32);
+    for (int i = 0; i + 2 < n; i++) {
+        uint8_t first[4096];
+        restore(f);
+        uint8_t *data = data_of(f) + frames[i].at;
+        memcpy(first, data, frames[i].len);
+        memmove(data, data + frames[i].len, frames[i + 1].len);
+        memcpy(data + frames[i + 1].len, first, frames[i].len);
+        struct found found = read_all(f);
+        assert_int_equal(found.records, RECORDS - 2 * A_FRAME);
+        assert_true(found.stats.damaged_frames > 0);
+    }
+}
+
+/* A copy of a segment under another number, and a segment of another journal, are not taken for ours. */
+static void test_segments_copied_and_foreign(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t foreign[16384];
+    size_t len;
+    memdisk_clear(f->disk);
+    write_records(f, A_FRAME);
+    len = mem_find(f->disk, DATA_SEGMENT)->size;
+    memcpy(foreign, data_of(f), len);
+
+    restore(f);
+    memdisk_put(f->disk, "0000000000000000.seg", foreign, len);
+    memdisk_put(f->disk, "0000000000000003.seg", data_of(f), f->bytes);
+    struct found found = read_all(f);
+    assert_int_equal(found.records, RECORDS);
+    assert_true(found.stats.damaged_frames >= 2);
+    assert_true(found.last_seq >= RECORDS);
+
+    /* in the place of one that came before: of another epoch than the newest */
+    restore(f);
+    write_records(f, 0); /* nothing is written: still one segment */
+    memdisk_put(f->disk, "0000000000000002.seg", data_of(f), f->bytes);
+    memdisk_put(f->disk, "0000000000000001.seg", foreign, len);
+    found = read_all(f);
+    assert_int_equal(found.records, A_FRAME); /* the only segment that is what its name says: its epoch is the journal's */
+}
+
+/* Garbage behind a good journal is a torn tail: cut once, and gone. */
+static void test_garbage_behind(void **state)
+{
+    struct fixture *f = *state;
+    for (size_t extra = 1; extra < 200; extra++) {
+        restore(f);
+        struct mem_file *file = mem_find(f->disk, DATA_SEGMENT);
+        for (size_t i = 0; i < extra; i++)
+            data_of(f)[f->bytes + i] = (uint8_t)(i * 31 + extra);
+        file->size = f->bytes + extra;
+        struct found found = read_all(f);
+        assert_int_equal(found.records, RECORDS);
+        assert_int_equal(found.stats.torn_bytes, extra);
+        assert_int_equal(found.last_seq, RECORDS);
+        found = read_all(f);
+        assert_int_equal(found.stats.torn_bytes, 0);
+    }
+}
+
+/* No header anywhere: nothing can be continued, so the epoch must be another one. */
+static void test_new_epoch_when_nothing_is_readable(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t before[16], after[16];
+    restore(f);
+    memcpy(before, mem_data(f->disk, mem_find(f->disk, "epoch")), 16);
+    memset(data_of(f), 0, f->header_bytes);
+    assert_int_equal(read_all(f).records, 0);
+    memcpy(after, mem_data(f->disk, mem_find(f->disk, "epoch")), 16);
+    assert_memory_not_equal(before, after, 16);
+
+    restore(f);
+    mem_find(f->disk, "epoch")->size = 3; /* the epoch file is only a copy */
+    assert_int_equal(read_all(f).records, RECORDS);
+    memcpy(after, mem_data(f->disk, mem_find(f->disk, "epoch")), 16);
+    assert_memory_equal(before, after, 16);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_undamaged),
+        cmocka_unit_test(test_every_bit),
+        cmocka_unit_test(test_every_length),
+        cmocka_unit_test(test_runs_of_damage),
+        cmocka_unit_test(test_frames_moved_and_repeated),
+        cmocka_unit_test(test_frames_swapped),
+        cmocka_unit_test(test_segments_copied_and_foreign),
+        cmocka_unit_test(test_garbage_behind),
+        cmocka_unit_test(test_new_epoch_when_nothing_is_readable),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -38,7 +38,7 @@ struct tm_gatherer_options {
     const int64_t *reconnect_codes; /* error codes after which a subscription is dead: the link starts anew */
     size_t reconnect_code_count;
     int64_t sequence_start;     /* the number a subscription's frames begin with; 0: whatever comes first */
-    double connects_per_second; /* over all links; 0: 10 */
+    double connects_per_second; /* over all links, after a first burst of 200; 0: 20 */
     bool migrate;
 };
 

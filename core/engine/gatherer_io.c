@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A start opens all connections at once; what comes back after an outage does so at this rate. */
+#define CONNECTS_PER_S 20
+#define CONNECTS_BURST 200
 #define PUBLISH_US (200 * TM_US_PER_MS)
 #define STOP_US (2 * TM_US_PER_S) /* for closing handshakes; then the sockets are just closed */
 
@@ -397,8 +400,8 @@ int tm_gatherer_io_open(struct tm_gatherer *g, const struct tm_gatherer_options 
     tm_prepare_init(&g->turn_end, g->loop, on_turn_end, g);
     tm_timer_init(&g->publish, g->loop, on_publish, g);
     tm_timer_init(&g->stop_deadline, g->loop, on_stop_deadline, g);
-    double rate = options->connects_per_second > 0 ? options->connects_per_second : 10;
-    g->limiter = tm_link_limiter_create(rate, rate);
+    double rate = options->connects_per_second > 0 ? options->connects_per_second : CONNECTS_PER_S;
+    g->limiter = tm_link_limiter_create(rate, CONNECTS_BURST);
     struct tm_intake_options in = {.plan = g->plan,
                                    .journal = g->journal,
                                    .metrics = options->metrics,

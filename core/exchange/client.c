@@ -1,5 +1,4 @@
 #include "exchange/feed.h"
-#include "base/clock.h"
 #include "base/endian.h"
 #include "exchange/text.h"
 
@@ -59,7 +58,7 @@ struct tm_client *tm_client_open(struct tm_feed *f, struct tm_conn *conn, const 
     (void)snprintf(c->key, sizeof c->key, "%s", who->key);
     (void)snprintf(c->agent, sizeof c->agent, "%s", who->agent);
     enlist(f, c);
-    tm_feed_begin(f, tm_clock_wall_us());
+    tm_feed_begin(f);
     write_connect(c);
     tm_timer_init(&c->ping, f->loop, on_ping, c);
     if (f->opt->ping_us)
@@ -84,7 +83,7 @@ void tm_client_close(struct tm_client *c, const char *reason)
 {
     struct tm_buf detail = {0};
     size_t unsent = tm_conn_backlog(c->conn) + c->held.len;
-    tm_feed_begin(c->feed, tm_clock_wall_us());
+    tm_feed_begin(c->feed);
     tm_timer_stop(&c->ping);
     tm_client_stop_late(c);
     for (int i = 0; i < TM_CHANNELS_MAX; i++)
@@ -134,7 +133,7 @@ void tm_client_on_data(struct tm_client *c)
 {
     struct tm_buf *in = &c->conn->in;
     size_t spent = 0;
-    tm_feed_begin(c->feed, tm_clock_wall_us());
+    tm_feed_begin(c->feed);
     while (c->conn->fd >= 0 && !c->conn->closing) {
         struct tm_slice rest = {(const char *)in->data + spent, in->len - spent}, payload;
         enum tm_ws_opcode opcode;
@@ -152,6 +151,6 @@ void tm_client_on_data(struct tm_client *c)
 
 void tm_client_on_drained(struct tm_client *c)
 {
-    tm_feed_begin(c->feed, tm_clock_wall_us());
+    tm_feed_begin(c->feed);
     tm_client_pump(c);
 }

@@ -1,5 +1,6 @@
 /* What clients say: subscribe, unsubscribe, update_subscription, list_subscriptions, and the errors they earn. */
 #include "exchange/feed.h"
+#include "base/clock.h"
 #include "exchange/text.h"
 
 #include <stdlib.h>
@@ -430,7 +431,7 @@ static int list_subscriptions(struct tm_client *c, const struct command *cmd)
 
 static bool too_many(struct tm_client *c)
 {
-    int64_t second = c->feed->wall_us / 1000000;
+    int64_t second = tm_clock_mono_us() / 1000000;
     if (second != c->command_second) {
         c->command_second = second;
         c->commands = 0;

@@ -37,40 +37,30 @@ static bool append_frame(struct tm_buf *out, const struct tm_sub *s, const char 
     return true;
 }
 
-static void write_fact(const struct tm_sub *s, const char *what, const char *fault, const struct tm_event *e)
+/* A line about a frame: `event` 0 is one that no event stands behind (a snapshot, a first ticker). */
+static void write_fact(const struct tm_client *c, struct tm_fact *fact, const char *fault)
 {
     char detail[64];
     (void)snprintf(detail, sizeof detail, "{\"fault\":\"%s\"}", fault);
-    struct tm_fact fact = {.what = what,
-                           .stream = tm_channel_name(s->channel),
-                           .number = e->number,
-                           .market = e->market,
-                           .client = s->client->number,
-                           .sid = s->sid,
-                           .seq = s->seq,
-                           .detail = {detail, strlen(detail)}};
-    tm_ledger_fact(s->client->feed->ledger, &fact);
+    fact->client = c->number;
+    fact->detail = (struct tm_slice){detail, strlen(detail)};
+    tm_ledger_fact(c->feed->ledger, fact);
 }
 
-static void withhold(struct tm_sub *s, const char *fault, const struct tm_event *e)
+static void withhold(const struct tm_client *c, struct tm_fact fact, const char *fault)
 {
-    s->client->feed->withheld++;
-    write_fact(s, "withheld", fault, e);
-}
-
-static void withhold_number(const struct tm_client *c, const char *fault, uint64_t number, uint64_t seq, uint32_t sid)
-{
-    char detail[64];
-    (void)snprintf(detail, sizeof detail, "{\"fault\":\"%s\"}", fault);
-    struct tm_fact fact = {.what = "withheld",
-                           .number = number,
-                           .market = TM_MARKET_NONE,
-                           .client = c->number,
-                           .sid = sid,
-                           .seq = seq,
-                           .detail = {detail, strlen(detail)}};
     c->feed->withheld++;
-    tm_ledger_fact(c->feed->ledger, &fact);
+    fact.what = fact.number ? "withheld" : "lost";
+    write_fact(c, &fact, fault);
+}
+
+static struct tm_fact fact_of(const struct tm_sub *s, const struct tm_event *e)
+{
+    return (struct tm_fact){.stream = tm_channel_name(s->channel),
+                            .number = e->number,
+                            .market = e->market,
+                            .sid = s->sid,
+                            .seq = s->seq};
 }
 
 static void append_late(struct tm_client *c)
@@ -95,11 +85,17 @@ static void on_late(void *arg)
     append_late(arg);
 }
 
+void tm_sub_drop_kept(struct tm_sub *s)
+{
+    if (s->trouble && s->trouble->kept.len)
+        withhold(s->client, s->trouble->kept_fact, "reorder");
+}
+
 void tm_client_stop_late(struct tm_client *c)
 {
     tm_timer_stop(&c->late_timer);
     for (uint32_t i = 0; i < c->late_count; i++) {
-        withhold_number(c, "late", c->late[i].number, c->late[i].seq, c->late[i].sid);
+        withhold(c, c->late[i].fact, "late");
         tm_buf_fini(&c->late[i].frame);
     }
     free(c->late);
@@ -115,7 +111,7 @@ static bool keep_for_later(struct tm_sub *s, const struct tm_event *e, const str
         return false;
     c->late = late;
     late += c->late_count;
-    *late = (struct tm_late){tm_clock_mono_us() + s->trouble->late_us, e->number, s->seq, s->sid, {0}};
+    *late = (struct tm_late){tm_clock_mono_us() + s->trouble->late_us, fact_of(s, e), {0}};
     if (tm_buf_append(&late->frame, frame->data, frame->len))
         return false;
     if (!c->late_count++) {
@@ -148,8 +144,7 @@ static int swap_frames(struct tm_sub *s, const struct tm_event *e, const struct 
 {
     struct tm_trouble *t = s->trouble;
     if (!t->kept.len) {
-        t->kept_number = e->number;
-        t->kept_seq = s->seq;
+        t->kept_fact = fact_of(s, e);
         return tm_buf_append(&t->kept, frame->data, frame->len);
     }
     int rc = tm_buf_append(s->client->data, frame->data, frame->len);
@@ -166,7 +161,7 @@ static int send_troubled(struct tm_sub *s, const struct tm_event *e, const struc
     struct tm_buf *out = s->client->data;
     if (t->gap) {
         t->gap--;
-        withhold(s, "gap", e);
+        withhold(s->client, fact_of(s, e), "gap");
         return TM_OK;
     }
     if (t->late) {
@@ -177,8 +172,11 @@ static int send_troubled(struct tm_sub *s, const struct tm_event *e, const struc
         return swap_frames(s, e, frame);
     if (t->duplicate) {
         t->duplicate--;
+        struct tm_fact fact = fact_of(s, e);
+        fact.what = "injected";
+        fact.stream = "duplicate";
         s->client->feed->injected++;
-        write_fact(s, "injected", "duplicate", e);
+        write_fact(s->client, &fact, "duplicate");
         int rc = tm_buf_append(out, frame->data, frame->len);
         if (rc)
             return rc;
@@ -195,7 +193,7 @@ static bool deliver_slowly(struct tm_sub *s, const struct tm_event *e, struct tm
 {
     struct tm_buf *frame = &s->client->feed->frame;
     if (s->client->dropping) {
-        withhold(s, "stall", e);
+        withhold(s->client, fact_of(s, e), "stall");
         return true;
     }
     tm_buf_clear(frame);
@@ -206,8 +204,7 @@ void tm_deliver(struct tm_sub *s, const struct tm_event *e, struct tm_slice suff
 {
     struct tm_client *c = s->client;
     if (__builtin_expect(tm_conn_backlog(c->conn) + c->held.len > c->feed->opt->client_buffer, 0)) {
-        if (e->number)
-            withhold(s, "overflow", e);
+        withhold(c, fact_of(s, e), "overflow");
         tm_sub_fail(s, 25);
         return;
     }
@@ -282,7 +279,5 @@ void tm_sub_fail(struct tm_sub *s, int code)
     TM_FATAL_UNLESS(rc == TM_OK);
     tm_client_send_text(c, &text);
     tm_buf_fini(&text);
-    if (s->trouble && s->trouble->kept.len)
-        withhold_number(c, "reorder", s->trouble->kept_number, s->trouble->kept_seq, s->sid);
     tm_sub_close(s, reason);
 }

@@ -1,5 +1,4 @@
 #include "exchange/faults.h"
-#include "base/clock.h"
 #include "exchange/text.h"
 
 #include <stdio.h>
@@ -50,7 +49,7 @@ static void on_end(void *arg)
 static void on_begin(void *arg)
 {
     struct tm_fault *fault = arg;
-    tm_feed_begin(fault->all->feed, tm_clock_wall_us());
+    tm_feed_begin(fault->all->feed);
     fault->lasting = fault->kind >= TM_FAULT_HANDSHAKE || fault->kind == TM_FAULT_STALL || fault->kind == TM_FAULT_SLOW;
     write_fact(fault, tm_fault_begin(fault));
     if (!fault->lasting)

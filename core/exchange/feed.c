@@ -10,6 +10,8 @@ void tm_feed_init(struct tm_feed *f, const struct tm_options *o, struct tm_loop 
     f->tape.limit = o->tape_limit;
     f->body.style = f->mirrored.style = &o->style;
     f->body.markets = f->mirrored.markets = markets;
+    if (o->start_us)
+        tm_feed_reckon(f, o->start_us);
 }
 
 void tm_feed_fini(struct tm_feed *f)
@@ -25,10 +27,18 @@ void tm_feed_fini(struct tm_feed *f)
     free(f->free_ids);
 }
 
-void tm_feed_begin(struct tm_feed *f, int64_t wall_us)
+void tm_feed_begin(struct tm_feed *f)
 {
-    f->wall_us = wall_us;
-    tm_ledger_set_time(f->ledger, wall_us);
+    if (f->opt->start_us)
+        return;
+    f->wall_us = tm_clock_wall_us();
+    tm_ledger_set_time(f->ledger, f->wall_us);
+}
+
+void tm_feed_reckon(struct tm_feed *f, int64_t us)
+{
+    f->wall_us = us;
+    tm_ledger_set_time(f->ledger, us);
 }
 
 void tm_client_mark(struct tm_client *c)

@@ -32,7 +32,7 @@ struct tm_trouble {
     uint32_t gap, duplicate, reorder, late, fragment;
     int64_t late_us;
     struct tm_buf kept; /* reorder: one whole frame */
-    uint64_t kept_number, kept_seq;
+    struct tm_fact kept_fact; /* its line in the ledger, should it never leave */
 };
 
 /* A request for a snapshot, or for a first ticker. */
@@ -60,8 +60,7 @@ struct tm_sub {
 /* A frame that leaves later than those after it. */
 struct tm_late {
     int64_t due_us;
-    uint64_t number, seq;
-    uint32_t sid;
+    struct tm_fact fact; /* its line in the ledger, should it never leave */
     struct tm_buf frame;
 };
 
@@ -122,7 +121,8 @@ void tm_client_on_drained(struct tm_client *c);
 void tm_client_send_close(struct tm_client *c, int code, const char *reason);
 
 /* Batches (feed.c) */
-void tm_feed_begin(struct tm_feed *f, int64_t wall_us);
+void tm_feed_begin(struct tm_feed *f); /* what follows happens now, for the ledger */
+void tm_feed_reckon(struct tm_feed *f, int64_t us); /* with --start-time: "now" is this, not the wall clock's */
 void tm_feed_publish(struct tm_feed *f, const struct tm_event *e);
 void tm_feed_cleared(struct tm_feed *f, uint32_t market);
 void tm_feed_flush(struct tm_feed *f);
@@ -148,7 +148,8 @@ void tm_deliver_snapshot(struct tm_sub *s, uint32_t market, int64_t id);
 void tm_client_send_text(struct tm_client *c, const struct tm_buf *text); /* a reply; the newline is added */
 void tm_client_mark(struct tm_client *c);                                /* flush it at the end of the turn */
 void tm_sub_fail(struct tm_sub *s, int code);                            /* error on the sid, then silence */
-void tm_client_stop_late(struct tm_client *c);
+void tm_client_stop_late(struct tm_client *c); /* late frames will not leave any more: say so */
+void tm_sub_drop_kept(struct tm_sub *s);       /* nor will the one kept for a swap */
 
 /* Commands (command.c) */
 void tm_command_run(struct tm_client *c, struct tm_slice message);

@@ -5,7 +5,8 @@
  *      column      type         meaning
  *   1  what        text         see below
  *   2  number      int8         of the event, from 1 over all streams; on other lines: the last event emitted before
- *   3  wall_us     int8         Unix microseconds: when the event's bytes were handed to the sockets
+ *   3  wall_us     int8         Unix microseconds: when the batch with the event's bytes was handed to the sockets;
+ *                               with --start-time reckoned like the stamps, so that equal runs make equal ledgers
  *   4  stream      text         trades, orderbook_deltas, tickers, lifecycle, orderbook_snapshots; or the channel's name
  *   5  ticker      text
  *   6  ts_us       int8         exchange time as exactly as a receiver can know it: trades are cut to milliseconds;
@@ -32,6 +33,7 @@
  *  close       1-4, 12, 14-16    its end; 15: the last seq used; 16: {"reason":..}
  *  withheld    2-5, 12, 14-16    each event that a fault kept from a subscription; 15: the seq it consumed;
  *                                16: {"fault":..}. An event sent late has such a line only if it never left.
+ *  lost        2-5, 12, 14-16    likewise, of a snapshot or a first ticker, which are no events
  *  injected    1-5, 12, 14-16    each frame that no event stands behind, and each one sent twice; 4: the fault, or
  *                                initial_ticker (16: its msg) where a subscriber asked for that
  *  fault       1-3, 4, 16        each fault as it begins; 4: its kind; 16: {"text":.., "clients":n}

@@ -196,6 +196,7 @@ void tm_sub_close(struct tm_sub *s, const char *reason)
     struct tm_client *c = s->client;
     char detail[96];
     (void)snprintf(detail, sizeof detail, "{\"reason\":\"%s\"}", reason);
+    tm_sub_drop_kept(s);
     write_fact(s, "close", TM_MARKET_NONE, detail);
     for (uint32_t i = 0; i < s->market_count; i++)
         remove_listener(s, s->markets[i]);

@@ -1,6 +1,8 @@
 #include "loop/loop.h"
 #include "base/error.h"
 
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 
 struct tm_loop {
@@ -115,6 +117,10 @@ void tm_signal_init(struct tm_signal *s, struct tm_loop *loop, int signum, tm_lo
     ev_signal_init(&s->ev, on_signal, signum);
     s->ev.data = s;
     ev_signal_start(s->loop, &s->ev);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, signum);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
 void tm_signal_fini(struct tm_signal *s)

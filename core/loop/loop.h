@@ -51,7 +51,8 @@ struct tm_signal {
     void *arg;
 };
 
-void tm_signal_init(struct tm_signal *s, struct tm_loop *loop, int signum, tm_loop_fn *fn, void *arg); /* started */
+/* Started at once, and unblocked on this thread: a program holds its signals back until it can answer them. */
+void tm_signal_init(struct tm_signal *s, struct tm_loop *loop, int signum, tm_loop_fn *fn, void *arg);
 void tm_signal_fini(struct tm_signal *s);
 
 /* Called at the end of every turn, before the loop sleeps: the place to hand over what the turn collected. */

@@ -67,7 +67,7 @@ enum tm_emit_op {
 struct tm_emit {
     const struct tm_column *column;
     enum tm_emit_op op;
-    bool is_time, is_ticker;
+    bool is_time, is_ticker, is_indexed; /* indexed: its text is bounded by TM_KEY_TEXT_BYTES_MAX */
     uint8_t reading_count;
     uint32_t len;         /* TM_EMIT_BYTES: with its length word */
     const uint8_t *bytes;
@@ -117,6 +117,8 @@ uint16_t tm_tree_child(const struct tm_tree *tree, uint16_t parent, const char *
 int tm_stream_compile(const struct tm_stream_def *def, size_t position, struct tm_arena *arena,
                       struct tm_stream *out, struct tm_error *err) TM_MUST_CHECK;
 int tm_stream_column(const struct tm_stream *stream, const char *name); /* -1: none */
+/* The column that leads the index of a `within` stream: the market's, or the first of the key. */
+int tm_stream_within_lead(const struct tm_stream *stream);
 
 /* ---- plan_kind.c ---- */
 

@@ -255,7 +255,7 @@ enum tm_convert tm_convert_rfc3339(const char *s, size_t len, int64_t *unix_us)
         return fault;
     if (take_fraction_utc(p, end, &us)) {
         *unix_us = seconds * 1000000 + us;
-        return TM_CONVERT_OK;
+        return time_in_range(*unix_us);
     }
     if (*p == '.') {
         p = take_fraction(p, end, &us, &fault);

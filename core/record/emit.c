@@ -240,7 +240,7 @@ static uint8_t *put_text(struct tm_emission *e, uint8_t *at, const struct tm_emi
     const struct tm_column *c = m->column;
     if (v->kind != TM_VALUE_STRING)
         return refuse(e, "a string");
-    if (c->in_key && v->len > TM_KEY_TEXT_BYTES_MAX)
+    if (m->is_indexed && v->len > TM_KEY_TEXT_BYTES_MAX)
         return refuse(e, "a text short enough for a key");
     if (c->one_of && !is_allowed(c->one_of, v->at, v->len))
         return refuse(e, "one of the column's allowed values");

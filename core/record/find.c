@@ -36,23 +36,34 @@ static struct tm_value member(struct tm_value object, const char *wanted, size_t
     return found;
 }
 
-/* One step of the path; NULL if the path has not the form. */
-static const char *step(const char *path, struct tm_value *v)
+/* "[-1]" at the start of the path; returns what follows it, NULL if it has not the form. */
+static const char *step_index(const char *path, struct tm_value *v)
 {
-    if (*path == '[') {
-        char *after;
-        long index = strtol(path + 1, &after, 10);
-        if (after == path + 1 || *after != ']' || index < INT32_MIN || index > INT32_MAX)
-            return NULL;
-        *v = tm_value_item(*v, (int32_t)index);
-        return after + 1;
-    }
+    char *after;
+    long index = strtol(path + 1, &after, 10);
+    if (after == path + 1 || *after != ']' || index < INT32_MIN || index > INT32_MAX)
+        return NULL;
+    *v = tm_value_item(*v, (int32_t)index);
+    return after + 1;
+}
+
+static const char *step_name(const char *path, struct tm_value *v)
+{
     size_t len = strcspn(path, ".[");
     if (!len)
         return NULL;
     *v = member(*v, path, len);
-    path += len;
-    return *path == '.' && path[1] && path[1] != '[' ? path + 1 : path;
+    return path + len;
+}
+
+/* One step of the path; a dot stands between a step and a name after it, and nowhere else. */
+static const char *step(const char *path, bool first, struct tm_value *v)
+{
+    if (*path == '[')
+        return step_index(path, v);
+    if (!first && *path != '.')
+        return NULL;
+    return step_name(first ? path : path + 1, v);
 }
 
 int tm_json_find(struct tm_span document, const char *path, struct tm_value *out, struct tm_error *err)
@@ -66,9 +77,9 @@ int tm_json_find(struct tm_span document, const char *path, struct tm_value *out
         return tm_error_set(err, TM_EPARSE, "not JSON: expected %s at byte %td of %zu", s.expected,
                             s.fault_at - s.begin, document.len);
     for (const char *at = path; *at;) {
-        at = step(at, out);
+        at = step(at, at == path, out);
         if (!at)
-            return tm_error_set(err, TM_EINVAL, "\"%s\" is not a path such as \"data.rows[0]\"", path);
+            return tm_error_set(err, TM_EINVAL, "\"%s\" is not a path such as \"data.rows[0].id\"", path);
     }
     if (out->kind == TM_VALUE_NONE)
         return tm_error_set(err, TM_ENOENT, "the document has nothing at \"%s\"", path);

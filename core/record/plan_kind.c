@@ -256,7 +256,9 @@ static int take_rows(struct building *b)
     p->emits = tm_arena_alloc(b->plan->arena, b->stream->column_count * sizeof *p->emits);
     p->emit_count = (uint16_t)(b->stream->column_count - added);
     for (int i = 0; i < b->stream->column_count; i++) {
+        bool within = b->stream->within_us != 0;
         p->emits[i].column = &b->stream->columns[i];
+        p->emits[i].is_indexed = within ? i == tm_stream_within_lead(b->stream) : b->stream->columns[i].in_key;
         p->emits[i].is_time = i == b->stream->time_column;
         p->emits[i].is_ticker = i == b->stream->ticker_column;
     }

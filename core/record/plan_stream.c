@@ -55,6 +55,11 @@ int tm_stream_column(const struct tm_stream *stream, const char *name)
     return -1;
 }
 
+int tm_stream_within_lead(const struct tm_stream *stream)
+{
+    return stream->ticker_column >= 0 ? stream->ticker_column : stream->key[0];
+}
+
 /* ---- columns ---- */
 
 static int check_column(const struct tm_column_def *c, const struct tm_stream *s, struct tm_error *err)
@@ -213,7 +218,7 @@ static int check_key_column(const struct tm_stream_def *def, const struct tm_str
     return TM_OK;
 }
 
-/* A row of a btree index has at most 2704 bytes; decode.c holds key texts to TM_KEY_TEXT_BYTES_MAX. */
+/* A row of a btree index has at most 2704 bytes; emit.c holds key texts to TM_KEY_TEXT_BYTES_MAX. */
 static int check_key_size(const struct tm_stream *s, struct tm_error *err)
 {
     unsigned texts = 0;
@@ -246,7 +251,14 @@ static int take_key(const struct tm_stream_def *def, struct tm_stream *s, struct
     key_append(s, time_in_key ? s->time_column : -1);
     for (size_t i = 0; def->key[i]; i++)
         key_append(s, tm_stream_column(s, def->key[i]));
-    return s->within_us ? TM_OK : check_key_size(s, err);
+    if (!s->within_us)
+        return check_key_size(s, err);
+    const struct tm_column *lead = &s->columns[tm_stream_within_lead(s)];
+    if (lead->type == TM_TYPE_JSONB || lead->type == TM_TYPE_BYTEA)
+        return FAULT("key column \"%s\": the first one of a within key must not be jsonb or bytea, or the stream needs "
+                     "a ticker_column",
+                     lead->name);
+    return TM_OK;
 }
 
 static int check_partition(const struct tm_stream *s, struct tm_error *err)

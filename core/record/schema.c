@@ -1,4 +1,5 @@
 #include "record/schema.h"
+#include "record/compiled.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -210,8 +211,8 @@ static void add_hash_table(struct text *t, const struct tm_stream *s)
 static void add_key_index(struct text *t, const struct tm_stream *s)
 {
     if (s->within_us) {
-        int lead = s->ticker_column >= 0 ? s->ticker_column : s->key[0];
-        add(t, "CREATE INDEX IF NOT EXISTS %s_key ON %s (%s,received_at);\n", s->name, s->name, s->columns[lead].name);
+        add(t, "CREATE INDEX IF NOT EXISTS %s_key ON %s (%s,received_at);\n", s->name, s->name,
+            s->columns[tm_stream_within_lead(s)].name);
         return;
     }
     add(t, "CREATE UNIQUE INDEX IF NOT EXISTS %s_key ON %s (", s->name, s->name);

@@ -6,7 +6,8 @@
 #define ORDER_MAX 64
 #define GUESS_NAME_MAX 30
 
-/* A name that came at this place last time, with its closing quote. An empty guess wants what no mask leaves. */
+/* A name that came at this place last time, with its closing quote. An empty guess wants what no mask leaves.
+ */
 struct guess {
     _Alignas(16) char name[32];
     uint16_t mask, wanted; /* of the first 16 bytes */
@@ -129,9 +130,11 @@ static inline struct guess *guesses_of(struct tm_walker *w, uint16_t node)
     return w->orders[w->hint * w->tree->object_count + w->tree->nodes[node].object].guesses;
 }
 
-/* The name whose quote is at p, when it is not the one guessed, or so near the end that it could not be compared. */
-static __attribute__((noinline)) const char *find_name(struct tm_walker *w, struct tm_scanner *s, const char *p, uint16_t parent,
-                             struct guess **g, uint16_t *node)
+/* The name whose quote is at p, when it is not the one guessed, or so near the end that it could not be
+ * compared. */
+static __attribute__((noinline)) const char *find_name(struct tm_walker *w, struct tm_scanner *s,
+                                                       const char *p, uint16_t parent, struct guess **g,
+                                                       uint16_t *node)
 {
     struct tm_value name;
     bool last = *g == guesses_of(w, parent) + ORDER_MAX;
@@ -212,7 +215,8 @@ static inline const char *walk_comma(struct tm_scanner *s, const char *p)
     return p < s->end && *p == '"' ? p : tm_scan_fault(s, p, "a name in quotes");
 }
 
-/* The tag was walked over: from now on guess as for its kind. Returns how far its guesses for the object are away. */
+/* The tag was walked over: from now on guess as for its kind. Returns how far its guesses for the object are
+ * away. */
 static ptrdiff_t take_hint(struct tm_walker *w, uint16_t object)
 {
     const struct guess *before = guesses_of(w, object);
@@ -241,7 +245,7 @@ static const char *walk_object(struct tm_walker *w, struct tm_scanner *s, const 
         }
         p = walk_colon(s, p);
         p = p ? walk_value(w, s, p, child, depth + 1) : NULL;
-        if (__builtin_expect(p && child == w->tag, 0))
+        if (__builtin_expect(p && child == w->tag && w->on_tag, 0)) /* a name that nobody reads is no tag */
             g += take_hint(w, node);
         p = p ? walk_comma(s, p) : NULL;
     }

@@ -11,7 +11,7 @@
 
 /*
  * At the end of its stack (65,500 slots) LuaJIT cannot call a hook any more, and a recursion through pcall can stay
- * there for ever. So depth is limited here, where the hook still works: LEVELS_MAX frames of the largest size (250
+ * there for ever. So the kill comes before, where the hook still works: LEVELS_MAX frames of the largest size (250
  * slots) and what HOOK_INSTRUCTIONS more can add (4 a call) fit.
  */
 #define LEVELS_MAX 190
@@ -22,8 +22,8 @@ struct tm_vm {
     void *owner;
     size_t used, limit;
     int depth, hooks;
-    bool killed;
-    int64_t budget_us, deadline_us;
+    const char *killed; /* why; NULL: it is not */
+    int64_t deadline_us;
 };
 
 static int64_t thread_cpu_us(void)
@@ -73,7 +73,16 @@ size_t tm_vm_memory(const struct tm_vm *vm)
 
 bool tm_vm_is_killed(const struct tm_vm *vm)
 {
-    return vm->killed;
+    return vm->killed != NULL;
+}
+
+static const char *verdict(struct tm_vm *vm, lua_State *L, lua_Debug *ar)
+{
+    if (lua_getstack(L, LEVELS_MAX, ar))
+        return "recursion is too deep";
+    if (++vm->hooks % CLOCK_HOOKS || thread_cpu_us() < vm->deadline_us)
+        return NULL;
+    return "used up its budget of CPU time";
 }
 
 /* LuaJIT keeps one hook for all coroutines of a state, so new ones need no hook of their own. */
@@ -81,16 +90,13 @@ static void on_count(lua_State *L, lua_Debug *ar)
 {
     struct tm_vm *vm = tm_vm_of(L);
     if (!vm->killed) {
-        if (lua_getstack(L, LEVELS_MAX, ar))
-            luaL_error(L, "recursion is deeper than %d calls", LEVELS_MAX);
-        if (++vm->hooks % CLOCK_HOOKS || thread_cpu_us() < vm->deadline_us)
+        vm->killed = verdict(vm, L, ar);
+        if (!vm->killed)
             return;
-        vm->killed = true;
         lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
     }
     luaL_where(L, 0); /* in a hook, level 0 is the function that was interrupted */
-    lua_pushfstring(L, "%sstopped: used up its budget of %d ms of CPU time", lua_tostring(L, -1),
-                    (int)(vm->budget_us / 1000));
+    lua_pushfstring(L, "%sstopped: %s", lua_tostring(L, -1), vm->killed);
     lua_error(L);
 }
 
@@ -98,8 +104,7 @@ void tm_vm_enter(struct tm_vm *vm, int64_t cpu_us)
 {
     if (vm->depth++ > 0)
         return;
-    vm->killed = false;
-    vm->budget_us = cpu_us;
+    vm->killed = NULL;
     vm->deadline_us = thread_cpu_us() + cpu_us;
     lua_sethook(vm->L, on_count, LUA_MASKCOUNT, HOOK_INSTRUCTIONS);
 }

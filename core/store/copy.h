@@ -1,14 +1,21 @@
 /*
  * Storing rows: COPY first, and what to do when a batch is refused.
  *
- * All inside the caller's open transaction, each attempt under a savepoint. The straight COPY of the whole
- * batch is the fast path (MEASURED.md: 2.5 times the others). Where it meets
- *   - a key that is there already (23505, unique streams): COPY to a temporary table and INSERT ... ON
- * CONFLICT DO NOTHING;
- *   - a row that can never be stored (classes 22, 23): the batch is halved until the row stands alone; it is
- * given to `on_reject` with SQLSTATE and message, and the rest is stored. A bad row never costs its
- * neighbours. Streams with within_us and upserts always go by the temporary table: a key received within
- * `within_us` of a stored one is a duplicate; an upsert replaces an older row.
+ * All inside the caller's open transaction, each attempt under the savepoint tm_copy. The straight COPY of
+ * the whole batch is the fast path (MEASURED.md: 2.5 times the others). Where it meets
+ *   - a key that is there already (23505, unique streams in production), the batch is copied to the stage, a
+ *     temporary table, and goes on by INSERT ... ON CONFLICT DO NOTHING. In a gatherer's store the key is our
+ *     own seq, so a row that is there already is not a duplicate but another history: TM_ECORRUPT;
+ *   - a row that can never be stored (classes 22, 23, 54), the batch is halved until the row stands alone; it
+ *     is given to `on_reject` with SQLSTATE and message, and the rest is stored. A bad row never costs its
+ *     neighbours. on_reject may use the connection.
+ * Two kinds of stream always go by the stage:
+ *   - upserts: of equal keys the newest stays, by order of the rows in a gatherer's store, by received_at in
+ *     production (where a row that came late does not undo a newer one);
+ *   - within_us in production: a row received within that time of a stored one with an equal key is a
+ *     duplicate. In a batch the older row counts as stored first.
+ *
+ * After an error the transaction is over: roll it back. stored + duplicate + rejected = count after success.
  */
 #ifndef TM_STORE_COPY_H
 #define TM_STORE_COPY_H

@@ -23,7 +23,8 @@ static const char meta_common[] =
     "CREATE TABLE IF NOT EXISTS tidemill.quarantine (\n"
     "    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(),\n"
     "    stream text NOT NULL, gatherer text NOT NULL, epoch uuid NOT NULL, seq int8 NOT NULL,\n"
-    "    sqlstate text NOT NULL, error text NOT NULL, columns text NOT NULL, tuple bytea NOT NULL);\n";
+    "    sqlstate text NOT NULL, error text NOT NULL, columns text NOT NULL, tuple bytea NOT NULL);\n"
+    "CREATE INDEX IF NOT EXISTS quarantine_place ON tidemill.quarantine (epoch, stream, seq);\n";
 
 static const char meta_local[] =
     "CREATE TABLE IF NOT EXISTS tidemill.epochs (\n"
@@ -97,12 +98,30 @@ static int fetch(struct tm_pg *pg, const char *sql, const char *const *values, i
     return TM_OK;
 }
 
-static int is_current(struct tm_pg *pg, const char *hash, bool *current, struct tm_error *err)
+/* The tables of the plan that the search path does not find, e.g. since somebody dropped one by hand. */
+static int count_missing(struct tm_pg *pg, const struct tm_plan *plan, char *out, size_t size,
+                         struct tm_error *err)
+{
+    struct tm_buf names = {0};
+    int rc = tm_buf_printf(&names, "{tidemill.meta");
+    for (size_t i = 0; !rc && i < tm_plan_stream_count(plan); i++)
+        rc = tm_buf_printf(&names, ",%s", tm_plan_stream(plan, i)->name);
+    rc = rc ? rc : tm_buf_printf(&names, "}");
+    const char *values[] = {rc ? NULL : tm_buf_cstr(&names)};
+    rc = values[0] ? fetch(pg, "SELECT count(*) FROM unnest($1::text[]) AS n WHERE to_regclass(n) IS NULL",
+                           values, 1, out, size, err)
+                   : tm_error_set(err, TM_ENOMEM, "out of memory for the schema");
+    tm_buf_fini(&names);
+    return rc;
+}
+
+static int is_current(struct tm_pg *pg, const struct tm_plan *plan, const char *hash, bool *current,
+                      struct tm_error *err)
 {
     char found[32];
-    int rc = fetch(pg, "SELECT to_regclass('tidemill.meta') IS NOT NULL", NULL, 0, found, sizeof found, err);
+    int rc = count_missing(pg, plan, found, sizeof found, err);
     *current = false;
-    if (rc || strcmp(found, "t") != 0)
+    if (rc || strcmp(found, "0") != 0)
         return rc;
     rc = fetch(pg, "SELECT value FROM tidemill.meta WHERE key = 'schema'", NULL, 0, found, sizeof found, err);
     *current = strcmp(found, hash) == 0;
@@ -127,7 +146,8 @@ static int apply(struct tm_pg *pg, const char *sql, const char *hash, struct tm_
 
 /* A schema that is there already is left alone: no lock is taken, and a role without rights to change it can
  * start. */
-static int migrate(struct tm_pg *pg, struct tm_buf *sql, int rc, struct tm_error *err)
+static int migrate(struct tm_pg *pg, const struct tm_plan *plan, struct tm_buf *sql, int rc,
+                   struct tm_error *err)
 {
     const char *text = rc ? NULL : tm_buf_cstr(sql);
     char hash[32];
@@ -137,7 +157,7 @@ static int migrate(struct tm_pg *pg, struct tm_buf *sql, int rc, struct tm_error
         return tm_error_set(err, TM_ENOMEM, "out of memory for the schema");
     }
     (void)snprintf(hash, sizeof hash, "%016" PRIx64, tm_hash64(sql->data, sql->len, 0));
-    rc = is_current(pg, hash, &current, err);
+    rc = is_current(pg, plan, hash, &current, err);
     if (!rc && !current)
         rc = apply(pg, text, hash, err);
     tm_buf_fini(sql);
@@ -147,13 +167,13 @@ static int migrate(struct tm_pg *pg, struct tm_buf *sql, int rc, struct tm_error
 int tm_migrate_local(struct tm_pg *pg, const struct tm_plan *plan, struct tm_error *err)
 {
     struct tm_buf sql = {0};
-    return migrate(pg, &sql, tm_migrate_sql_local(plan, &sql), err);
+    return migrate(pg, plan, &sql, tm_migrate_sql_local(plan, &sql), err);
 }
 
 int tm_migrate_production(struct tm_pg *pg, const struct tm_plan *plan, struct tm_error *err)
 {
     struct tm_buf sql = {0};
-    return migrate(pg, &sql, tm_migrate_sql_production(plan, &sql), err);
+    return migrate(pg, plan, &sql, tm_migrate_sql_production(plan, &sql), err);
 }
 
 /* ---- epochs ---- */

@@ -97,7 +97,8 @@ static int check_alive(struct tm_pg *pg, struct tm_error *err)
     return tm_error_set(err, TM_ERETRY, "not connected");
 }
 
-/* Classes say what to do; among those where nothing can be done the code still tells people apart what it is. */
+/* Classes say what to do; among those where nothing can be done the code still tells people apart what it is.
+ */
 int tm_pg_code_of(enum tm_pg_class class, const char *sqlstate)
 {
     switch (class) {

@@ -4,11 +4,13 @@
  *
  * libpq is used in non-blocking mode underneath: each call waits in poll() for the socket, its own deadline
  * and the stop signal, so that a hung server, a half-open connection or a shutdown never holds the thread
- * longer than that. When a deadline passes while a statement runs, it is cancelled (PQcancel on a bounded
- * attempt) and the connection is closed: its state is unknown. A connection belongs to one thread at a time.
+ * longer than that. (One thing can: resolving a host's name. Where that matters, give hostaddr.) When a
+ * deadline passes or a stop is asked for while a statement runs, it is cancelled, by a thread of its own that
+ * nobody waits for, and the connection is closed: its state is unknown. A connection belongs to one thread at
+ * a time.
  *
- * Errors carry a class (what to do), not only a text; tm_pg_class_of gives it. The text never contains the
- * conninfo.
+ * Errors carry a class (what to do), not only a text; tm_pg_class_of gives it for the last call. The text
+ * never contains the conninfo. Sessions have timezone UTC and client_encoding UTF8.
  */
 #ifndef TM_STORE_PG_H
 #define TM_STORE_PG_H
@@ -18,8 +20,8 @@
 #include <libpq-fe.h>
 #include <stdatomic.h>
 
-/* Set by any thread to end all waiting; `fd` is an eventfd that becomes readable. Shared by all connections
- * of a thread. */
+/* Set by any thread to end all waiting, for good; `fd` is an eventfd that becomes readable. Shared by all
+ * connections of a thread. */
 struct tm_stop {
     atomic_bool stopped;
     int fd;
@@ -32,14 +34,12 @@ int tm_stop_wait(struct tm_stop *stop, int64_t us);
 
 enum tm_pg_class {
     TM_PG_OK,
-    TM_PG_RECONNECT, /* connection lost, server starting or read-only (57P*, 08*, 25006, ...): connect again
-                        with backoff */
-    TM_PG_RETRY, /* deadlock, serialisation, cancelled, disk full, out of connections (40*, 53*, 55P03, 57014)
-                  */
-    TM_PG_DATA,  /* this row can never be stored (22*, 23*): bisect and quarantine */
-    TM_PG_UNIQUE, /* 23505 */
-    TM_PG_STOP, /* schema, rights, corruption (42*, 28*, XX*, ...): nothing to gain from retrying soon; alarm
-                 */
+    TM_PG_RECONNECT, /* lost, starting, shutting down, read-only (08*, 57P*, 25006): connect again, with
+                        backoff */
+    TM_PG_RETRY,     /* deadlock, cancelled, disk full, too many connections (40*, 53*, 55P03, 57014) */
+    TM_PG_DATA,      /* this row can never be stored (22*, 23*, 54*): bisect and quarantine */
+    TM_PG_UNIQUE,    /* 23505 */
+    TM_PG_STOP,      /* schema, rights, corruption (42*, 28*, XX*, ...): retrying soon gains nothing; alarm */
 };
 
 struct tm_pg;
@@ -58,6 +58,8 @@ struct tm_pg_options {
     int64_t statement_us; /* deadline of each call; 0: 60 s */
 };
 
+/* TM_ERETRY, TM_ETIMEOUT: nobody answered, or not now; TM_EDENIED: rights; TM_EINVAL: the conninfo, the
+ * database. */
 int tm_pg_connect(const struct tm_pg_options *options, struct tm_pg **out,
                   struct tm_error *err) TM_MUST_CHECK;
 void tm_pg_close(struct tm_pg *pg);
@@ -67,8 +69,9 @@ bool tm_pg_is_open(const struct tm_pg *pg); /* false once the connection is know
 enum tm_pg_class tm_pg_class_of(const struct tm_pg *pg);
 const char *tm_pg_sqlstate(const struct tm_pg *pg);
 
-/* Run SQL without result, or several statements; TM_ERETRY for the first two classes, else TM_EINVAL and the
- * like. */
+/* Run one statement or several, without a result. Here and below: TM_ERETRY for the first two classes (but
+ * TM_ETIMEOUT and TM_ESTOPPED for what they say), TM_EPOISON for the next two, for the last TM_EDENIED,
+ * TM_ECORRUPT or TM_EINVAL. */
 int tm_pg_exec(struct tm_pg *pg, const char *sql, struct tm_error *err) TM_MUST_CHECK;
 
 /* Run one statement with text parameters (NULL is SQL NULL). The result is the caller's to PQclear; text
@@ -76,11 +79,13 @@ int tm_pg_exec(struct tm_pg *pg, const char *sql, struct tm_error *err) TM_MUST_
 int tm_pg_query(struct tm_pg *pg, const char *sql, int count, const char *const *values, PGresult **out,
                 struct tm_error *err) TM_MUST_CHECK;
 
-/* COPY ... FROM STDIN (FORMAT binary): the header and trailer are added here; `tuples` are whole tuples. */
+/* COPY ... FROM STDIN (FORMAT binary): the header and trailer are added here; `tuples` are whole tuples.
+ * Other statements without result may stand before and after COPY, and share its round trip. */
 int tm_pg_copy_in(struct tm_pg *pg, const char *copy_sql, const struct tm_span_bytes *tuples, size_t count,
                   struct tm_error *err) TM_MUST_CHECK;
 
-/* COPY ... TO STDOUT (FORMAT binary): appends whole tuples to `out` (header and trailer taken off). */
+/* COPY ... TO STDOUT (FORMAT binary): appends whole tuples to `out` (header and trailer taken off); nothing
+ * when it fails. */
 int tm_pg_copy_out(struct tm_pg *pg, const char *copy_sql, struct tm_buf *out,
                    struct tm_error *err) TM_MUST_CHECK;
 

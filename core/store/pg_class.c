@@ -8,7 +8,7 @@ static const struct {
     enum tm_pg_class class;
 } rules[] = {
     {"23505", TM_PG_UNIQUE},    {"22", TM_PG_DATA},       {"23", TM_PG_DATA},
-    {"54000", TM_PG_DATA},                                /* a row or index entry larger than the limits */
+    {"54", TM_PG_DATA}, /* larger or deeper than the server's limits: a row, an index entry, nested JSON */
     {"08", TM_PG_RECONNECT},    {"57P", TM_PG_RECONNECT}, /* shutdown, crash, cannot connect now, idle session
                                                              timeout */
     {"25006", TM_PG_RECONNECT}, /* read-only: we are talking to a standby now (MEASURED.md) */

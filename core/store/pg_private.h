@@ -10,7 +10,7 @@ struct tm_pg {
     int64_t statement_us;
     enum tm_pg_class class; /* of the last call */
     char sqlstate[6];
-    char statement[48];     /* how the last one began, for error texts */
+    char statement[48]; /* how the last one began, for error texts */
 };
 
 /* Wait until the socket is ready for `events` (POLLIN, POLLOUT), the deadline (monotonic) or a stop. */

@@ -59,9 +59,26 @@ class Exchange:
         """Begin a fault, written as in core/exchange/faults.h: "kind=gap,count=3,label=g1"."""
         self.control("fault", text)
 
-    def state(self) -> dict[str, Any]:
-        """What it has emitted and to how many connections, as of now."""
-        return dict(request(f"{self.control_url}/state").json())
+    def stats(self) -> dict[str, Any]:
+        """What it has emitted so far, and to whom."""
+        return dict(request(f"{self.control_url}/stats").json())
+
+    def emitted(self) -> int:
+        """Events emitted so far."""
+        return int(self.stats()["emitted"]["total"])
+
+    def is_finished(self) -> bool:
+        """Whether all that was ordered has been emitted; it goes on serving."""
+        return bool(self.stats()["state"] == "ended")
+
+    def has_all_markets(self, label: str) -> bool:
+        """Whether the connections with this label together listen to the depth of every market."""
+        stats = self.stats()
+        return sum(client["markets"] for client in stats["clients"] if client["label"] == label) >= stats["markets"]
+
+    def flush_ledger(self) -> None:
+        """Wait until the ledger is on disk."""
+        request(f"{self.control_url}/ledger-flush", timeout=60)
 
 
 class Daemon:

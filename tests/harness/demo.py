@@ -115,24 +115,20 @@ class Demo:
         half = time.monotonic() + (self.options.seconds or 0) / 2
         next_picture = 0.0
         while True:
-            state = wait_until("the next picture is due or the exchange is done",
-                               lambda: self._due(next_picture), REDRAW_SECONDS + 30)
-            if state["finished"]:
+            wait_until("the next picture is due or the exchange is done",
+                       lambda: time.monotonic() >= next_picture or self.lab.exchange.is_finished(), 60)
+            if self.lab.exchange.is_finished():
                 return
             if late and time.monotonic() >= half:
                 self.lab.start_late()
                 late = False
             next_picture = time.monotonic() + REDRAW_SECONDS
-            table.draw(self._rows(state), self._notes())
+            table.draw(self._rows(), self._notes())
 
-    def _due(self, moment: float) -> dict[str, Any] | None:
-        state = self.lab.exchange.state()
-        return state if state["finished"] or time.monotonic() >= moment else None
-
-    def _rows(self, state: dict[str, Any]) -> list[Row]:
+    def _rows(self) -> list[Row]:
         lab = self.lab
-        rows = [Row("exchange", "sending" if state["emitted"] else "waiting", state["emitted"],
-                    where=lab.exchange.ws_url)]
+        stats = lab.exchange.stats()
+        rows = [Row("exchange", stats["state"], stats["emitted"]["total"], where=lab.exchange.ws_url)]
         rows += [self._daemon_row(gatherer, gatherer.name in lab.late_names) for gatherer in lab.gatherers.values()]
         rows.append(self._daemon_row(lab.deduplicator, False))
         rows.append(Row("production", "running" if lab.production.process.running else "down", self._production_rows(),

@@ -87,7 +87,11 @@ class Lab:
         self.start_databases()
         self.exchange.start()
         self.deduplicator.process.start()
-        self.start_gatherers([name for name in self.gatherers if name not in self.late_names])
+        early = [name for name in self.gatherers if name not in self.late_names]
+        self.start_gatherers(early)
+        for name in early:
+            wait_until(f"{name} listens to all markets", lambda n=name: self.exchange.has_all_markets(n),
+                       SUBSCRIBE_TIMEOUT, self.gatherers[name].process.log_tail)
         self.deduplicator.wait_answering()
         self.exchange.control("start")
 
@@ -120,18 +124,13 @@ class Lab:
 
     # ---- progress ----
 
-    def emitted(self) -> int:
-        """Events sent by the exchange so far."""
-        return int(self.exchange.state()["emitted"])
-
     def wait_emitted(self, events: int | None = None, timeout: float = 120.0) -> None:
         """Wait until so many events were sent, or all that were ordered."""
-        if events is None:
-            wait_until("the exchange has sent everything", lambda: self.exchange.state()["finished"], timeout,
-                       lambda: str(self.exchange.state()))
-        else:
-            wait_until(f"the exchange has sent {events} events", lambda: self.emitted() >= events, timeout,
-                       lambda: str(self.exchange.state()))
+        def sent() -> bool:
+            return self.exchange.is_finished() if events is None else self.exchange.emitted() >= events
+
+        wait_until(f"the exchange has sent {events or 'all'} events", sent, timeout,
+                   lambda: str(self.exchange.stats()))
 
     def backlog(self) -> dict[str, int]:
         """Rows that a gatherer has stored and whose cursor in production has not passed, by "gatherer/stream"."""
@@ -163,6 +162,8 @@ class Lab:
 
     def verify(self) -> Verdict:
         """Compare production with the ledger."""
+        if self.exchange.process.running:
+            self.exchange.flush_ledger()
         return Verifier(self.production, self.exchange.ledger).verify()
 
     # ---- end ----

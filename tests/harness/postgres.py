@@ -21,7 +21,7 @@ from .process import Process
 from .waiting import wait_until
 
 OWNER = "postgres"
-SUPERUSER = "tidemill"
+SUPERUSER = "postgres"
 START_TIMEOUT = 60.0
 SOCKET_PATH_MAX = 107
 

@@ -9,7 +9,7 @@ from typing import TextIO
 ENTER = "\x1b[?1049h\x1b[?25l"  # the alternate screen, no cursor: what stood on the terminal comes back afterwards
 LEAVE = "\x1b[?25h\x1b[?1049l"
 HOME, END_OF_LINE, END_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
-STATE_COLOURS = {"healthy": "32", "sending": "32", "running": "32", "degraded": "33", "starting": "33", "waiting": "33",
+STATE_COLOURS = {"healthy": "32", "running": "32", "degraded": "33", "starting": "33", "waiting": "33",
                  "unhealthy": "31", "down": "31", "silent": "31"}
 COLUMNS = (("part", 12), ("state", 10), ("per s", 10), ("rows", 14), ("lag", 10))
 PLAIN_EVERY = 5.0

@@ -201,25 +201,33 @@ static inline void mem_lose_entry(struct memdisk *d, struct mem_file *f, enum me
     }
 }
 
-/* The process is dead; the machine may be too. Handles and the lock are gone, what is left counts as synced. */
-static inline void memdisk_reboot(struct memdisk *d, enum mem_loss loss)
+static inline void mem_lose_power(struct memdisk *d, enum mem_loss loss)
 {
-    for (int i = 0; i < MEM_FILES && loss != MEM_LOSS_NONE; i++)
+    for (int i = 0; i < MEM_FILES; i++)
         mem_lose_data(d, &d->files[i], loss);
     /* entries that lose their name first, so that names they had are free for those that had them before */
-    for (int round = 0; round < 2 && loss != MEM_LOSS_NONE; round++)
+    for (int round = 0; round < 2; round++)
         for (int i = 0; i < MEM_FILES; i++)
             if ((d->files[i].synced_name[0] == '\0') == (round == 0))
                 mem_lose_entry(d, &d->files[i], loss);
     for (int i = 0; i < MEM_FILES; i++) {
         struct mem_file *f = &d->files[i];
-        f->open = 0;
         if (!f->name[0])
             f->size = 0;
         memcpy(f->synced_name, f->name, MEM_NAME);
         memcpy(mem_synced(d, f), mem_data(d, f), f->size);
         f->synced_size = f->size;
     }
+}
+
+/* The process is dead: its handles and its lock are gone. The machine may be dead too; then what is left is all that
+ * there is, and counts as synced. */
+static inline void memdisk_reboot(struct memdisk *d, enum mem_loss loss)
+{
+    if (loss != MEM_LOSS_NONE)
+        mem_lose_power(d, loss);
+    for (int i = 0; i < MEM_FILES; i++)
+        d->files[i].open = 0;
     d->locked = false;
     memdisk_no_faults(d);
 }

@@ -147,6 +147,21 @@ static void open_and_close(struct matrix *m)
     _exit(0);
 }
 
+/* What a reader is given counts as durable, whoever wrote it. */
+static void open_and_read(struct matrix *m)
+{
+    struct tm_journal_options o = options(m);
+    struct tm_journal *j;
+    struct tm_journal_reader *r;
+    struct tm_journal_record record;
+    if (tm_journal_open(&o, &j, NULL))
+        _exit(CHILD_OPEN_FAILED);
+    must(tm_journal_reader_open(j, (struct tm_journal_position){0, 0}, &r, NULL) == TM_OK);
+    while (tm_journal_reader_next(r, &record, NULL) == 1)
+        m->ledger->durable[stream_index(record.stream)] = record.seq;
+    _exit(0);
+}
+
 static int in_child(struct matrix *m, void (*what)(struct matrix *m))
 {
     pid_t child = fork();
@@ -257,6 +272,18 @@ static int run_once(struct matrix *m, enum mem_fault fault, uint64_t at, uint64_
     return in_child(m, run);
 }
 
+/* The process dies, the next one reads what it finds, and then the power fails: what was read must be there. */
+static void crash_read_and_lose_power(struct matrix *m)
+{
+    struct ledger before = *m->ledger;
+    memdisk_copy(m->disk, m->copy);
+    memdisk_reboot(m->disk, MEM_LOSS_NONE);
+    assert_int_equal(in_child(m, open_and_read), 0);
+    memdisk_reboot(m->disk, MEM_LOSS_ALL);
+    check_recovery(m);
+    *m->ledger = before;
+}
+
 /* End the process at the nth call; lose power; end the recovery at its mth call, now and then; recover. */
 static void crash_at(struct matrix *m, uint64_t n)
 {
@@ -275,6 +302,7 @@ static void crash_at(struct matrix *m, uint64_t n)
         }
         check_recovery(m);
     }
+    crash_read_and_lose_power(m);
 }
 
 static void test_killed_at_every_call(void **state)

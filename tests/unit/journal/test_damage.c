@@ -234,6 +234,112 @@ static void test_frames_swapped(void **state)
     }
 }
 
+/* Give frame `i` another `synced`, as if it had been written in a group that began there. */
+static void reseal(struct fixture *f, const struct span *frame, uint32_t synced)
+{
+    struct tm_segment_header h;
+    uint8_t *head = data_of(f) + frame->at;
+    assert_int_equal(tm_segment_header_parse(data_of(f), f->bytes, 1, &h), TM_OK);
+    struct tm_frame frame_head = {.offset = frame->at,
+                                  .length = tm_get_be32(head),
+                                  .count = tm_get_be32(head + 4),
+                                  .synced = synced};
+    tm_frame_seal(head, &frame_head, h.key);
+}
+
+/* Without the mark of a clean close: what a later frame proves durable is damage and is stepped over. */
+static void test_damage_before_what_was_synced(void **state)
+{
+    struct fixture *f = *state;
+    struct span frames[32];
+    restore(f);
+    int n = frames_of(f, frames, 32) - 1; /* all but the mark */
+    for (int i = 0; i < n; i++) {
+        restore(f);
+        mem_find(f->disk, DATA_SEGMENT)->size = frames[n].at;
+        data_of(f)[frames[i].at + 25] ^= 1;
+        struct found found = read_all(f);
+        assert_int_equal(found.records, RECORDS - A_FRAME);
+        assert_int_equal(found.stats.torn_bytes, i == n - 1 ? frames[i].len : 0);
+        assert_true(i == n - 1 ? found.last_seq == RECORDS - A_FRAME : found.last_seq >= RECORDS);
+    }
+}
+
+/* In the last group no frame proves anything: some of it never reached the disk, so it ends where it stops being good,
+ * and the numbers go on from there without a hole. */
+static void test_damage_in_the_last_group(void **state)
+{
+    struct fixture *f = *state;
+    struct span frames[32];
+    restore(f);
+    int n = frames_of(f, frames, 32) - 1;
+    for (int bad = n - 3; bad < n; bad++) {
+        restore(f);
+        mem_find(f->disk, DATA_SEGMENT)->size = frames[n].at;
+        for (int i = n - 3; i < n; i++)
+            reseal(f, &frames[i], (uint32_t)frames[n - 3].at);
+        data_of(f)[frames[bad].at + 25] ^= 1;
+        struct found found = read_all(f);
+        assert_int_equal(found.records, bad * A_FRAME);
+        assert_int_equal(found.last_seq, bad * A_FRAME);
+        assert_int_equal(found.stats.torn_bytes, frames[n].at - frames[bad].at);
+        assert_int_equal(found.stats.damaged_bytes, 0);
+    }
+}
+
+/* The frames of one group say so. */
+static void test_frames_tell_their_group(void **state)
+{
+    struct fixture *f = *state;
+    struct tm_journal *j;
+    uint8_t tuple[1500] = {0};
+    memdisk_clear(f->disk);
+    assert_int_equal(tm_journal_open(&f->o, &j, NULL), TM_OK);
+    int id = tm_journal_stream(j, "trades", "a,b,seq", NULL);
+    for (int i = 0; i < 4; i++) /* 4 KiB a frame at most: two records in each */
+        assert_int_equal(tm_journal_append(j, id, tuple, sizeof tuple), i + 1);
+    tm_journal_flush(j);
+    assert_int_equal(tm_journal_close(j, NULL), TM_OK);
+    struct tm_segment_header h;
+    struct tm_frame frames[3];
+    size_t len = mem_find(f->disk, DATA_SEGMENT)->size;
+    assert_int_equal(tm_segment_header_parse(data_of(f), len, 1, &h), TM_OK);
+    uint64_t at = 2 * h.bytes;
+    for (int i = 0; i < 3; i++, at = tm_frame_end(&frames[i - 1]))
+        assert_true(tm_frame_head_parse(data_of(f) + at, at, h.key, &frames[i]));
+    assert_int_equal(at, len);
+    assert_true(frames[0].count == 2 && frames[1].count == 2 && frames[2].count == 0);
+    assert_true(frames[0].synced == frames[0].offset && frames[1].synced == frames[0].offset);
+    assert_true(frames[2].synced == frames[2].offset);
+}
+
+/* The newest segment cannot be read at all: what seqs it held is unknown, so none of them is used again, and the one
+ * before, which was sealed, is not cut whatever stands behind it. */
+static void test_newest_segment_unreadable(void **state)
+{
+    struct fixture *f = *state;
+    restore(f);
+    memdisk_put(f->disk, "0000000000000002.seg", data_of(f), f->bytes); /* not what its name says */
+    memset(data_of(f) + f->bytes, 0xee, 50);
+    mem_find(f->disk, DATA_SEGMENT)->size = f->bytes + 50;
+    struct found found = read_all(f);
+    assert_int_equal(found.records, RECORDS);
+    assert_true(found.last_seq >= 2 * RECORDS);
+    assert_int_equal(found.stats.torn_bytes, 0);
+    assert_int_equal(mem_find(f->disk, DATA_SEGMENT)->size, f->bytes + 50);
+}
+
+static void test_temporaries_are_removed(void **state)
+{
+    struct fixture *f = *state;
+    restore(f);
+    memdisk_put(f->disk, "0000000000000002.seg.tmp", "half", 4);
+    memdisk_put(f->disk, "notes.txt", "kept", 4);
+    assert_int_equal(read_all(f).records, RECORDS);
+    assert_null(mem_find(f->disk, "0000000000000002.seg.tmp"));
+    assert_non_null(mem_find(f->disk, "notes.txt"));
+}
+
 /* A copy of a segment under another number, and a segment of another journal, are not taken for ours. */
 static void test_segments_copied_and_foreign(void **state)
 {
@@ -253,13 +359,23 @@ static void test_segments_copied_and_foreign(void **state)
     assert_true(found.stats.damaged_frames >= 2);
     assert_true(found.last_seq >= RECORDS);
 
-    /* in the place of one that came before: of another epoch than the newest */
+    /* in the place of one that came before, under the right number: of another epoch than the newest */
     restore(f);
-    write_records(f, 0); /* nothing is written: still one segment */
-    memdisk_put(f->disk, "0000000000000002.seg", data_of(f), f->bytes);
+    struct tm_journal *j;
+    assert_int_equal(tm_journal_open(&f->o, &j, NULL), TM_OK);
+    assert_int_equal(append_record(j, 0, 0, RECORDS + 1), RECORDS + 1);
+    assert_int_equal(tm_journal_close(j, NULL), TM_OK);
     memdisk_put(f->disk, "0000000000000001.seg", foreign, len);
-    found = read_all(f);
-    assert_int_equal(found.records, A_FRAME); /* the only segment that is what its name says: its epoch is the journal's */
+    struct tm_journal_reader *r;
+    struct tm_journal_record record;
+    assert_int_equal(tm_journal_open(&f->o, &j, NULL), TM_OK);
+    assert_int_equal(tm_journal_reader_open(j, (struct tm_journal_position){0, 0}, &r, NULL), TM_OK);
+    assert_int_equal(tm_journal_reader_next(r, &record, NULL), 1);
+    assert_int_equal(record.seq, RECORDS + 1);
+    assert_int_equal(tm_journal_reader_next(r, &record, NULL), 0);
+    assert_int_equal(tm_journal_stats(j).damaged_bytes, len);
+    tm_journal_reader_close(r);
+    assert_int_equal(tm_journal_close(j, NULL), TM_OK);
 }
 
 /* Garbage behind a good journal is a torn tail: cut once, and gone. */
@@ -309,6 +425,11 @@ int main(void)
         cmocka_unit_test(test_runs_of_damage),
         cmocka_unit_test(test_frames_moved_and_repeated),
         cmocka_unit_test(test_frames_swapped),
+        cmocka_unit_test(test_damage_before_what_was_synced),
+        cmocka_unit_test(test_damage_in_the_last_group),
+        cmocka_unit_test(test_frames_tell_their_group),
+        cmocka_unit_test(test_newest_segment_unreadable),
+        cmocka_unit_test(test_temporaries_are_removed),
         cmocka_unit_test(test_segments_copied_and_foreign),
         cmocka_unit_test(test_garbage_behind),
         cmocka_unit_test(test_new_epoch_when_nothing_is_readable),

@@ -418,6 +418,64 @@ static void test_disk_full_for_a_while(void **state)
     close_ok(j);
 }
 
+/* A write stops half-way, and before it can go on the segment is changed: nothing of the half stays behind. */
+static void test_half_a_write_is_cut_back(void **state)
+{
+    struct fixture *f = *state;
+    struct tm_journal *j = open_ok(&f->mem);
+    int id = stream_ok(j, "trades", COLUMNS);
+    append_range(j, id, 1, 20);
+    const struct mem_file *file = mem_find(f->disk, "0000000000000001.seg");
+    size_t size = file->size;
+    f->disk->fault = MEM_ENOSPC;
+    f->disk->fault_ops = 1u << MEM_PWRITE;
+    f->disk->fault_calls = UINT64_MAX / 2;
+    f->disk->calls |= 1; /* the next but one writes half: see mem_fails */
+    assert_int_equal(append_record(j, id, 0, 21), 21);
+    tm_journal_flush(j);
+    WAIT_UNTIL(tm_journal_stats(j).write_errors >= 3);
+    stream_ok(j, "deltas", COLUMNS);
+    pthread_mutex_lock(&mem_lock);
+    memdisk_no_faults(f->disk);
+    pthread_mutex_unlock(&mem_lock);
+    assert_int_equal(tm_journal_wait(j, WAIT_US), TM_OK);
+    assert_int_equal(file->size, size);
+    assert_int_equal(tm_journal_durable(j).segment, 2);
+    expect_range(j, start, 1, 21);
+    close_ok(j);
+    j = open_ok(&f->mem);
+    expect_range(j, start, 1, 21);
+    assert_int_equal(tm_journal_stats(j).damaged_bytes, 0);
+    close_ok(j);
+}
+
+static void test_interruptions_are_no_errors(void **state)
+{
+    struct fixture *f = *state;
+    struct tm_journal *j = open_ok(&f->mem);
+    int id = stream_ok(j, "trades", COLUMNS);
+    f->disk->fault = MEM_EINTR;
+    f->disk->fault_ops = 1u << MEM_PWRITE | 1u << MEM_FDATASYNC | 1u << MEM_FSYNC | 1u << MEM_OPEN;
+    f->disk->fault_at = f->disk->calls + 1;
+    f->disk->fault_calls = 30;
+    append_range(j, id, 1, 20);
+    assert_int_equal(tm_journal_stats(j).write_errors, 0);
+    expect_range(j, start, 1, 20);
+    close_ok(j);
+}
+
+static void test_release_ahead_of_the_end(void **state)
+{
+    struct fixture *f = *state;
+    struct tm_journal *j = open_ok(&f->mem);
+    int id = stream_ok(j, "trades", COLUMNS);
+    append_range(j, id, 1, 10);
+    tm_journal_release(j, (struct tm_journal_position){UINT64_MAX, 0});
+    append_range(j, id, 11, 20);
+    expect_range(j, start, 1, 20);
+    close_ok(j);
+}
+
 static void test_close_tells_what_was_not_written(void **state)
 {
     struct fixture *f = *state;
@@ -502,6 +560,9 @@ int main(void)
         TEST(test_release_deletes),
         TEST(test_bounds),
         TEST(test_disk_full_for_a_while),
+        TEST(test_half_a_write_is_cut_back),
+        TEST(test_interruptions_are_no_errors),
+        TEST(test_release_ahead_of_the_end),
         TEST(test_close_tells_what_was_not_written),
         TEST(test_wake),
         TEST(test_numbers_near_their_end),

@@ -1,0 +1,127 @@
+#include "exchange/control.h"
+#include "exchange/text.h"
+
+#include <stdio.h>
+
+typedef unsigned long long ull;
+
+static void put_client(struct tm_reply *reply, const struct tm_client *c, const char *comma)
+{
+    uint32_t subscriptions = 0;
+    uint64_t markets = 0;
+    for (int i = 0; i < TM_CHANNELS_MAX; i++)
+        if (c->subs[i]) {
+            subscriptions++;
+            markets += c->subs[i]->market_count;
+        }
+    int rc = tm_buf_printf(&reply->body, "%s{\"client\":%u,\"label\":", comma, c->number);
+    if (!rc)
+        rc = tm_json_quote(&reply->body, c->label, strlen(c->label));
+    if (!rc)
+        rc = tm_buf_printf(&reply->body,
+                           ",\"frames\":%llu,\"bytes\":%llu,\"backlog\":%zu,\"subscriptions\":%u,\"markets\":%llu}",
+                           (ull)c->frames, (ull)c->bytes, tm_conn_backlog(c->conn) + c->held.len, subscriptions,
+                           (ull)markets);
+    TM_FATAL_UNLESS(rc == TM_OK);
+}
+
+static void put_emitted(const struct tm_feed *f, struct tm_reply *reply)
+{
+    int rc = tm_buf_printf(&reply->body,
+                           "\"emitted\":{\"total\":%llu,\"orderbook_deltas\":%llu,\"trades\":%llu,\"tickers\":%llu,"
+                           "\"lifecycle\":%llu,\"orderbook_snapshots\":%llu},",
+                           (ull)f->emitted_total, (ull)f->emitted[TM_STREAM_DELTA], (ull)f->emitted[TM_STREAM_TRADE],
+                           (ull)f->emitted[TM_STREAM_TICKER], (ull)f->emitted[TM_STREAM_LIFECYCLE],
+                           (ull)f->emitted[TM_STREAM_SNAPSHOT]);
+    TM_FATAL_UNLESS(rc == TM_OK);
+}
+
+static void put_stats(const struct tm_control *c, struct tm_reply *reply)
+{
+    const struct tm_feed *f = c->feed;
+    uint32_t faults = 0;
+    for (const struct tm_fault *fault = c->faults->list; fault; fault = fault->next)
+        faults++;
+    reply->status = 200;
+    tm_rest_append(reply, "{");
+    put_emitted(f, reply);
+    int rc = tm_buf_printf(&reply->body,
+                           "\"state\":\"%s\",\"markets\":%u,\"frames\":%llu,\"bytes\":%llu,\"withheld\":%llu,"
+                           "\"injected\":%llu,\"faults\":%u,\"rest_requests\":%llu,\"rest_refused\":%llu,"
+                           "\"connections\":%u,\"clients\":[",
+                           tm_pacer_state(c->pacer), tm_markets_count(f->markets), (ull)f->frames, (ull)f->bytes,
+                           (ull)f->withheld, (ull)f->injected, faults, (ull)c->rest->requests, (ull)c->rest->refused,
+                           f->client_count);
+    TM_FATAL_UNLESS(rc == TM_OK);
+    for (uint32_t i = 0; i < f->client_count; i++)
+        put_client(reply, f->clients[i], i ? "," : "");
+    tm_rest_append(reply, "]}");
+}
+
+static void add_fault(struct tm_control *c, const struct tm_request *r, struct tm_reply *reply)
+{
+    struct tm_slice given = r->body.len ? r->body : r->query;
+    char text[512];
+    struct tm_fault fault;
+    struct tm_error err;
+    (void)snprintf(text, sizeof text, "%.*s", (int)given.len, given.at);
+    if (given.len < sizeof text && tm_fault_parse(text, &fault, &err) == TM_OK) {
+        tm_faults_add(c->faults, &fault);
+        tm_feed_flush(c->feed);
+        tm_reply_printf(reply, 200, "{\"fault\":%llu}", (ull)c->faults->serial);
+        return;
+    }
+    if (given.len >= sizeof text)
+        tm_error_set(&err, TM_EINVAL, "fault: longer than %zu characters", sizeof text - 1);
+    reply->status = 400;
+    tm_rest_append(reply, "{\"error\":");
+    TM_FATAL_UNLESS(tm_json_quote(&reply->body, err.message, strlen(err.message)) == TM_OK);
+    tm_rest_append(reply, "}");
+}
+
+static bool get(struct tm_control *c, struct tm_slice what, struct tm_reply *reply)
+{
+    if (tm_json_is(what, "/stats")) {
+        put_stats(c, reply);
+    } else if (tm_json_is(what, "/state")) {
+        tm_reply_printf(reply, 200, "{\"state\":\"%s\",\"emitted\":%llu,\"finished\":%s,\"clients\":%u}",
+                        tm_pacer_state(c->pacer), (ull)c->feed->emitted_total, c->pacer->ended ? "true" : "false",
+                        c->feed->client_count);
+    } else if (tm_json_is(what, "/ledger-flush")) {
+        tm_ledger_flush(c->feed->ledger, true);
+        tm_reply_printf(reply, 200, "{\"events\":%llu}", (ull)c->feed->emitted_total);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static bool post(struct tm_control *c, struct tm_slice what, const struct tm_request *r, struct tm_reply *reply)
+{
+    tm_reply_printf(reply, 200, "{}");
+    if (tm_json_is(what, "/start")) {
+        tm_pacer_start(c->pacer);
+    } else if (tm_json_is(what, "/stop")) {
+        tm_pacer_stop(c->pacer);
+    } else if (tm_json_is(what, "/clear")) {
+        tm_faults_clear(c->faults);
+    } else if (tm_json_is(what, "/quit")) {
+        tm_loop_stop(c->loop);
+    } else if (tm_json_is(what, "/fault")) {
+        tm_buf_clear(&reply->body);
+        add_fault(c, r, reply);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+void tm_control_handle(struct tm_control *c, const struct tm_request *r, struct tm_reply *reply)
+{
+    size_t base = strlen(TM_CONTROL_BASE);
+    struct tm_slice what = {r->path.at + base, r->path.len - base};
+    tm_feed_begin(c->feed);
+    bool known = tm_json_is(r->method, "POST") ? post(c, what, r, reply) : get(c, what, reply);
+    if (!known)
+        tm_reply_printf(reply, 404, "{\"error\":\"unknown control path or method; control.h lists them\"}");
+}

@@ -6,18 +6,17 @@
  *     poller g3 --/                                     cursors by compare-and-swap
  *                                                     COMMIT, then the seen-set learns
  *
- * A poller is a thread per gatherer. In one REPEATABLE READ snapshot it reads the epoch and the marks, and
- * copies each stream's rows `seq > position` up to a mark, in order; a hole in seq stops that stream with an
- * alarm (DESIGN 5). It fingerprints the rows and hands the batch over; the queue's byte bound is the
- * back-pressure.
+ * A poller is a thread per gatherer. It reads where the gatherer's streams stand (their marks), then copies
+ * each stream's rows `seq > position` up to a mark, in order; a hole in seq stops that stream with an alarm
+ * (DESIGN 5). It fingerprints the rows and hands the batch over; the queue's byte bound is the back-pressure.
  *
  * The merger takes what is there, drops what production is known to hold (the seen-set is filled only after
  * COMMIT) and what is twice in the batch, stores the rest (store/copy.h) and moves the cursors in the same
  * transaction. When a cursor is not where it was left (another deduplicator wrote: zombie or standby), or the
  * outcome of a COMMIT is unknown, the transaction is given up, the cursors are read again from production and
- * the pollers start over from there. The seen-set is forgotten with
- * every connection: a production that was restored or failed over may have lost what filled it (FAILURES T5).
- * Nothing here ever exits because a database is away.
+ * the pollers start over from there. The seen-set is forgotten with every connection: a production that was
+ * restored or failed over may have lost what filled it (FAILURES T5). Nothing here ever exits because a
+ * database is away.
  *
  * Rows whose exchange time is absurd (outside accept_past/accept_future) and rows production refuses go to
  * tidemill.quarantine in the same transaction.

@@ -20,6 +20,7 @@
 #define BACKOFF_MAX_US (30 * TM_US_PER_S)
 #define CONNECT_US (5 * TM_US_PER_S)
 #define STATEMENT_US (60 * TM_US_PER_S)
+#define COMMIT_EVERY_US (15 * TM_US_PER_MS) /* a commit costs the same for one row as for a thousand */
 #define IDLE_US (1 * TM_US_PER_S)
 #define STANDBY_US (1 * TM_US_PER_S)
 #define BATCHES_MAX 512
@@ -53,8 +54,8 @@ struct tm_merger {
     struct tm_batch *batches[BATCHES_MAX];
     size_t batch_count;
     struct tm_cursor_move moves[BATCHES_MAX];
-    uint8_t days[DAYS_MAX / 8]; /* days whose partitions are known to be there */
-    int64_t maintained_day;
+    uint8_t days[DAYS_MAX / 8];         /* days whose partitions are known to be there */
+    int64_t maintained_day, started_us; /* monotonic start of the last transaction */
 };
 
 /* ---- state that others see ---- */
@@ -469,10 +470,12 @@ static int make_needed_days(struct tm_merger *m, struct tm_error *err)
 
 static int merge(struct tm_merger *m, struct tm_error *err)
 {
-    int rc = collect(m, err);
+    int64_t early_us = m->started_us + COMMIT_EVERY_US - tm_clock_mono_us();
+    int rc = early_us > 0 ? tm_stop_wait(&m->d->merger_stop, early_us) : TM_OK;
+    rc = rc ? rc : collect(m, err);
     if (rc || !m->batch_count)
         return rc;
-    int64_t started_us = tm_clock_mono_us();
+    int64_t started_us = m->started_us = tm_clock_mono_us();
     rc = make_needed_days(m, err);
     size_t move_count = build_moves(m);
     rc = rc ? rc : run_transaction(m, move_count, err);

@@ -25,6 +25,11 @@ struct complaint {
     int64_t rest_until_us; /* monotonic */
 };
 
+struct stream_of_epoch {
+    char epoch[TM_EPOCH_TEXT];
+    char stream[TM_NAME_BYTES];
+};
+
 struct poller {
     struct tm_peer *peer;
     struct tm_deduplicator *d;
@@ -36,6 +41,8 @@ struct poller {
     bool refused; /* a stream was refused in this look */
     struct complaint complaints[TM_STREAMS_MAX];
     size_t complaint_count;
+    struct stream_of_epoch verified[READY_MAX]; /* in this session */
+    size_t verified_count;
 };
 
 /* What the gatherer says about a stream: a row of tidemill.streams joined with its epoch. */
@@ -144,6 +151,24 @@ static int choose_mark(struct poller *p, const struct standing *s, struct tm_bat
     return TM_OK;
 }
 
+/* Within a session the history is read by ourselves, so it has to be checked only where a session begins. */
+static bool is_verified(const struct poller *p, const struct standing *s)
+{
+    for (size_t i = 0; i < p->verified_count; i++)
+        if (strcmp(p->verified[i].epoch, s->epoch) == 0 && strcmp(p->verified[i].stream, s->stream) == 0)
+            return true;
+    return false;
+}
+
+static void note_verified(struct poller *p, const struct standing *s)
+{
+    if (p->verified_count == READY_MAX || is_verified(p, s))
+        return;
+    struct stream_of_epoch *v = &p->verified[p->verified_count++];
+    (void)snprintf(v->epoch, sizeof v->epoch, "%s", s->epoch);
+    (void)snprintf(v->stream, sizeof v->stream, "%s", s->stream);
+}
+
 /* The same epoch with another history is a fork (FAILURES T4b): a backup that was restored and went on. A
  * mark that is not there proves nothing: a replay after a crash of the store commits in other groups. */
 static int check_history(struct poller *p, const struct standing *s, const struct tm_cursor *at,
@@ -227,7 +252,7 @@ static int fetch_batch(struct poller *p, const struct standing *s, const struct 
     b->from = at->seq;
     b->from_hash = at->hash;
     (void)snprintf(b->epoch, sizeof b->epoch, "%s", s->epoch);
-    int rc = at->seq ? check_history(p, s, at, err) : TM_OK;
+    int rc = at->seq && !is_verified(p, s) ? check_history(p, s, at, err) : TM_OK;
     rc = rc ? rc : choose_mark(p, s, b, err);
     rc = rc ? rc : copy_rows(p, s, b, err);
     return rc ? rc : index_rows(p, s, b, err);
@@ -254,6 +279,7 @@ static int look_at_stream(struct poller *p, const struct standing *s, struct tm_
     struct tm_batch *b = tm_batch_create(stream);
     int rc = fetch_batch(p, s, at, b, err);
     if (!rc) {
+        note_verified(p, s);
         at->seq = b->to;
         at->hash = b->hash;
         p->ready[p->ready_count++] = b;
@@ -269,16 +295,21 @@ static int look_at_stream(struct poller *p, const struct standing *s, struct tm_
     return rc;
 }
 
-/* ---- one look at everything, in one snapshot ---- */
+/* ---- one look at everything ---- */
 
-static int look_at_streams(struct poller *p, struct tm_error *err)
+/*
+ * First where the streams stand, then their rows up to there. That order makes a snapshot unnecessary
+ * (FAILURES T25): a mark is committed with the rows before it, so whoever has seen the mark can read the
+ * rows.
+ */
+static int look(struct poller *p, struct tm_error *err)
 {
     PGresult *result;
-    int rc = query(
-        p,
-        "SELECT e.epoch, e.epoch_no, s.stream, s.seq, s.hash FROM tidemill.streams s JOIN tidemill.epochs e "
-        "USING (epoch_no) ORDER BY e.epoch_no, s.stream",
-        0, NULL, &result, err);
+    p->refused = false;
+    int rc = query(p,
+                   "SELECT e.epoch, e.epoch_no, s.stream, s.seq, s.hash FROM tidemill.streams s JOIN "
+                   "tidemill.epochs e USING (epoch_no) ORDER BY e.epoch_no, s.stream",
+                   0, NULL, &result, err);
     for (int i = 0; !rc && i < PQntuples(result); i++) {
         struct standing s = {.epoch = PQgetvalue(result, i, 0),
                              .epoch_no = PQgetvalue(result, i, 1),
@@ -289,14 +320,6 @@ static int look_at_streams(struct poller *p, struct tm_error *err)
     }
     PQclear(result);
     return rc;
-}
-
-static int look(struct poller *p, struct tm_error *err)
-{
-    p->refused = false;
-    int rc = tm_pg_exec(p->pg, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", err);
-    rc = rc ? rc : look_at_streams(p, err);
-    return rc ? rc : tm_pg_exec(p->pg, "COMMIT", err);
 }
 
 /* What was fetched and not handed over will be fetched again. */
@@ -320,7 +343,6 @@ static void note_handed_over(struct poller *p, const struct tm_batch *b)
     pthread_mutex_unlock(&p->d->lock);
 }
 
-/* Outside the transaction: the queue may be full for long, and a snapshot must not be held that long. */
 static int hand_over(struct poller *p)
 {
     size_t count = p->ready_count;
@@ -380,6 +402,7 @@ static int run_session(struct poller *p, struct tm_error *err)
 static void close_session(struct poller *p)
 {
     drop_ready(p);
+    p->verified_count = 0;
     tm_pg_close(p->pg);
     p->pg = NULL;
 }

@@ -22,7 +22,8 @@
 #define BATCH_BYTES_MAX (8u << 20)
 #define BACKOFF_BASE_US (200 * TM_US_PER_MS)
 #define BACKOFF_MAX_US (10 * TM_US_PER_S)
-#define IDLE_US (1 * TM_US_PER_S) /* housekeeping when nothing comes */
+#define COMMIT_EVERY_US (15 * TM_US_PER_MS) /* a commit costs the same for one row as for a thousand */
+#define IDLE_US (1 * TM_US_PER_S)           /* housekeeping when nothing comes */
 #define DRAIN_US (5 * TM_US_PER_S)
 #define CONNECT_US (5 * TM_US_PER_S)
 
@@ -424,6 +425,7 @@ static int run_session(struct tm_writer *w, struct tm_error *err)
     set_connected(w, true);
     tm_log(TM_LOG_INFO, "store", "connected to the local store", TM_F_I64("epoch_no", w->epoch_no));
     for (;;) {
+        int64_t started_us = tm_clock_mono_us();
         int more = fill(w, err);
         if (more < 0)
             return more;
@@ -437,6 +439,9 @@ static int run_session(struct tm_writer *w, struct tm_error *err)
             return TM_OK;
         if (!more)
             wait_for_more(w);
+        int64_t early_us = started_us + COMMIT_EVERY_US - tm_clock_mono_us();
+        if (!more && early_us > 0 && tm_stop_wait(&w->stop, early_us))
+            return TM_ESTOPPED;
     }
 }
 

@@ -83,10 +83,6 @@ static bool get(struct tm_control *c, struct tm_slice what, struct tm_reply *rep
 {
     if (tm_json_is(what, "/stats")) {
         put_stats(c, reply);
-    } else if (tm_json_is(what, "/state")) {
-        tm_reply_printf(reply, 200, "{\"state\":\"%s\",\"emitted\":%llu,\"finished\":%s,\"clients\":%u}",
-                        tm_pacer_state(c->pacer), (ull)c->feed->emitted_total, c->pacer->ended ? "true" : "false",
-                        c->feed->client_count);
     } else if (tm_json_is(what, "/ledger-flush")) {
         tm_ledger_flush(c->feed->ledger, true);
         tm_reply_printf(reply, 200, "{\"events\":%llu}", (ull)c->feed->emitted_total);

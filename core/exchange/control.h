@@ -2,7 +2,6 @@
  * The control side, under /control, for tests and demos:
  *
  *   GET  /control/stats         events emitted by stream, frames and bytes, per client too, faults under way
- *   GET  /control/state         {"state":..,"emitted":n,"finished":bool,"clients":n}: cheap to ask often
  *   POST /control/start, stop   let generation begin (without waiting for clients) or hold it
  *   POST /control/fault         begin or arm a fault; its text is the body or the query (faults.h)
  *   POST /control/clear         end all faults

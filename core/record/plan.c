@@ -24,8 +24,6 @@ static int add_stream(struct tm_plan *plan, const struct tm_stream_def *def, str
 /* The declared streams first, so that an index is the place of the declaration. */
 static int add_streams(struct tm_plan *plan, const struct tm_plan_def *def, struct tm_error *err)
 {
-    if (def->stream_count > TM_STREAMS_MAX - BUILTIN_COUNT)
-        return FAULT("%zu streams, expected at most %zu", def->stream_count, TM_STREAMS_MAX - BUILTIN_COUNT);
     plan->streams = tm_arena_alloc(plan->arena, (def->stream_count + BUILTIN_COUNT) * sizeof *plan->streams);
     for (size_t i = 0; i < def->stream_count; i++) {
         const struct tm_stream_def *s = &def->streams[i];
@@ -163,8 +161,6 @@ static void index_tag(struct tm_plan *plan, uint16_t program)
 static int add_kinds(struct tm_plan *plan, const struct tm_plan_def *def, struct tm_error *err)
 {
     uint32_t slots = 4;
-    if (def->kind_count > TM_KINDS_MAX)
-        return FAULT("%zu kinds, expected at most %d", def->kind_count, TM_KINDS_MAX);
     while (slots < 2 * def->kind_count)
         slots *= 2;
     plan->tag_mask = slots - 1;
@@ -182,6 +178,15 @@ static int add_kinds(struct tm_plan *plan, const struct tm_plan_def *def, struct
 
 /* ---- the plan ---- */
 
+static int check_sizes(const struct tm_plan_def *def, struct tm_error *err)
+{
+    if (def->stream_count > TM_STREAMS_MAX - BUILTIN_COUNT)
+        return FAULT("%zu streams, expected at most %zu", def->stream_count, TM_STREAMS_MAX - BUILTIN_COUNT);
+    if (def->kind_count > TM_KINDS_MAX)
+        return FAULT("%zu kinds, expected at most %d", def->kind_count, TM_KINDS_MAX);
+    return TM_OK;
+}
+
 static int compile(struct tm_plan *plan, const struct tm_plan_def *def, struct tm_error *err)
 {
     const char *gatherer = def->gatherer ? def->gatherer : "";
@@ -190,7 +195,9 @@ static int compile(struct tm_plan *plan, const struct tm_plan_def *def, struct t
     plan->gatherer = tm_arena_strdup(plan->arena, gatherer);
     memcpy(plan->epoch, def->epoch, sizeof plan->epoch);
     tm_tree_init(&plan->tree, plan->arena);
-    int rc = add_streams(plan, def, err);
+    int rc = check_sizes(def, err);
+    if (!rc)
+        rc = add_streams(plan, def, err);
     if (!rc)
         rc = finish_keys(plan, def, err);
     if (!rc)

@@ -184,7 +184,7 @@ static int take_source(const struct building *b, const struct tm_source_def *sou
         return c->type == TM_TYPE_TIMESTAMPTZ ? TM_OK : FAULT("the time of arrival needs a timestamptz column");
     case TM_FROM_OCCURRENCE:
         emit->op = TM_EMIT_OCCURRENCE;
-        return c == &b->stream->columns[b->stream->occurrence_column]
+        return c - b->stream->columns == b->stream->occurrence_column
                    ? TM_OK
                    : FAULT("the stream does not count occurrences in this column");
     case TM_FROM_NULL:

@@ -12,7 +12,7 @@ local Markets = {}
 Markets.__index = Markets
 
 local PAGE = 1000
-local REFRESH_BATCH = 100
+local REFRESH_BATCH = 25 -- tickers in one URL, which is limited to some 2,000 characters
 local UNSEEN_BATCH = 1000
 local REFRESH_AFTER = "2s" -- REST may not know a market at once after its creation
 local LISTED = { "open", "unopened", "paused" }

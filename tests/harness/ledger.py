@@ -31,7 +31,7 @@ class Stream:
     columns: tuple[str, ...]
     stored: str  # a FROM item of production that has these columns
     observed: bool = False  # each gatherer's own observation: compared, but not counted as an event of the exchange
-    within: str | None = None  # equal messages received within this time are one record by declaration
+    within: str | None = None  # equal rows sent within this time are one record by declaration
 
 
 def _selected(table: str, *columns: str) -> str:
@@ -48,7 +48,7 @@ STREAMS = (
            "public.orderbook_deltas"),
     Stream("tickers", ("ticker", "exchange_ts", "price", "yes_bid", "yes_ask", "yes_bid_size", "yes_ask_size",
                        "last_trade_size", "volume", "open_interest", "dollar_volume", "dollar_open_interest"),
-           "public.tickers"),
+           "public.tickers", within="100 years"),
     Stream("lifecycle", ("ticker", "event_type", "message"), "public.lifecycle", within="5 minutes"),
     Stream("orderbook_snapshots", ("gatherer", "ticker", "yes_levels", "no_levels"),
            "(SELECT * FROM public.orderbook_snapshots WHERE source = 'ws') stored", observed=True),
@@ -171,11 +171,13 @@ UPDATE truth.orderbook_deltas t SET expected = t.occurrence < m.n FROM most m
 WHERE (t.ticker, t.exchange_ts, t.side, t.price, t.delta) = (m.ticker, m.exchange_ts, m.side, m.price, m.delta);
 """
 
-# An identical state at an identical time is one record, by the stream's key.
-TICKERS = """
-DELETE FROM truth.tickers t USING (
-    SELECT number, row_number() OVER (PARTITION BY {columns} ORDER BY expected DESC, number) AS n FROM truth.tickers) d
-WHERE d.number = t.number AND d.n > 1;
+# What is one record by the stream's declaration is one here too: an identical ticker at an identical time, and an
+# identical message of a stream without times within {within} of the one before.
+REPEATS = """
+DELETE FROM truth.{stream} t USING (
+    SELECT number, emitted_at - lag(emitted_at) OVER (PARTITION BY {columns} ORDER BY number) AS since
+    FROM truth.{stream}) d
+WHERE d.number = t.number AND d.since < interval '{within}';
 """
 
 SNAPSHOTS = """
@@ -211,7 +213,8 @@ def load(cursor: psycopg2.extensions.cursor, path: Path) -> None:
     for stream, columns in EVENT_COLUMNS.items():
         cursor.execute(EVENTS.format(stream=stream, columns=columns))
     cursor.execute(BURSTS)
-    tickers = next(stream for stream in STREAMS if stream.name == "tickers")
-    cursor.execute(TICKERS.format(columns=", ".join(tickers.columns)))
+    for stream in STREAMS:
+        if stream.within:
+            cursor.execute(REPEATS.format(stream=stream.name, columns=", ".join(stream.columns), within=stream.within))
     cursor.execute(SNAPSHOTS.format(forever=FOREVER))
     cursor.execute(UNKNOWN.format(forever=FOREVER))

@@ -5,18 +5,22 @@ ends, and a helper thread ends early.
 """
 from __future__ import annotations
 
+import ctypes
 import os
 import re
-import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Mapping, Sequence
 
 from .waiting import wait_until
 
 LOG_TAIL_BYTES = 4000
+COMPLAINTS_MAX = 5  # of one log; the rest is counted
+COMPLAINT_CHARS = 500
+
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)  # loaded here, as little as possible may happen between fork and exec
 
 # What no log may hold, whoever wrote it.
 ALARMS = re.compile(r"ERROR: (?:Address|Leak|Memory)Sanitizer|WARNING: ThreadSanitizer|: runtime error: |broken promise"
@@ -34,9 +38,10 @@ class Process:
         self.directory = directory
         self.env = dict(env or {})
         self.log_path = directory / f"{name}.log"
-        self._guard = [_tool("setpriv"), "--pdeathsig", death_signal]
-        if user is not None:
-            self._guard += ["--reuid", user, "--regid", user, "--init-groups"]
+        self._death_signal = signal.Signals[f"SIG{death_signal}"]
+        # Changing the user clears the death signal, so setpriv sets it again; it executes the program in its own place.
+        self._prefix = [] if user is None else ["setpriv", "--reuid", user, "--regid", user, "--init-groups",
+                                                "--pdeathsig", death_signal, "--"]
         self._child: subprocess.Popen[bytes] | None = None
         self._log_start = 0
         self._sent: set[int] = set()
@@ -51,13 +56,16 @@ class Process:
         self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
         self._sent.clear()
         with open(self.log_path, "ab") as log:
-            self._child = subprocess.Popen(self._guard + ["--"] + self.argv, stdin=subprocess.DEVNULL, stdout=log,
-                                           stderr=log, cwd=self.directory, env={**os.environ, **self.env},
-                                           process_group=0)
+            self._child = subprocess.Popen(self._prefix + self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                           cwd=self.directory, env={**os.environ, **self.env}, process_group=0,
+                                           preexec_fn=self._die_with_parent)
+
+    def _die_with_parent(self) -> None:
+        _libc.prctl(PR_SET_PDEATHSIG, int(self._death_signal))
 
     @property
     def pid(self) -> int:
-        """The process id; setpriv executes the program in its own place, so it is the program's."""
+        """The process id."""
         if self._child is None:
             raise RuntimeError(f"{self.name} was never started")
         return self._child.pid
@@ -161,12 +169,12 @@ class Process:
     def complaints(self, expected_errors: Sequence[str] = ()) -> list[str]:
         """What went wrong according to its log, its end and its directory; empty when nothing did."""
         running = self.running
-        found = list(self.bad_ends)
-        for line in self.log(since_start=False).splitlines():
-            if ALARMS.search(line) or ERROR_LINE.search(line) and not _is_expected(line, expected_errors):
-                found.append(f"{self.name}: {line.strip()}")
-        found += [f"{self.name} left {core}" for core in self.directory.glob("core*") if not running and core.is_file()]
-        return found
+        lines = [f"{self.name}: {line.strip()[:COMPLAINT_CHARS]}" for line in self.log(since_start=False).splitlines()
+                 if ALARMS.search(line) or ERROR_LINE.search(line) and not _is_expected(line, expected_errors)]
+        if len(lines) > COMPLAINTS_MAX:
+            lines[COMPLAINTS_MAX:] = [f"{self.name}: ... and {len(lines) - COMPLAINTS_MAX} more such lines"]
+        cores = [core for core in self.directory.glob("core*") if not running and core.is_file()]
+        return self.bad_ends + lines + [f"{self.name} left {core}" for core in cores]
 
 
 def _is_expected(line: str, patterns: Sequence[str]) -> bool:
@@ -176,15 +184,3 @@ def _is_expected(line: str, patterns: Sequence[str]) -> bool:
 def _is_stopped(pid: int) -> bool:
     stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     return stat.rpartition(")")[2].split()[0] == "T"
-
-
-def _tool(name: str) -> str:
-    path = shutil.which(name)
-    if path is None:
-        raise FileNotFoundError(f"{name} is not on PATH; it comes with Debian's util-linux")
-    return path
-
-
-def monotonic_ms() -> float:
-    """Milliseconds for measuring how long something took."""
-    return time.monotonic() * 1000

@@ -135,21 +135,20 @@ def _value(cursor: Cursor, sql: str) -> Any:
 def _compare(cursor: Cursor, stream: Stream) -> StreamVerdict:
     """One stream. The differences stay in temporary tables, so that a person at a breakpoint can look at them."""
     columns, name = ", ".join(stream.columns), stream.name
-    minus = "EXCEPT" if stream.within else "EXCEPT ALL"
     cursor.execute(f"DROP TABLE IF EXISTS missing_{name}, extra_{name}")
     cursor.execute(f"CREATE TEMPORARY TABLE missing_{name} AS SELECT {columns} FROM truth.{name} WHERE expected "
-                   f"{minus} SELECT {columns} FROM {stream.stored}")
+                   f"EXCEPT ALL SELECT {columns} FROM {stream.stored}")
     cursor.execute(f"CREATE TEMPORARY TABLE extra_{name} AS SELECT {columns} FROM {stream.stored} "
-                   f"{minus} SELECT {columns} FROM truth.{name}")
+                   f"EXCEPT ALL SELECT {columns} FROM truth.{name}")
     extra = _value(cursor, f"SELECT count(*) FROM extra_{name}")
     again = _sent_but_again(cursor, stream) if extra else 0
     return StreamVerdict(
         stream=name, observed=stream.observed,
-        emitted=_value(cursor, f"SELECT count(*) FROM truth.{name}"),
+        emitted=_value(cursor, f"SELECT count(*) FROM truth.ledger WHERE what = 'emit' AND stream = '{name}'"),
         expected=_value(cursor, f"SELECT count(*) FROM truth.{name} WHERE expected"),
         production=_value(cursor, f"SELECT count(*) FROM {stream.stored}"),
         missing=_value(cursor, f"SELECT count(*) FROM missing_{name}"),
-        unexpected=extra - again, duplicate=again + (_too_close(cursor, stream) if stream.within else 0),
+        unexpected=extra - again, duplicate=again,
         samples=_samples(cursor, name, "missing") + _samples(cursor, name, "extra"))
 
 
@@ -157,13 +156,6 @@ def _sent_but_again(cursor: Cursor, stream: Stream) -> int:
     """Extra rows that are copies of something that was sent."""
     return int(_value(cursor, f"SELECT count(*) FROM extra_{stream.name} x WHERE x::text IN (SELECT t::text FROM "
                               f"(SELECT {', '.join(stream.columns)} FROM truth.{stream.name}) t)"))
-
-
-def _too_close(cursor: Cursor, stream: Stream) -> int:
-    """Rows of a stream without exchange time that repeat another one within the time that makes them one record."""
-    return int(_value(cursor, "SELECT count(*) FROM (SELECT received_at - lag(received_at) OVER "
-                              f"(PARTITION BY {', '.join(stream.columns)} ORDER BY received_at) AS since "
-                              f"FROM {stream.stored}) r WHERE since < interval '{stream.within}'"))
 
 
 def _samples(cursor: Cursor, name: str, kind: str) -> list[str]:

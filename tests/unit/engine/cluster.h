@@ -140,7 +140,7 @@ static void write_settings(const struct cluster *c)
     assert_non_null(f);
     (void)fprintf(f,
                   "listen_addresses = ''\nunix_socket_directories = '%s'\nport = 5432\ntimezone = 'UTC'\n"
-                  "shared_buffers = '64MB'\nmax_wal_size = '1GB'\nmax_connections = 40\njit = off\n"
+                  "fsync = off\nshared_buffers = '64MB'\nmax_wal_size = '1GB'\nmax_connections = 40\njit = off\n"
                   "log_min_messages = fatal\nlog_min_error_statement = panic\n",
                   c->dir);
     assert_int_equal(fclose(f), 0);

@@ -173,13 +173,6 @@ static int teardown(void **state)
     return 0;
 }
 
-/* Production's connection after a crash. */
-static void world_reopen_production(struct world *w)
-{
-    PQfinish(w->production);
-    w->production = db_open(&production_cluster, "production");
-}
-
 /* ---- the deduplicator ---- */
 
 static struct tm_deduplicator_options world_options(struct world *w, const char *id,
@@ -206,12 +199,6 @@ static void world_start(struct world *w)
 {
     struct tm_deduplicator_options options = world_options(w, "d1", w->metrics);
     world_start_with(w, &options);
-}
-
-static void world_stop(struct world *w)
-{
-    tm_deduplicator_stop(w->d);
-    w->d = NULL;
 }
 
 static struct tm_deduplicator_gatherer_stats world_peer(struct world *w, size_t g)

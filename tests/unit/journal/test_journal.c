@@ -452,15 +452,23 @@ static void test_half_a_write_is_cut_back(void **state)
 static void test_interruptions_are_no_errors(void **state)
 {
     struct fixture *f = *state;
+    static const enum mem_op ops[] = {MEM_OPEN, MEM_PWRITE, MEM_FDATASYNC, MEM_FSYNC};
     struct tm_journal *j = open_ok(&f->mem);
     int id = stream_ok(j, "trades", COLUMNS);
-    f->disk->fault = MEM_EINTR;
-    f->disk->fault_ops = 1u << MEM_PWRITE | 1u << MEM_FDATASYNC | 1u << MEM_FSYNC | 1u << MEM_OPEN;
-    f->disk->fault_at = f->disk->calls + 1;
-    f->disk->fault_calls = 30;
-    append_range(j, id, 1, 20);
+    for (int i = 0; i < 4; i++) {
+        char name[16];
+        (void)snprintf(name, sizeof name, "other%d", i);
+        stream_ok(j, name, COLUMNS); /* asks for a new segment, so that all of these calls happen */
+        f->disk->fault = MEM_EINTR;
+        f->disk->fault_ops = 1u << ops[i];
+        f->disk->fault_at = f->disk->calls + 1;
+        f->disk->fault_calls = 12;
+        append_range(j, id, 20 * i + 1, 20 * i + 20);
+        assert_int_equal(f->disk->last_op, ops[i]);
+        memdisk_no_faults(f->disk);
+    }
     assert_int_equal(tm_journal_stats(j).write_errors, 0);
-    expect_range(j, start, 1, 20);
+    expect_range(j, start, 1, 80);
     close_ok(j);
 }
 

@@ -1,0 +1,319 @@
+/* What must survive: each fault, and then every row as if it had not been (world.h has the truth). */
+#include "world.h"
+
+#define ROWS 30000
+
+static void world_stop(struct world *w)
+{
+    tm_deduplicator_stop(w->d);
+    w->d = NULL;
+}
+
+static void wait_some_rows(struct world *w)
+{
+    int64_t until_us = tm_clock_mono_us() + WAIT_US;
+    while (db_int(w->production, "SELECT count(*) FROM (SELECT FROM orderbook_deltas LIMIT 1) x") == 0)
+        assert_true(keep_waiting(until_us));
+}
+
+/* Small transactions, so that a fault meets many of them. */
+static void start_small(struct world *w)
+{
+    struct tm_deduplicator_options options = world_options(w, "d1", w->metrics);
+    options.poll_rows_max = MARK_EVERY;
+    options.batch_rows_max = MARK_EVERY;
+    world_start_with(w, &options);
+}
+
+static void wait_conflicts(struct world *w, uint64_t least)
+{
+    int64_t until_us = tm_clock_mono_us() + WAIT_US;
+    while (tm_deduplicator_stats(w->d).conflicts < least)
+        assert_true(keep_waiting(until_us));
+}
+
+/* ---- production ---- */
+
+static void production_is_killed(void **state)
+{
+    struct world *w = *state;
+    stage_all_deltas(w, ROWS);
+    start_small(w);
+    release_all(w, "orderbook_deltas");
+    for (int round = 0; round < 3; round++) {
+        wait_some_rows(w);
+        cluster_end(&production_cluster, SIGKILL);
+        cluster_start(&production_cluster);
+        PQfinish(w->production);
+        w->production = db_open(&production_cluster, "production");
+    }
+    wait_merged(w);
+    assert_deltas(w);
+    assert_true(tm_deduplicator_stats(w->d).production_connected);
+    assert_true(tm_deduplicator_stats(w->d).production_errors >= 1);
+}
+
+static void it_starts_before_production(void **state)
+{
+    struct world *w = *state;
+    stage_all_deltas(w, 3000);
+    release_all(w, "orderbook_deltas");
+    cluster_end(&production_cluster, SIGKILL);
+    world_start(w);
+    int64_t until_us = tm_clock_mono_us() + WAIT_US;
+    while (tm_deduplicator_stats(w->d).production_errors == 0)
+        assert_true(keep_waiting(until_us));
+    assert_false(tm_deduplicator_stats(w->d).production_connected);
+    cluster_start(&production_cluster);
+    PQfinish(w->production);
+    w->production = db_open(&production_cluster, "production");
+    wait_merged(w);
+    assert_deltas(w);
+}
+
+/* FAILURES T5: data and cursors went back together; what the process remembers must not stand in for rows. */
+static void production_goes_back_in_time(void **state)
+{
+    struct world *w = *state;
+    stage_all_deltas(w, ROWS);
+    world_start(w);
+    for (int g = 0; g < GATHERERS; g++)
+        world_release(w, g, "orderbook_deltas", MARK_EVERY);
+    wait_merged(w);
+    db_exec(w->production, "CREATE TABLE kept AS SELECT * FROM orderbook_deltas;"
+                           "CREATE TABLE kept_cursors AS SELECT * FROM tidemill.cursors");
+    release_all(w, "orderbook_deltas");
+    wait_merged(w);
+    db_exec(w->production,
+            "BEGIN; LOCK tidemill.cursors; TRUNCATE orderbook_deltas, tidemill.cursors;"
+            "INSERT INTO orderbook_deltas SELECT * FROM kept;"
+            "INSERT INTO tidemill.cursors SELECT * FROM kept_cursors;"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+            " AND datname = 'production' AND backend_type = 'client backend'; COMMIT");
+    wait_merged(w);
+    assert_deltas(w);
+}
+
+/* Production hangs in mid-statement: stop does not wait for it. */
+static void stop_is_bounded(void **state)
+{
+    struct world *w = *state;
+    stage_all_deltas(w, ROWS);
+    start_small(w);
+    release_all(w, "orderbook_deltas");
+    wait_some_rows(w);
+    db_exec(w->production, "BEGIN; LOCK TABLE tidemill.cursors IN ACCESS EXCLUSIVE MODE");
+    db_wait(w->production,
+            "SELECT least(count(*), 1) FROM pg_locks WHERE NOT granted AND relation = "
+            "'tidemill.cursors'::regclass",
+            1, WAIT_US);
+    int64_t started_us = tm_clock_mono_us();
+    world_stop(w);
+    assert_true(tm_clock_mono_us() - started_us < 5500 * TM_US_PER_MS);
+    db_exec(w->production, "ROLLBACK");
+    world_start(w);
+    wait_merged(w);
+    assert_deltas(w);
+}
+
+static void restarts_lose_and_double_nothing(void **state)
+{
+    struct world *w = *state;
+    stage_all_deltas(w, ROWS);
+    release_all(w, "orderbook_deltas");
+    for (int i = 0; i < 5; i++) {
+        int64_t before = db_int(w->production, "SELECT coalesce(sum(seq), 0) FROM tidemill.cursors");
+        start_small(w);
+        int64_t until_us = tm_clock_mono_us() + WAIT_US;
+        while (db_int(w->production, "SELECT coalesce(sum(seq), 0) FROM tidemill.cursors") == before)
+            assert_true(keep_waiting(until_us));
+        world_stop(w);
+    }
+    world_start(w);
+    wait_merged(w);
+    assert_deltas(w);
+}
+
+/* ---- two deduplicators ---- */
+
+static void the_second_waits_for_the_first(void **state)
+{
+    struct world *w = *state;
+    struct tm_error err;
+    struct tm_deduplicator *second;
+    struct tm_metrics *metrics = tm_metrics_create();
+    struct tm_deduplicator_options options = world_options(w, "d2", metrics);
+    stage_all_deltas(w, ROWS);
+    start_small(w);
+    for (int g = 0; g < GATHERERS; g++)
+        world_release(w, g, "orderbook_deltas", 5 * MARK_EVERY);
+    wait_some_rows(w);
+    assert_int_equal(tm_deduplicator_start(&options, &second, &err), TM_OK);
+    wait_merged(w);
+    assert_int_equal(tm_deduplicator_stats(second).transactions, 0);
+    assert_int_equal(tm_deduplicator_stats(w->d).conflicts, 0);
+    world_stop(w);
+    w->d = second;
+    release_all(w, "orderbook_deltas");
+    wait_merged(w);
+    assert_deltas(w);
+    assert_true(tm_deduplicator_stats(second).transactions > 0);
+    world_stop(w);
+    tm_metrics_destroy(metrics);
+}
+
+/* T7: a zombie whose lock was lost meets cursors that moved; compare-and-swap refuses it. */
+static void a_moved_cursor_is_noticed(void **state)
+{
+    struct world *w = *state;
+    stage_all_deltas(w, ROWS);
+    start_small(w);
+    for (int g = 0; g < GATHERERS; g++)
+        world_release(w, g, "orderbook_deltas", 5 * MARK_EVERY);
+    wait_merged(w);
+    /* back for one, forward for another: as if somebody else had done that part */
+    db_exec(w->production, "UPDATE tidemill.cursors SET seq = 2000, hash = hashint8extended(2000, 1)"
+                           " WHERE gatherer = 'g1'");
+    release_all(w, "orderbook_deltas");
+    wait_conflicts(w, 1);
+    wait_merged(w);
+    assert_deltas(w);
+}
+
+/* ---- gatherers ---- */
+
+static void gatherers_are_killed(void **state)
+{
+    struct world *w = *state;
+    stage_all_deltas(w, ROWS);
+    db_exec(w->gatherers[0], "CHECKPOINT");
+    start_small(w);
+    release_all(w, "orderbook_deltas");
+    db_exec(w->gatherers[0], "SET synchronous_commit = on; SELECT txid_current()");
+    wait_some_rows(w);
+    cluster_end(&gatherer_cluster, SIGKILL);
+    for (size_t g = 0; g < GATHERERS; g++)
+        world_wait_state(w, g, TM_PEER_DOWN);
+    cluster_start(&gatherer_cluster);
+    for (int g = 0; g < GATHERERS; g++) {
+        PQfinish(w->gatherers[g]);
+        w->gatherers[g] = db_open(&gatherer_cluster, w->ids[g]);
+        world_wait_state(w, (size_t)g, TM_PEER_CONNECTED);
+    }
+    wait_merged(w);
+    assert_deltas(w);
+}
+
+static void one_gatherer_away_stops_nobody(void **state)
+{
+    struct world *w = *state;
+    stage_all_deltas(w, 6000);
+    w->options[2].conninfo = "host=/nonexistent dbname=none";
+    world_start(w);
+    world_wait_state(w, 2, TM_PEER_DOWN);
+    world_release(w, 0, "orderbook_deltas", staged(w, 0, "orderbook_deltas"));
+    world_release(w, 1, "orderbook_deltas", staged(w, 1, "orderbook_deltas"));
+    wait_merged(w);
+    db_exec(w->production, "UPDATE truth.ev SET seen3 = false");
+    assert_deltas(w);
+    assert_accounts(w, "orderbook_deltas", staged(w, 0, "orderbook_deltas") + staged(w, 1, "orderbook_deltas"), 0);
+    assert_true(world_peer(w, 2).last_error[0] != '\0');
+    tm_deduplicator_stop(w->d);
+    w->options[2].conninfo = w->infos[2];
+    w->d = NULL;
+}
+
+/* A missing row stops its stream, at the mark before it; the others go on, and so does it when the row is
+ * back. */
+static void a_hole_stops_the_stream(void **state)
+{
+    struct world *w = *state;
+    stage_all_deltas(w, 6000);
+    db_exec(w->gatherers[0], "CREATE TABLE lost AS SELECT * FROM stage.orderbook_deltas WHERE seq = 2500;"
+                             "DELETE FROM stage.orderbook_deltas WHERE seq = 2500");
+    world_start(w);
+    release_all(w, "orderbook_deltas");
+    world_wait_state(w, 0, TM_PEER_STOPPED);
+    db_wait(w->production, "SELECT seq FROM tidemill.cursors WHERE gatherer = 'g1'", 2 * MARK_EVERY, WAIT_US);
+    db_wait(w->production, "SELECT count(*) FROM tidemill.cursors WHERE seq > 4000 AND gatherer <> 'g1'", 2,
+            WAIT_US);
+    assert_true(tm_metric_get(tm_metrics_counter(w->metrics, "tidemill_poll_holes_total", "", NULL)) == 1.0);
+    assert_non_null(strstr(world_peer(w, 0).last_error, "2500"));
+    db_exec(w->gatherers[0], "INSERT INTO orderbook_deltas SELECT * FROM lost");
+    wait_merged(w);
+    assert_deltas(w);
+    world_wait_state(w, 0, TM_PEER_CONNECTED);
+}
+
+/* What the gatherer's own store refused is in its quarantine, so its absence is no riddle. */
+static void a_quarantined_row_explains_its_hole(void **state)
+{
+    struct world *w = *state;
+    stage_all_deltas(w, 6000);
+    db_exec(w->gatherers[0], "DELETE FROM stage.orderbook_deltas WHERE seq IN (1, 2500, 2501, 4000)");
+    db_exec(w->gatherers[0], "INSERT INTO tidemill.quarantine (stream, gatherer, epoch, seq, sqlstate, "
+                             "error, columns, tuple) SELECT"
+                             " 'orderbook_deltas', 'g1', epoch, s, '22003', 'out of range', 'ticker', "
+                             "'\\x00' FROM tidemill.epochs,"
+                             " unnest(ARRAY[1, 2500, 2501, 4000]) s");
+    world_start(w);
+    release_all(w, "orderbook_deltas");
+    wait_merged(w);
+    assert_int_equal(world_peer(w, 0).state, TM_PEER_CONNECTED);
+    assert_int_equal(world_peer(w, 0).polled, staged(w, 0, "orderbook_deltas") - 4);
+}
+
+/* T4b: the same epoch with another history at the place where we stand. */
+static void a_fork_is_refused(void **state)
+{
+    struct world *w = *state;
+    stage_all_deltas(w, 6000);
+    world_start(w);
+    for (int g = 0; g < GATHERERS; g++)
+        world_release(w, g, "orderbook_deltas", 2 * MARK_EVERY);
+    wait_merged(w);
+    db_exec(w->gatherers[0], "UPDATE tidemill.marks SET hash = hash + 1");
+    release_all(w, "orderbook_deltas");
+    world_wait_state(w, 0, TM_PEER_STOPPED);
+    db_wait(w->production, "SELECT count(*) FROM tidemill.cursors WHERE seq > 2000 AND gatherer <> 'g1'", 2,
+            WAIT_US);
+    assert_int_equal(db_int(w->production, "SELECT seq FROM tidemill.cursors WHERE gatherer = 'g1'"), 2000);
+}
+
+/* A table that is not as the plan says: its stream is refused, the other streams of that gatherer go on. */
+static void a_missing_column_stops_one_stream(void **state)
+{
+    struct world *w = *state;
+    stage_all_deltas(w, 3000);
+    db_exec(w->gatherers[0], "ALTER TABLE tickers RENAME volume TO size;"
+                             "INSERT INTO stage.tickers (ticker, exchange_ts, received_at, seq, epoch_no)"
+                             " VALUES ('KX1', now(), now(), 1, 1)");
+    world_start(w);
+    world_release(w, 0, "tickers", 1);
+    world_wait_state(w, 0, TM_PEER_STOPPED);
+    release_all(w, "orderbook_deltas");
+    db_wait(w->production, "SELECT sum(seq) FROM tidemill.cursors", released_rows(w) - 1, WAIT_US);
+    assert_deltas(w);
+    assert_non_null(strstr(world_peer(w, 0).last_error, "volume"));
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(production_is_killed),
+        TEST(it_starts_before_production),
+        TEST(production_goes_back_in_time),
+        TEST(stop_is_bounded),
+        TEST(restarts_lose_and_double_nothing),
+        TEST(the_second_waits_for_the_first),
+        TEST(a_moved_cursor_is_noticed),
+        TEST(gatherers_are_killed),
+        TEST(one_gatherer_away_stops_nobody),
+        TEST(a_hole_stops_the_stream),
+        TEST(a_quarantined_row_explains_its_hole),
+        TEST(a_fork_is_refused),
+        TEST(a_missing_column_stops_one_stream),
+    };
+    return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}

@@ -1,0 +1,455 @@
+/* PostgreSQL connections: answers, errors and their classes, COPY both ways, deadlines, stops, a server that
+ * dies. */
+#pragma GCC diagnostic ignored "-Wunused-function"
+#include "../engine/cluster.h"
+
+#include "base/endian.h"
+#include "store/pg.h"
+
+#include <pthread.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#define S TM_US_PER_S
+
+static struct cluster cluster;
+static PGconn *db; /* the test's own */
+
+static int group_setup(void **state)
+{
+    (void)state;
+    cluster_create(&cluster);
+    db = db_open(&cluster, "postgres");
+    return 0;
+}
+
+static int group_teardown(void **state)
+{
+    (void)state;
+    PQfinish(db);
+    cluster_destroy(&cluster);
+    return 0;
+}
+
+static struct tm_pg *connect_with(struct tm_stop *stop, int64_t statement_us)
+{
+    char conninfo[160];
+    struct tm_pg *pg = NULL;
+    struct tm_error err;
+    cluster_conninfo(&cluster, "postgres", conninfo, sizeof conninfo);
+    struct tm_pg_options options = {.conninfo = conninfo,
+                                    .application_name = "tidemill test",
+                                    .stop = stop,
+                                    .statement_us = statement_us};
+    if (tm_pg_connect(&options, &pg, &err))
+        fail_msg("%s", err.message);
+    return pg;
+}
+
+static void must(struct tm_pg *pg, const char *sql)
+{
+    struct tm_error err;
+    if (tm_pg_exec(pg, sql, &err))
+        fail_msg("%s", err.message);
+}
+
+static void expect_text(struct tm_pg *pg, const char *sql, const char *wanted)
+{
+    PGresult *result;
+    struct tm_error err;
+    assert_int_equal(tm_pg_query(pg, sql, 0, NULL, &result, &err), TM_OK);
+    assert_string_equal(PQgetvalue(result, 0, 0), wanted);
+    PQclear(result);
+}
+
+/* ---- connecting ---- */
+
+static void expect_refusal(const char *conninfo, int code, const char *part)
+{
+    struct tm_pg *pg = NULL;
+    struct tm_error err = {0};
+    struct tm_pg_options options = {
+        .conninfo = conninfo, .application_name = "tidemill test", .connect_us = 2 * S};
+    int rc = tm_pg_connect(&options, &pg, &err);
+    if (rc != code)
+        fail_msg("%s: %d %s", conninfo, rc, err.message);
+    assert_null(pg);
+    assert_int_equal(err.code, code);
+    if (!strstr(err.message, part))
+        fail_msg("expected \"%s\" in: %s", part, err.message);
+    assert_null(strstr(err.message, "hunter2"));
+    assert_null(strchr(err.message, '\n'));
+}
+
+static void test_refusals(void **state)
+{
+    char text[256];
+    (void)state;
+    expect_refusal("password=hunter2 nonsense hunter2", TM_EINVAL, "conninfo");
+    expect_refusal("host=/nonexistent password=hunter2", TM_ERETRY, "/nonexistent");
+    (void)snprintf(text, sizeof text, "host=%s user=postgres dbname=nowhere password=hunter2", cluster.dir);
+    expect_refusal(text, TM_EINVAL, "nowhere");
+    (void)snprintf(text, sizeof text, "host=%s user=nobody_here dbname=postgres password=hunter2",
+                   cluster.dir);
+    expect_refusal(text, TM_EDENIED, "nobody_here");
+}
+
+static void test_several_hosts(void **state)
+{
+    char conninfo[256];
+    struct tm_pg *pg = NULL;
+    struct tm_error err;
+    (void)state;
+    (void)snprintf(
+        conninfo, sizeof conninfo,
+        "host=/nonexistent,%s port=1,5432 user=postgres dbname=postgres target_session_attrs=read-write",
+        cluster.dir);
+    struct tm_pg_options options = {.conninfo = conninfo, .application_name = "tidemill test"};
+    assert_int_equal(tm_pg_connect(&options, &pg, &err), TM_OK);
+    expect_text(pg, "SHOW application_name", "tidemill test");
+    expect_text(pg, "SHOW timezone", "UTC");
+    expect_text(pg, "SHOW client_encoding", "UTF8");
+    tm_pg_close(pg);
+}
+
+/* A server that takes the connection and never says a word. */
+static void test_silent_server(void **state)
+{
+    struct cluster silent = {.dir = "/tmp/tm_pg_XXXXXX"};
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    char conninfo[160];
+    struct tm_pg *pg = NULL;
+    struct tm_error err;
+    (void)state;
+    assert_non_null(mkdtemp(silent.dir));
+    (void)snprintf(at.sun_path, sizeof at.sun_path, "%s/.s.PGSQL.5432", silent.dir);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(listen(fd, 4), 0);
+    cluster_conninfo(&silent, "postgres", conninfo, sizeof conninfo);
+    struct tm_pg_options options = {
+        .conninfo = conninfo, .application_name = "tidemill test", .connect_us = S / 5};
+    int64_t began_us = tm_clock_mono_us();
+    assert_int_equal(tm_pg_connect(&options, &pg, &err), TM_ETIMEOUT);
+    assert_in_range(tm_clock_mono_us() - began_us, S / 5, 2 * S);
+    close(fd);
+    unlink(at.sun_path);
+    rmdir(silent.dir);
+}
+
+/* ---- statements ---- */
+
+static void test_statements(void **state)
+{
+    struct tm_pg *pg = connect_with(NULL, 0);
+    const char *values[] = {"7", NULL};
+    PGresult *result;
+    struct tm_error err;
+    (void)state;
+    must(pg, "CREATE TEMP TABLE t (a int); INSERT INTO t VALUES (1), (2); DELETE FROM t WHERE a = 1");
+    expect_text(pg, "SELECT count(*) FROM t", "1");
+    assert_int_equal(tm_pg_query(pg, "SELECT $1::int + 1, $2::text IS NULL", 2, values, &result, &err),
+                     TM_OK);
+    assert_string_equal(PQgetvalue(result, 0, 0), "8");
+    assert_string_equal(PQgetvalue(result, 0, 1), "t");
+    PQclear(result);
+    assert_int_equal(tm_pg_class_of(pg), TM_PG_OK);
+    tm_pg_close(pg);
+}
+
+static void test_classes(void **state)
+{
+    struct tm_pg *pg = connect_with(NULL, 0);
+    struct tm_error err;
+    static const struct {
+        const char *sql, *sqlstate;
+        enum tm_pg_class class;
+        int code;
+    } rows[] = {
+        {"INSERT INTO u VALUES (1), (1)", "23505", TM_PG_UNIQUE, TM_EPOISON},
+        {"INSERT INTO u VALUES (NULL)", "23502", TM_PG_DATA, TM_EPOISON},
+        {"SELECT 'x'::int", "22P02", TM_PG_DATA, TM_EPOISON},
+        {"SELECT '\"\\u0000\"'::jsonb", "22P05", TM_PG_DATA, TM_EPOISON},
+        {"SELECT (repeat('[', 1000000))::jsonb", "54001", TM_PG_DATA, TM_EPOISON},
+        {"SELECT * FROM nowhere", "42P01", TM_PG_STOP, TM_EINVAL},
+        {"SET ROLE weak; SELECT * FROM u", "42501", TM_PG_STOP, TM_EDENIED},
+        {"RESET ROLE; BEGIN READ ONLY; INSERT INTO u VALUES (9)", "25006", TM_PG_RECONNECT, TM_ERETRY},
+        {"ROLLBACK; SET statement_timeout = 20; SELECT pg_sleep(60)", "57014", TM_PG_RETRY, TM_ERETRY},
+        {"RESET statement_timeout; DO $$BEGIN RAISE SQLSTATE '40001'; END$$", "40001", TM_PG_RETRY,
+         TM_ERETRY},
+        {"DO $$BEGIN RAISE SQLSTATE '40P01'; END$$", "40P01", TM_PG_RETRY, TM_ERETRY},
+        {"DO $$BEGIN RAISE SQLSTATE '53100'; END$$", "53100", TM_PG_RETRY, TM_ERETRY},
+        {"DO $$BEGIN RAISE SQLSTATE '53300'; END$$", "53300", TM_PG_RETRY, TM_ERETRY},
+        {"DO $$BEGIN RAISE SQLSTATE '57P03'; END$$", "57P03", TM_PG_RECONNECT, TM_ERETRY},
+        {"DO $$BEGIN RAISE SQLSTATE 'XX001'; END$$", "XX001", TM_PG_STOP, TM_ECORRUPT},
+    };
+    (void)state;
+    db_exec(db, "CREATE TABLE u (a int PRIMARY KEY); CREATE ROLE weak");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        int rc = tm_pg_exec(pg, rows[i].sql, &err);
+        if (rc != rows[i].code || tm_pg_class_of(pg) != rows[i].class)
+            fail_msg("%s: code %d, class %d: %s", rows[i].sql, rc, tm_pg_class_of(pg), err.message);
+        assert_string_equal(tm_pg_sqlstate(pg), rows[i].sqlstate);
+        assert_non_null(strstr(err.message, rows[i].sqlstate));
+        assert_true(tm_pg_is_open(pg));
+    }
+    must(pg, "SELECT 1");
+    tm_pg_close(pg);
+}
+
+/* libpq would report a COPY that nobody feeds for ever. */
+static void test_copy_outside_its_calls(void **state)
+{
+    struct tm_pg *pg = connect_with(NULL, 0);
+    struct tm_error err;
+    (void)state;
+    assert_int_equal(tm_pg_exec(pg, "COPY (SELECT 1) TO STDOUT", &err), TM_EINVAL);
+    assert_false(tm_pg_is_open(pg));
+    assert_int_equal(tm_pg_exec(pg, "SELECT 1", &err), TM_ERETRY);
+    tm_pg_close(pg);
+}
+
+/* ---- COPY ---- */
+
+struct rows {
+    struct tm_buf bytes;
+    struct tm_span_bytes *spans;
+    size_t count;
+};
+
+/* Tuples (id int8, body bytea), where the body is `id % 7` times 20,000 bytes for every 500th row, else 10.
+ */
+static size_t body_bytes(int64_t id)
+{
+    return id % 500 == 0 ? (size_t)(id / 500 % 7) * 20000 : 10;
+}
+
+static void put_row(struct tm_buf *out, int64_t id)
+{
+    uint8_t head[18];
+    size_t len = body_bytes(id);
+    tm_put_be16(head, 2);
+    tm_put_be32(head + 2, 8);
+    tm_put_be64(head + 6, (uint64_t)id);
+    tm_put_be32(head + 14, (uint32_t)len);
+    assert_int_equal(tm_buf_append(out, head, sizeof head), TM_OK);
+    assert_int_equal(tm_buf_reserve(out, len), TM_OK);
+    memset(out->data + out->len, (int)(id & 0xff), len);
+    out->len += len;
+}
+
+static void make_rows(struct rows *r, int64_t first, size_t count)
+{
+    *r = (struct rows){.count = count, .spans = calloc(count, sizeof *r->spans)};
+    for (size_t i = 0; i < count; i++) {
+        size_t from = r->bytes.len;
+        put_row(&r->bytes, first + (int64_t)i);
+        r->spans[i] = (struct tm_span_bytes){(const uint8_t *)(uintptr_t)from, r->bytes.len - from};
+    }
+    for (size_t i = 0; i < count; i++)
+        r->spans[i].bytes = r->bytes.data + (uintptr_t)r->spans[i].bytes;
+}
+
+static void free_rows(struct rows *r)
+{
+    tm_buf_fini(&r->bytes);
+    free(r->spans);
+}
+
+static void test_copy_round_trip(void **state)
+{
+    struct tm_pg *pg = connect_with(NULL, 0);
+    struct tm_buf back = {0};
+    struct tm_error err;
+    struct rows r;
+    (void)state;
+    make_rows(&r, 1, 20000);
+    must(pg, "CREATE TABLE c (id int8 PRIMARY KEY, body bytea)");
+    assert_int_equal(tm_pg_copy_in(pg, "BEGIN; COPY c (id, body) FROM STDIN (FORMAT binary); COMMIT", r.spans,
+                                   r.count, &err),
+                     TM_OK);
+    /* told by the server itself: nothing of the encoding above is shared with it */
+    assert_int_equal(db_int(db,
+                            "SELECT count(*) FROM c WHERE octet_length(body) = CASE WHEN id % 500 = 0 THEN "
+                            "id / 500 % 7 * 20000 ELSE 10 END AND (octet_length(body) = 0 OR "
+                            "get_byte(body, octet_length(body) - 1) = id & 255)"),
+                     20000);
+    assert_int_equal(tm_buf_append(&back, "head", 4), TM_OK);
+    assert_int_equal(
+        tm_pg_copy_out(pg, "COPY (SELECT * FROM c ORDER BY id) TO STDOUT (FORMAT binary)", &back, &err),
+        TM_OK);
+    assert_int_equal(back.len, r.bytes.len + 4);
+    assert_memory_equal(back.data + 4, r.bytes.data, r.bytes.len);
+    tm_buf_clear(&back);
+    assert_int_equal(
+        tm_pg_copy_out(pg, "COPY (SELECT * FROM c WHERE false) TO STDOUT (FORMAT binary)", &back, &err),
+        TM_OK);
+    assert_int_equal(back.len, 0);
+    assert_int_equal(tm_pg_copy_in(pg, "COPY c FROM STDIN (FORMAT binary)", NULL, 0, &err), TM_OK);
+    tm_buf_fini(&back);
+    free_rows(&r);
+    tm_pg_close(pg);
+}
+
+static void test_copy_refused(void **state)
+{
+    struct tm_pg *pg = connect_with(NULL, 0);
+    struct tm_buf back = {0};
+    struct tm_error err;
+    struct rows r;
+    (void)state;
+    make_rows(&r, 1, 20000);
+    must(pg, "CREATE TEMP TABLE d (id int8 CHECK (id <> 2), body bytea)");
+    /* the second row is refused while 1.4 MB are still to be sent */
+    assert_int_equal(tm_pg_copy_in(pg, "COPY d FROM STDIN (FORMAT binary)", r.spans, r.count, &err),
+                     TM_EPOISON);
+    assert_string_equal(tm_pg_sqlstate(pg), "23514");
+    assert_int_equal(tm_pg_copy_in(pg, "COPY nowhere FROM STDIN (FORMAT binary)", r.spans, r.count, &err),
+                     TM_EINVAL);
+    assert_string_equal(tm_pg_sqlstate(pg), "42P01");
+    /* fails in the middle of the stream: what had come is taken back */
+    assert_int_equal(
+        tm_pg_copy_out(pg,
+                       "COPY (SELECT 1000 / (500 - g) FROM generate_series(1, 1000) g) TO STDOUT "
+                       "(FORMAT binary)",
+                       &back, &err),
+        TM_EPOISON);
+    assert_string_equal(tm_pg_sqlstate(pg), "22012");
+    assert_int_equal(back.len, 0);
+    assert_true(tm_pg_is_open(pg));
+    expect_text(pg, "SELECT count(*) FROM d", "0");
+    tm_buf_fini(&back);
+    free_rows(&r);
+    tm_pg_close(pg);
+}
+
+/* ---- waiting and its ends ---- */
+
+static void test_deadline(void **state)
+{
+    struct tm_pg *pg = connect_with(NULL, S / 5);
+    struct tm_error err;
+    (void)state;
+    int64_t began_us = tm_clock_mono_us();
+    assert_int_equal(tm_pg_exec(pg, "SELECT pg_sleep(120)", &err), TM_ETIMEOUT);
+    assert_in_range(tm_clock_mono_us() - began_us, S / 5, 5 * S);
+    assert_false(tm_pg_is_open(pg));
+    assert_int_equal(tm_pg_class_of(pg), TM_PG_RECONNECT);
+    assert_int_equal(tm_pg_exec(pg, "SELECT 1", &err), TM_ERETRY);
+    /* the server was told to give up, too */
+    db_wait(db, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(120)%'", 0, 10 * S);
+    tm_pg_close(pg);
+}
+
+static void *stop_when_asleep(void *arg)
+{
+    PGconn *own = db_open(&cluster, "postgres");
+    db_wait(own, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'", 1, 10 * S);
+    PQfinish(own);
+    tm_stop_request(arg);
+    return NULL;
+}
+
+static void test_stop(void **state)
+{
+    struct tm_stop stop;
+    struct tm_error err;
+    pthread_t thread;
+    (void)state;
+    assert_int_equal(tm_stop_init(&stop), TM_OK);
+    assert_int_equal(tm_stop_wait(&stop, 1000), TM_OK);
+    struct tm_pg *pg = connect_with(&stop, 0);
+    assert_int_equal(pthread_create(&thread, NULL, stop_when_asleep, &stop), 0);
+    assert_int_equal(tm_pg_exec(pg, "SELECT pg_sleep(120)", &err), TM_ESTOPPED);
+    pthread_join(thread, NULL);
+    assert_false(tm_pg_is_open(pg));
+    int64_t began_us = tm_clock_mono_us();
+    assert_int_equal(tm_stop_wait(&stop, 60 * S), TM_ESTOPPED);
+    assert_true(tm_clock_mono_us() - began_us < S);
+    tm_pg_close(pg);
+    tm_stop_fini(&stop);
+}
+
+static void test_notify(void **state)
+{
+    struct tm_pg *pg = connect_with(NULL, 0);
+    struct tm_error err;
+    (void)state;
+    must(pg, "LISTEN tidemill");
+    assert_int_equal(tm_pg_wait_notify(pg, 20000, &err), 0);
+    db_exec(db, "NOTIFY tidemill");
+    assert_int_equal(tm_pg_wait_notify(pg, 10 * S, &err), 1);
+    assert_int_equal(tm_pg_wait_notify(pg, 20000, &err), 0);
+    /* one that comes with the answer to another statement is not lost */
+    db_exec(db, "NOTIFY tidemill");
+    must(pg, "SELECT 1");
+    assert_int_equal(tm_pg_wait_notify(pg, 10 * S, &err), 1);
+    db_exec(db, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'SELECT 1'");
+    assert_int_equal(tm_pg_wait_notify(pg, 10 * S, &err), TM_ERETRY);
+    assert_int_equal(tm_pg_class_of(pg), TM_PG_RECONNECT);
+    assert_false(tm_pg_is_open(pg));
+    tm_pg_close(pg);
+}
+
+static void test_terminated(void **state)
+{
+    struct tm_pg *pg = connect_with(NULL, 0);
+    struct tm_error err;
+    (void)state;
+    int rc = tm_pg_exec(pg, "SELECT pg_terminate_backend(pg_backend_pid())", &err);
+    assert_int_equal(rc, TM_ERETRY);
+    assert_int_equal(tm_pg_class_of(pg), TM_PG_RECONNECT);
+    assert_false(tm_pg_is_open(pg));
+    tm_pg_close(pg);
+}
+
+/* ---- the server dies in the middle of a COPY; last, as it takes the cluster with it ---- */
+
+static void *kill_in_copy(void *arg)
+{
+    (void)arg;
+    PGconn *own = db_open(&cluster, "postgres");
+    db_wait(own, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'", 1, 10 * S);
+    PQfinish(own);
+    cluster_end(&cluster, SIGKILL);
+    return NULL;
+}
+
+static void test_server_killed(void **state)
+{
+    struct tm_pg *pg = connect_with(NULL, 0);
+    struct tm_error err;
+    struct rows r;
+    pthread_t thread;
+    (void)state;
+    make_rows(&r, 1, 20000);
+    must(pg,
+         "CREATE TABLE slow (id int8, body bytea);"
+         "CREATE FUNCTION doze() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(120); RETURN "
+         "NEW; "
+         "END$$; CREATE TRIGGER doze BEFORE INSERT ON slow FOR EACH ROW WHEN (NEW.id = 300) EXECUTE FUNCTION "
+         "doze()");
+    assert_int_equal(pthread_create(&thread, NULL, kill_in_copy, NULL), 0);
+    int rc = tm_pg_copy_in(pg, "COPY slow FROM STDIN (FORMAT binary)", r.spans, r.count, &err);
+    assert_int_equal(rc, TM_ERETRY);
+    assert_int_equal(tm_pg_class_of(pg), TM_PG_RECONNECT);
+    assert_false(tm_pg_is_open(pg));
+    pthread_join(thread, NULL);
+    tm_pg_close(pg);
+    expect_refusal("host=/nonexistent", TM_ERETRY, "cannot connect");
+    free_rows(&r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_refusals),        cmocka_unit_test(test_several_hosts),
+        cmocka_unit_test(test_silent_server),   cmocka_unit_test(test_statements),
+        cmocka_unit_test(test_classes),         cmocka_unit_test(test_copy_outside_its_calls),
+        cmocka_unit_test(test_copy_round_trip), cmocka_unit_test(test_copy_refused),
+        cmocka_unit_test(test_deadline),        cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_notify),          cmocka_unit_test(test_terminated),
+        cmocka_unit_test(test_server_killed),
+    };
+    return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}

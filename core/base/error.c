@@ -17,6 +17,18 @@ int tm_error_set(struct tm_error *err, int code, const char *fmt, ...)
     return code;
 }
 
+/* Add ": text" behind the `len` bytes that a printf wanted to write; what does not fit is cut. */
+static void append_cause(struct tm_error *err, int len, const char *text)
+{
+    size_t at = len < 0 ? 0 : (size_t)len;
+    const char *const parts[] = {": ", text};
+    for (size_t i = 0; i < 2; i++)
+        for (const char *c = parts[i]; *c && at + 1 < sizeof err->message; c++)
+            err->message[at++] = *c;
+    if (at < sizeof err->message)
+        err->message[at] = '\0';
+}
+
 int tm_error_wrap(struct tm_error *err, const char *fmt, ...)
 {
     if (!err)
@@ -25,10 +37,9 @@ int tm_error_wrap(struct tm_error *err, const char *fmt, ...)
     memcpy(inner, err->message, sizeof inner);
     va_list args;
     va_start(args, fmt);
-    int n = vsnprintf(err->message, sizeof err->message, fmt, args);
+    int len = vsnprintf(err->message, sizeof err->message, fmt, args);
     va_end(args);
-    if (n >= 0 && (size_t)n < sizeof err->message)
-        (void)snprintf(err->message + n, sizeof err->message - (size_t)n, ": %s", inner);
+    append_cause(err, len, inner);
     return err->code;
 }
 
@@ -39,19 +50,17 @@ int tm_error_errno(struct tm_error *err, int code, int errno_value, const char *
     va_list args;
     va_start(args, fmt);
     err->code = code;
-    int n = vsnprintf(err->message, sizeof err->message, fmt, args);
+    int len = vsnprintf(err->message, sizeof err->message, fmt, args);
     va_end(args);
-    if (n >= 0 && (size_t)n < sizeof err->message)
-        (void)snprintf(err->message + n, sizeof err->message - (size_t)n, ": %s", strerror(errno_value));
+    append_cause(err, len, strerror(errno_value));
     return code;
 }
 
 const char *tm_code_name(int code)
 {
-    static const char *const names[] = {"ok",        "no memory", "invalid", "parse",   "io",
-                                        "full",      "not found", "state",   "timeout", "stopped",
-                                        "corrupt",   "retry",     "conflict", "denied", "script",
-                                        "poison"};
+    static const char *const names[] = {"ok",        "no memory", "invalid", "parse",   "io",      "full",
+                                        "not found", "state",     "timeout", "stopped", "corrupt", "retry",
+                                        "conflict",  "denied",    "script",  "poison"};
     if (code > 0 || -code >= (int)(sizeof names / sizeof *names))
         return "unknown";
     return names[-code];

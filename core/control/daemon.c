@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define HTTP_PARALLEL 8
@@ -136,7 +137,8 @@ static void log_problems(const struct tm_problems *problems)
                TM_F_STR("error", problems->list[i].message));
 }
 
-/* The running configuration stays; what is on disk is checked, so that the operator knows what a restart would do. */
+/* The running configuration stays; what is on disk is checked, so that the operator knows what a restart
+ * would do. */
 static void on_hup(void *arg)
 {
     struct tm_daemon *d = arg;
@@ -207,15 +209,28 @@ static const char *absolute(const char *path, char out[PATH_MAX])
     return n > 0 && n < PATH_MAX ? out : path;
 }
 
+/* The data directory may lie several levels below what is there; the journal makes the last one. */
+static void make_parents(const char *path)
+{
+    char parent[PATH_MAX];
+    for (const char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        (void)snprintf(parent, sizeof parent, "%.*s", (int)(slash - path), path);
+        (void)mkdir(parent, 0700); /* the journal says why when it could not be made */
+    }
+}
+
 int tm_daemon_run(struct tm_script *script, const char *path, const char *version)
 {
     static char data[PATH_MAX], file[PATH_MAX];
     struct tm_config *config = tm_script_config(script);
-    struct tm_daemon d = {.path = absolute(path, file), .version = version, .script = script, .config = config};
+    struct tm_daemon d = {
+        .path = absolute(path, file), .version = version, .script = script, .config = config};
     struct tm_error err;
     tm_log_init(config->log_level, config->log_format, config->id);
     tm_process_raise_files();
     config->gatherer.journal.dir = absolute(config->gatherer.journal.dir, data);
+    if (config->gatherer.journal.dir)
+        make_parents(config->gatherer.journal.dir);
     int rc = start(&d, &err);
     if (rc)
         tm_log(TM_LOG_ERROR, "daemon", "cannot start", TM_F_ERR(&err));

@@ -4,9 +4,10 @@
  *     > status\n                    < {"ok":true,"result":{...}}\n
  *     > nonsense\n                  < {"ok":false,"error":"..."}\n
  *
- * Who may: the socket is made 0600 and the peer's uid (SO_PEERCRED) must be root's or our own; both are checked. Limits:
- * a line 64 KiB, an answer 1 MiB, 4 sessions, 10 minutes idle. A session that does not read its answers is not read
- * from. A live socket of another process is never replaced, a stale one is. Every command is logged with uid and pid.
+ * Who may: the socket is made 0600 and the peer's uid (SO_PEERCRED) must be root's or our own; both are
+ * checked. Limits: a line 64 KiB, an answer 1 MiB, 4 sessions, 10 minutes idle. A session that does not read
+ * its answers is not read from. A live socket of another process is never replaced, a stale one is. Every
+ * command is logged with uid and pid.
  *
  * One loop's thread. Commands run on it and must be quick.
  */
@@ -30,8 +31,8 @@ struct tm_control_options {
     int64_t idle_us;                   /* 0: 10 minutes */
 };
 
-int tm_control_open(const struct tm_control_options *options, struct tm_control **out, struct tm_error *err)
-    TM_MUST_CHECK;
+int tm_control_open(const struct tm_control_options *options, struct tm_control **out,
+                    struct tm_error *err) TM_MUST_CHECK;
 void tm_control_close(struct tm_control *control); /* NULL is fine; removes the socket */
 
 #endif

@@ -34,19 +34,22 @@ static void add_string(struct json *j, const char *name, const char *value)
 static void add_gatherer(struct json *j, struct tm_gatherer *g)
 {
     struct tm_gatherer_stats s = tm_gatherer_stats(g);
-    add(j, ",\"feed\":{\"links\":%zu,\"links_up\":%zu,\"frames\":%" PRIu64 ",\"rows\":%" PRIu64
-           ",\"duplicates\":%" PRIu64 ",\"unknown\":%" PRIu64 ",\"malformed\":%" PRIu64 ",\"discarded\":%" PRIu64
-           ",\"gaps\":%" PRIu64 ",\"last_message_age_ms\":%" PRId64 "}",
+    add(j,
+        ",\"feed\":{\"links\":%zu,\"links_up\":%zu,\"frames\":%" PRIu64 ",\"rows\":%" PRIu64
+        ",\"duplicates\":%" PRIu64 ",\"unknown\":%" PRIu64 ",\"malformed\":%" PRIu64 ",\"discarded\":%" PRIu64
+        ",\"gaps\":%" PRIu64 ",\"last_message_age_ms\":%" PRId64 "}",
         s.links, s.links_up, s.frames, s.rows, s.duplicates, s.unknown, s.malformed, s.discarded, s.gaps,
         s.last_message_age_us / 1000);
-    add(j, ",\"journal\":{\"appended\":%" PRIu64 ",\"durable\":%" PRIu64 ",\"disk_bytes\":%" PRIu64
-           ",\"disk_bytes_max\":%" PRIu64 ",\"last_durable_age_ms\":%" PRId64 ",\"stalled\":%s}",
+    add(j,
+        ",\"journal\":{\"appended\":%" PRIu64 ",\"durable\":%" PRIu64 ",\"disk_bytes\":%" PRIu64
+        ",\"disk_bytes_max\":%" PRIu64 ",\"last_durable_age_ms\":%" PRId64 ",\"stalled\":%s}",
         s.journal.appended, s.journal.durable, s.journal.disk_bytes, s.journal.disk_bytes_max,
         s.last_durable_age_us / 1000, s.journal.stalled ? "true" : "false");
-    add(j, ",\"store\":{\"connected\":%s,\"rows\":%" PRIu64 ",\"batches\":%" PRIu64 ",\"errors\":%" PRIu64
-           ",\"quarantined\":%" PRIu64 ",\"journal_lag_bytes\":%" PRIu64 ",",
-        s.store.connected ? "true" : "false", s.store.rows, s.store.batches, s.store.errors, s.store.quarantined,
-        s.store.journal_lag_bytes);
+    add(j,
+        ",\"store\":{\"connected\":%s,\"rows\":%" PRIu64 ",\"batches\":%" PRIu64 ",\"errors\":%" PRIu64
+        ",\"quarantined\":%" PRIu64 ",\"journal_lag_bytes\":%" PRIu64 ",",
+        s.store.connected ? "true" : "false", s.store.rows, s.store.batches, s.store.errors,
+        s.store.quarantined, s.store.journal_lag_bytes);
     add_string(j, "last_error", s.store.last_error);
     add(j, "}");
 }
@@ -57,8 +60,9 @@ static void add_peer(struct json *j, const struct tm_deduplicator_gatherer_stats
     add_string(j, "id", g->id);
     add(j, ",");
     add_string(j, "state", tm_peer_state_name(g->state));
-    add(j, ",\"polled\":%" PRIu64 ",\"written\":%" PRIu64 ",\"duplicate\":%" PRIu64 ",\"quarantined\":%" PRIu64
-           ",\"lag_ms\":%" PRId64 ",",
+    add(j,
+        ",\"polled\":%" PRIu64 ",\"written\":%" PRIu64 ",\"duplicate\":%" PRIu64 ",\"quarantined\":%" PRIu64
+        ",\"lag_ms\":%" PRId64 ",",
         g->polled, g->written, g->duplicate, g->quarantined, g->lag_us / 1000);
     add_string(j, "last_error", g->last_error);
     add(j, "}");
@@ -67,9 +71,11 @@ static void add_peer(struct json *j, const struct tm_deduplicator_gatherer_stats
 static void add_deduplicator(struct json *j, struct tm_deduplicator *d)
 {
     struct tm_deduplicator_stats s = tm_deduplicator_stats(d);
-    add(j, ",\"production\":{\"connected\":%s,\"transactions\":%" PRIu64 ",\"conflicts\":%" PRIu64 ",\"errors\":%" PRIu64
-           ",\"lag_ms\":%" PRId64 ",",
-        s.production_connected ? "true" : "false", s.transactions, s.conflicts, s.production_errors, s.lag_us / 1000);
+    add(j,
+        ",\"production\":{\"connected\":%s,\"transactions\":%" PRIu64 ",\"conflicts\":%" PRIu64
+        ",\"errors\":%" PRIu64 ",\"lag_ms\":%" PRId64 ",",
+        s.production_connected ? "true" : "false", s.transactions, s.conflicts, s.production_errors,
+        s.lag_us / 1000);
     add_string(j, "last_error", s.last_error);
     add(j, "},\"gatherers\":[");
     for (size_t i = 0; i < s.gatherer_count; i++) {
@@ -83,8 +89,9 @@ static void add_deduplicator(struct json *j, struct tm_deduplicator *d)
 static void add_process(struct json *j, struct tm_daemon *d)
 {
     tm_process_update(&d->process);
-    add(j, ",\"process\":{\"uptime_s\":%.0f,\"resident_bytes\":%.0f,\"open_fds\":%.0f,\"cpu_s\":%.1f,"
-           "\"script_bytes\":%zu}",
+    add(j,
+        ",\"process\":{\"uptime_s\":%.0f,\"resident_bytes\":%.0f,\"open_fds\":%.0f,\"cpu_s\":%.1f,"
+        "\"script_bytes\":%zu}",
         tm_metric_get(d->process.uptime), tm_metric_get(d->process.resident), tm_metric_get(d->process.fds),
         tm_metric_get(d->process.cpu), tm_script_memory(d->script));
 }

@@ -53,7 +53,15 @@ static int64_t time_of(const struct tm_field *fields, int column)
 {
     if (column < 0 || fields[column].len != 8)
         return INT64_MIN;
-    return tm_unix_time_us((int64_t)tm_get_be64(fields[column].bytes));
+    int64_t us = (int64_t)tm_get_be64(fields[column].bytes);
+    return us > INT64_MAX - TM_PG_EPOCH_S * TM_US_PER_S ? INT64_MAX : tm_unix_time_us(us); /* infinity */
+}
+
+/* The time that decides where production keeps the row; an observer's other times are its own and not judged.
+ */
+static int place_column(const struct tm_stream *s)
+{
+    return s->partition_column >= 0 ? s->partition_column : s->observer ? -1 : s->time_column;
 }
 
 static void note_arrival(struct tm_batch *b, int64_t us)
@@ -75,18 +83,20 @@ static struct tm_fp fingerprint(const struct tm_stream *stream, const struct tm_
 }
 
 /* The next seq that must come after those that are known to be missing. */
-static int64_t skip_explained(const struct tm_batch *b, int64_t expected)
+static int64_t skip_explained(struct tm_batch *b, int64_t expected)
 {
-    for (size_t i = 0; i < b->explained_count; i++)
-        expected += b->explained[i] == expected;
+    for (; b->explained_at < b->explained_count && b->explained[b->explained_at] <= expected;
+         b->explained_at++)
+        expected += b->explained[b->explained_at] == expected;
     return expected;
 }
 
 /* Replacements leave holes behind them by nature: an older version of the row is gone. */
-static int check_seq(const struct tm_batch *b, int64_t expected, int64_t seq, struct tm_error *err)
+static int check_seq(struct tm_batch *b, int64_t expected, int64_t seq, struct tm_error *err)
 {
     if (seq == expected || (b->stream->mode == TM_STREAM_UPSERT && seq > expected && seq <= b->to))
         return TM_OK;
+    b->missing = expected;
     return tm_error_set(err, TM_ESTATE,
                         "%s: expected seq %" PRId64 ", got %" PRId64
                         ": rows are missing in the gatherer's store; the "
@@ -112,10 +122,14 @@ static int index_row(struct tm_batch *b, size_t at, size_t len, const struct tm_
         return tm_error_set(err, TM_ENOMEM, "out of memory for a batch");
     struct tm_batch_row *row = &b->rows[b->count++];
     *row = (struct tm_batch_row){
-        .offset = (uint32_t)at, .len = (uint32_t)len, .exchange_us = time_of(fields, s->time_column)};
+        .offset = (uint32_t)at,
+        .len = (uint32_t)len,
+        .time_us = time_of(fields, place_column(s)),
+        .received_us = time_of(fields, s->received_column),
+    };
     if (tm_stream_is_fingerprinted(s))
         row->fp = fingerprint(s, key, fields);
-    note_arrival(b, time_of(fields, s->received_column));
+    note_arrival(b, row->received_us);
     return TM_OK;
 }
 
@@ -123,7 +137,8 @@ int tm_batch_index(struct tm_batch *b, const struct tm_hash_key *key, struct tm_
 {
     int64_t expected = b->from + 1;
     int rc = TM_OK;
-    b->count = 0;
+    b->count = b->explained_at = 0;
+    b->missing = b->received_min_us = b->received_max_us = 0;
     for (size_t at = 0; !rc && at < b->bytes.len;) {
         int64_t len = tm_tuple_length(b->bytes.data + at, b->bytes.len - at);
         if (len <= 0)

@@ -56,7 +56,8 @@ int tm_cursors_move(struct tm_pg *pg, const struct tm_deduplicator_options *opti
 
 struct tm_batch_row {
     uint32_t offset, len;
-    int64_t exchange_us; /* INT64_MIN: none */
+    int64_t time_us;     /* of the partition column, else of the time column; INT64_MIN: none */
+    int64_t received_us; /* INT64_MIN: none */
     struct tm_fp fp;     /* streams that have a seen-set */
 };
 
@@ -71,9 +72,10 @@ struct tm_batch {
     struct tm_batch_row *rows;
     size_t count, cap;
     int64_t received_min_us, received_max_us; /* Unix; 0: unknown */
-    uint64_t written, duplicate, quarantined; /* what the merger decided before COPY */
+    uint64_t written, duplicate, quarantined;
+    int64_t missing;    /* the seq that tm_batch_index did not find; 0: none */
     int64_t *explained; /* sorted seqs that are known to be missing, and why: quarantined */
-    size_t explained_count;
+    size_t explained_count, explained_at;
 };
 
 struct tm_batch *tm_batch_create(const struct tm_stream *stream);
@@ -88,7 +90,7 @@ bool tm_stream_is_fingerprinted(const struct tm_stream *stream);
  */
 int tm_batch_index(struct tm_batch *b, const struct tm_hash_key *key, struct tm_error *err) TM_MUST_CHECK;
 
-/* A row as production takes it; patches the tuple in place, so once per row. */
+/* A row as production takes it: seq is cut off and the field count patched in place. */
 struct tm_span_bytes tm_batch_production_row(struct tm_batch *b, size_t row);
 
 /* ---- the whole ---- */
@@ -99,6 +101,7 @@ struct tm_peer {
     pthread_t thread;
     bool started;
     struct tm_deduplicator_gatherer_stats stats; /* under d->lock */
+    struct tm_queue *queue;                      /* of batches; the merger takes from all peers in turn */
     size_t outstanding;                          /* batches handed over and not merged; under d->lock */
     int64_t oldest_us; /* Unix arrival of the oldest row among them; 0: none; under d->lock */
     struct tm_metric *health;
@@ -112,7 +115,7 @@ struct tm_deduplicator {
     struct tm_deduplicator_options options; /* strings are copies in arena */
     struct tm_arena *arena;
     struct tm_hash_key hash_key;
-    struct tm_queue *queue;
+    int ready_fd; /* eventfd: a queue has something for the merger */
     struct tm_stop pollers_stop, merger_stop;
     atomic_bool closing;
     struct tm_peer *peers;
@@ -122,17 +125,17 @@ struct tm_deduplicator {
         *seen_bytes;
 
     pthread_mutex_t lock;
-    pthread_cond_t published; /* generation changed */
-    uint64_t generation;      /* of `cursors`; 0: production is not ready, pollers wait */
+    uint64_t generation; /* of `cursors`; 0: production is not ready, pollers wait */
     struct tm_cursors cursors;
     struct tm_deduplicator_stats stats;
     int64_t down_since_us; /* Unix; production is away since; 0: it is there */
 };
 
-/* The cursors of one gatherer as of a generation newer than *generation; waits up to timeout_us. 1: changed,
- * 0: not. */
-int tm_dedup_wait_cursors(struct tm_deduplicator *d, uint64_t *generation, struct tm_cursors *out,
-                          int64_t timeout_us);
+/* Take the cursors if they are of another generation than *generation, and it; true if so. */
+bool tm_dedup_take_cursors(struct tm_deduplicator *d, uint64_t *generation, struct tm_cursors *out);
+
+/* The lag as a metric; called by every thread as it turns, so that it rises whichever of them hangs. */
+void tm_dedup_publish_lag(struct tm_deduplicator *d);
 
 /* A poller's thread. `arg` is its tm_peer. */
 void *tm_poller_main(void *arg);

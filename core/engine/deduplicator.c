@@ -7,11 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #define POLL_US (250 * TM_US_PER_MS)
 #define POLL_ROWS_MAX 20000
 #define BATCH_ROWS_MAX 50000
-#define QUEUE_ITEMS_MAX 1024
+#define QUEUE_ITEMS_MAX 1024 /* of a gatherer */
 #define QUEUE_BYTES_MAX (64u << 20)
 #define ACCEPT_US (7 * INT64_C(86400) * TM_US_PER_S)
 
@@ -23,20 +25,13 @@ const char *tm_peer_state_name(enum tm_peer_state state)
 
 /* ---- between pollers and merger ---- */
 
-int tm_dedup_wait_cursors(struct tm_deduplicator *d, uint64_t *generation, struct tm_cursors *out,
-                          int64_t timeout_us)
+bool tm_dedup_take_cursors(struct tm_deduplicator *d, uint64_t *generation, struct tm_cursors *out)
 {
-    struct timespec until;
-    int64_t until_us = tm_clock_mono_us() + timeout_us;
-    int changed = 0, rc = 0;
-    until = (struct timespec){.tv_sec = until_us / TM_US_PER_S, .tv_nsec = until_us % TM_US_PER_S * 1000};
     pthread_mutex_lock(&d->lock);
-    while (timeout_us && d->generation == 0 && rc == 0)
-        rc = pthread_cond_timedwait(&d->published, &d->lock, &until);
-    if (d->generation != 0 && d->generation != *generation && tm_cursors_copy(out, &d->cursors) == TM_OK) {
+    bool changed =
+        d->generation && d->generation != *generation && tm_cursors_copy(out, &d->cursors) == TM_OK;
+    if (changed)
         *generation = d->generation;
-        changed = 1;
-    }
     pthread_mutex_unlock(&d->lock);
     return changed;
 }
@@ -63,16 +58,30 @@ static int64_t peer_lag_us(const struct tm_deduplicator *d, const struct tm_peer
     return since_us && now_us > since_us ? now_us - since_us : 0;
 }
 
+static int64_t worst_lag_us(const struct tm_deduplicator *d)
+{
+    int64_t now_us = tm_clock_wall_us(), worst_us = 0;
+    for (size_t i = 0; i < d->options.gatherer_count; i++) {
+        int64_t lag_us = peer_lag_us(d, &d->peers[i], now_us);
+        worst_us = lag_us > worst_us ? lag_us : worst_us;
+    }
+    return worst_us;
+}
+
+void tm_dedup_publish_lag(struct tm_deduplicator *d)
+{
+    pthread_mutex_lock(&d->lock);
+    int64_t lag_us = worst_lag_us(d);
+    pthread_mutex_unlock(&d->lock);
+    tm_metric_set(d->lag, (double)lag_us / 1e6);
+}
+
 struct tm_deduplicator_stats tm_deduplicator_stats(struct tm_deduplicator *d)
 {
-    int64_t now_us = tm_clock_wall_us();
     pthread_mutex_lock(&d->lock);
     struct tm_deduplicator_stats s = d->stats;
     s.gatherer_count = d->options.gatherer_count;
-    for (size_t i = 0; i < s.gatherer_count; i++) {
-        int64_t lag_us = peer_lag_us(d, &d->peers[i], now_us);
-        s.lag_us = lag_us > s.lag_us ? lag_us : s.lag_us;
-    }
+    s.lag_us = worst_lag_us(d);
     pthread_mutex_unlock(&d->lock);
     tm_metric_set(d->lag, (double)s.lag_us / 1e6);
     return s;
@@ -185,8 +194,15 @@ static void make_metrics(struct tm_deduplicator *d, struct tm_metrics *m)
     d->seen_bytes = tm_metrics_gauge(m, "tidemill_seen_bytes", "Memory of the seen-sets.", NULL);
 }
 
+static void wake_merger(void *arg)
+{
+    const struct tm_deduplicator *d = arg;
+    (void)eventfd_write(d->ready_fd, 1);
+}
+
 static void make_peers(struct tm_deduplicator *d, struct tm_metrics *m)
 {
+    size_t bytes = d->options.queue_bytes_max / d->options.gatherer_count;
     d->peers = tm_arena_alloc(d->arena, d->options.gatherer_count * sizeof *d->peers);
     for (size_t i = 0; i < d->options.gatherer_count; i++) {
         char labels[96];
@@ -194,6 +210,8 @@ static void make_peers(struct tm_deduplicator *d, struct tm_metrics *m)
         peer->d = d;
         peer->index = i;
         peer->stats.id = d->options.gatherers[i].id;
+        peer->queue = tm_queue_create(QUEUE_ITEMS_MAX, bytes);
+        tm_queue_set_wake(peer->queue, wake_merger, d);
         (void)snprintf(labels, sizeof labels, "gatherer=\"%s\"", peer->stats.id);
         peer->health =
             tm_metrics_gauge(m, "dedup_gatherer_health",
@@ -224,12 +242,8 @@ int tm_deduplicator_start(const struct tm_deduplicator_options *options, struct 
     copy_options(d, options);
     tm_hash_key_init(&d->hash_key);
     TM_FATAL_UNLESS(tm_stop_init(&d->pollers_stop) == TM_OK && tm_stop_init(&d->merger_stop) == TM_OK);
-    d->queue = tm_queue_create(QUEUE_ITEMS_MAX, d->options.queue_bytes_max);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&d->published, &attr);
-    pthread_condattr_destroy(&attr);
+    d->ready_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    TM_FATAL_UNLESS(d->ready_fd >= 0);
     pthread_mutex_init(&d->lock, NULL);
     d->down_since_us = tm_clock_wall_us();
     make_metrics(d, options->metrics);
@@ -247,18 +261,19 @@ void tm_deduplicator_stop(struct tm_deduplicator *d)
 {
     atomic_store(&d->closing, true);
     tm_stop_request(&d->pollers_stop);
-    tm_queue_close(d->queue);
     for (size_t i = 0; i < d->options.gatherer_count; i++)
         if (d->peers[i].started)
             pthread_join(d->peers[i].thread, NULL);
     tm_merger_join(d);
-    for (struct tm_batch *b; (b = tm_queue_try_take(d->queue));)
-        tm_batch_destroy(b);
-    tm_queue_destroy(d->queue);
+    for (size_t i = 0; i < d->options.gatherer_count; i++) {
+        for (struct tm_batch *b; (b = tm_queue_try_take(d->peers[i].queue));)
+            tm_batch_destroy(b);
+        tm_queue_destroy(d->peers[i].queue);
+    }
+    close(d->ready_fd);
     tm_cursors_fini(&d->cursors);
     tm_stop_fini(&d->pollers_stop);
     tm_stop_fini(&d->merger_stop);
-    pthread_cond_destroy(&d->published);
     pthread_mutex_destroy(&d->lock);
     tm_arena_destroy(d->arena);
     free(d);

@@ -14,7 +14,11 @@
 #define CONNECT_US (3 * TM_US_PER_S)
 #define STATEMENT_US (30 * TM_US_PER_S)
 #define REST_US (10 * TM_US_PER_S)
+#define REST_HOLE_US                                                                                         \
+    (1 * TM_US_PER_S) /* a hole may be filled: look again soon, but not with every commit                    \
+                       */
 #define WAIT_CURSORS_US (200 * TM_US_PER_MS)
+#define WAIT_ROOM_US (20 * TM_US_PER_MS)
 #define READY_MAX (TM_STREAMS_MAX * 4) /* batches of one look: streams of a few epochs */
 
 /* A stream that was refused is not said again with every look, and one that breaks the session rests for a
@@ -90,13 +94,24 @@ static bool is_resting(struct poller *p, const struct standing *s)
     return c && tm_clock_mono_us() < c->rest_until_us;
 }
 
-/* The statement failed for a reason that trying again does not cure (a column is missing, rights): the other
- * streams must not wait for it. */
-static void rest(struct poller *p, const struct standing *s)
+/* Trying again at once would not help, and the other streams must not wait for it. */
+static void rest(struct poller *p, const struct standing *s, int64_t us)
 {
     struct complaint *c = find_complaint(p, s->epoch, s->stream);
     if (c)
-        c->rest_until_us = tm_clock_mono_us() + REST_US;
+        c->rest_until_us = tm_clock_mono_us() + us;
+}
+
+/* The stream goes on: what comes next is news again. */
+static void forget_complaint(struct poller *p, const struct standing *s)
+{
+    struct complaint *c = find_complaint(p, s->epoch, s->stream);
+    if (!c)
+        return;
+    *c = p->complaints[--p->complaint_count];
+    tm_log(TM_LOG_INFO, "poller", "a stream that was refused goes on",
+           TM_F_STR("gatherer", p->peer->stats.id), TM_F_STR("epoch", s->epoch),
+           TM_F_STR("stream", s->stream));
 }
 
 /* Data of this stream cannot be taken as it is: it stays where it is, the others go on. */
@@ -121,37 +136,46 @@ static int query(struct poller *p, const char *sql, int count, const char *const
     return tm_pg_query(p->pg, sql, count, values, out, err);
 }
 
+/* The highest mark that is not beyond `reach`; with `or_next`, the one after it if there is none. 1: found,
+ * 0: none. */
+static int find_mark(struct poller *p, const struct standing *s, struct tm_batch *b, int64_t reach,
+                     bool or_next, struct tm_error *err)
+{
+    char from[24], to[24];
+    const char *values[] = {s->epoch_no, s->stream, from, to, or_next ? "t" : "f"};
+    PGresult *result;
+    (void)snprintf(from, sizeof from, "%" PRId64, b->from);
+    (void)snprintf(to, sizeof to, "%" PRId64, reach);
+    int rc =
+        query(p,
+              "(SELECT seq, hash FROM tidemill.marks WHERE epoch_no = $1 AND stream = $2 AND seq > $3 AND "
+              "seq <= $4 ORDER BY seq DESC LIMIT 1) UNION ALL (SELECT seq, hash FROM tidemill.marks WHERE "
+              "epoch_no = $1 AND stream = $2 AND seq > $3 AND $5::bool ORDER BY seq LIMIT 1) "
+              "ORDER BY seq DESC LIMIT 1",
+              5, values, &result, err);
+    if (rc)
+        return rc;
+    int found = PQntuples(result);
+    if (found) {
+        b->to = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+        b->hash = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
+    }
+    PQclear(result);
+    return found;
+}
+
 /* The mark to read up to: the highest within reach, or the next one if a commit was larger than that. */
 static int choose_mark(struct poller *p, const struct standing *s, struct tm_batch *b, struct tm_error *err)
 {
     int64_t reach = b->from + (int64_t)p->d->options.poll_rows_max;
     b->to = s->seq;
     b->hash = s->hash;
-    if (s->seq <= reach)
-        return TM_OK;
-    char from[24], to[24];
-    const char *values[] = {s->epoch_no, s->stream, from, to};
-    PGresult *result;
-    (void)snprintf(from, sizeof from, "%" PRId64, b->from);
-    (void)snprintf(to, sizeof to, "%" PRId64, reach);
-    int rc = query(
-        p,
-        "(SELECT seq, hash FROM tidemill.marks WHERE epoch_no = $1 AND stream = $2 AND seq > $3 AND seq <= "
-        "$4 "
-        "ORDER BY seq DESC LIMIT 1) UNION ALL (SELECT seq, hash FROM tidemill.marks WHERE epoch_no = $1 AND "
-        "stream = $2 AND seq > $3 ORDER BY seq LIMIT 1) ORDER BY seq DESC LIMIT 1",
-        4, values, &result, err);
-    if (rc)
-        return rc;
-    if (PQntuples(result) > 0) {
-        b->to = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
-        b->hash = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
-    }
-    PQclear(result);
-    return TM_OK;
+    int rc = s->seq > reach ? find_mark(p, s, b, reach, true, err) : TM_OK;
+    return rc < 0 ? rc : TM_OK;
 }
 
-/* Within a session the history is read by ourselves, so it has to be checked only where a session begins. */
+/* In a session the history is read by ourselves, so it has to be checked only where a session or generation
+ * begins. */
 static bool is_verified(const struct poller *p, const struct standing *s)
 {
     for (size_t i = 0; i < p->verified_count; i++)
@@ -227,6 +251,7 @@ static int load_explained(struct poller *p, const struct standing *s, struct tm_
     if (rc)
         return rc;
     b->explained_count = (size_t)PQntuples(result);
+    free(b->explained);
     b->explained = calloc(b->explained_count + 1, sizeof *b->explained);
     TM_FATAL_UNLESS(b->explained);
     for (size_t i = 0; i < b->explained_count; i++)
@@ -235,13 +260,27 @@ static int load_explained(struct poller *p, const struct standing *s, struct tm_
     return TM_OK;
 }
 
-static int index_rows(struct poller *p, const struct standing *s, struct tm_batch *b, struct tm_error *err)
+static int fetch_rows(struct poller *p, const struct standing *s, struct tm_batch *b, struct tm_error *err)
 {
     struct tm_error ignored;
-    int rc = tm_batch_index(b, &p->d->hash_key, err);
+    tm_buf_clear(&b->bytes);
+    int rc = copy_rows(p, s, b, err);
+    rc = rc ? rc : tm_batch_index(b, &p->d->hash_key, err);
     if (rc != TM_ESTATE || load_explained(p, s, b, &ignored) || !b->explained_count)
         return rc;
     return tm_batch_index(b, &p->d->hash_key, err);
+}
+
+/* What lies before a hole up to a mark is whole, and is taken. */
+static int fetch_before_hole(struct poller *p, const struct standing *s, struct tm_batch *b,
+                             struct tm_error *err)
+{
+    struct tm_error hole = *err;
+    int rc = find_mark(p, s, b, b->missing - 1, false, err);
+    if (rc > 0)
+        return fetch_rows(p, s, b, err);
+    *err = rc ? *err : hole;
+    return rc ? rc : TM_ESTATE;
 }
 
 static int fetch_batch(struct poller *p, const struct standing *s, const struct tm_cursor *at,
@@ -254,8 +293,8 @@ static int fetch_batch(struct poller *p, const struct standing *s, const struct 
     (void)snprintf(b->epoch, sizeof b->epoch, "%s", s->epoch);
     int rc = at->seq && !is_verified(p, s) ? check_history(p, s, at, err) : TM_OK;
     rc = rc ? rc : choose_mark(p, s, b, err);
-    rc = rc ? rc : copy_rows(p, s, b, err);
-    return rc ? rc : index_rows(p, s, b, err);
+    rc = rc ? rc : fetch_rows(p, s, b, err);
+    return rc == TM_ESTATE && b->missing ? fetch_before_hole(p, s, b, err) : rc;
 }
 
 /* TM_OK also when the stream is refused: only a lost connection ends the look. */
@@ -280,6 +319,7 @@ static int look_at_stream(struct poller *p, const struct standing *s, struct tm_
     int rc = fetch_batch(p, s, at, b, err);
     if (!rc) {
         note_verified(p, s);
+        forget_complaint(p, s);
         at->seq = b->to;
         at->hash = b->hash;
         p->ready[p->ready_count++] = b;
@@ -289,10 +329,9 @@ static int look_at_stream(struct poller *p, const struct standing *s, struct tm_
     if (!tm_pg_is_open(p->pg) || rc == TM_ERETRY)
         return rc;
     refuse(p, s->epoch, s->stream, err);
-    if (rc == TM_ESTATE || rc == TM_ECORRUPT)
-        return TM_OK;
-    rest(p, s);
-    return rc;
+    bool session_is_good = rc == TM_ESTATE || rc == TM_ECORRUPT;
+    rest(p, s, session_is_good ? REST_HOLE_US : REST_US);
+    return session_is_good ? TM_OK : rc;
 }
 
 /* ---- one look at everything ---- */
@@ -343,20 +382,33 @@ static void note_handed_over(struct poller *p, const struct tm_batch *b)
     pthread_mutex_unlock(&p->d->lock);
 }
 
-static int hand_over(struct poller *p)
+/* The queue may be full for hours while production is away: the session is kept alive and heard meanwhile. */
+static int put_batch(struct poller *p, struct tm_batch *b, struct tm_error *err)
 {
-    size_t count = p->ready_count;
-    p->ready_count = 0;
-    for (size_t i = 0; i < count; i++) {
-        struct tm_batch *b = p->ready[i];
-        note_handed_over(p, b);
-        if (tm_queue_put(p->d->queue, b, tm_batch_weight(b))) { /* closed: the end */
-            for (; i < count; i++)
-                tm_batch_destroy(p->ready[i]);
-            return TM_ESTOPPED;
-        }
+    for (;;) {
+        int rc = tm_queue_try_put(p->peer->queue, b, tm_batch_weight(b));
+        if (rc != TM_EFULL)
+            return rc;
+        rc = tm_pg_wait_notify(p->pg, WAIT_ROOM_US, err);
+        if (rc < 0)
+            return rc;
+        tm_dedup_publish_lag(p->d);
     }
-    return TM_OK;
+}
+
+static int hand_over(struct poller *p, struct tm_error *err)
+{
+    size_t done = 0;
+    int rc = TM_OK;
+    for (; !rc && done < p->ready_count; done += !rc) {
+        note_handed_over(p, p->ready[done]);
+        rc = put_batch(p, p->ready[done], err);
+        if (rc)
+            tm_dedup_batch_done(p->d, p->ready[done]);
+    }
+    p->ready_count -= done;
+    memmove(p->ready, p->ready + done, p->ready_count * sizeof *p->ready);
+    return rc;
 }
 
 /* ---- a session: from connect to the first error ---- */
@@ -373,6 +425,26 @@ static int open_session(struct poller *p, struct tm_error *err)
     return rc ? rc : tm_pg_exec(p->pg, "LISTEN tidemill", err);
 }
 
+static int turn(struct poller *p, struct tm_error *err)
+{
+    tm_dedup_publish_lag(p->d);
+    if (tm_dedup_take_cursors(p->d, &p->generation, &p->positions))
+        p->verified_count = 0;
+    int64_t wait_us = WAIT_CURSORS_US;
+    if (p->generation) {
+        int rc = look(p, err);
+        if (rc)
+            return rc;
+        set_state(p, p->refused ? TM_PEER_STOPPED : TM_PEER_CONNECTED, NULL);
+        wait_us = p->ready_count ? 0 : p->d->options.poll_us;
+        rc = hand_over(p, err);
+        if (rc)
+            return rc;
+    }
+    int rc = wait_us ? tm_pg_wait_notify(p->pg, wait_us, err) : TM_OK;
+    return rc < 0 ? rc : TM_OK;
+}
+
 static int run_session(struct poller *p, struct tm_error *err)
 {
     int rc = open_session(p, err);
@@ -380,23 +452,9 @@ static int run_session(struct poller *p, struct tm_error *err)
         return rc;
     tm_log(TM_LOG_INFO, "poller", "connected to a gatherer's store", TM_F_STR("gatherer", p->peer->stats.id));
     set_state(p, TM_PEER_CONNECTED, NULL);
-    while (!atomic_load(&p->d->closing)) {
-        if (tm_dedup_wait_cursors(p->d, &p->generation, &p->positions, p->generation ? 0 : WAIT_CURSORS_US) ==
-                0 &&
-            !p->generation)
-            continue;
-        rc = look(p, err);
-        if (rc)
-            return rc;
-        set_state(p, p->refused ? TM_PEER_STOPPED : TM_PEER_CONNECTED, NULL);
-        bool idle = p->ready_count == 0;
-        if (hand_over(p))
-            return TM_ESTOPPED;
-        rc = idle ? tm_pg_wait_notify(p->pg, p->d->options.poll_us, err) : TM_OK;
-        if (rc < 0)
-            return rc;
-    }
-    return TM_ESTOPPED;
+    while (!rc && !atomic_load(&p->d->closing))
+        rc = turn(p, err);
+    return rc ? rc : TM_ESTOPPED;
 }
 
 static void close_session(struct poller *p)

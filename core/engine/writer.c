@@ -426,6 +426,7 @@ static int run_session(struct tm_writer *w, struct tm_error *err)
     tm_log(TM_LOG_INFO, "store", "connected to the local store", TM_F_I64("epoch_no", w->epoch_no));
     for (;;) {
         int64_t started_us = tm_clock_mono_us();
+        bool last = is_draining(w); /* asked before reading: what was durable by then is stored */
         int more = fill(w, err);
         if (more < 0)
             return more;
@@ -435,7 +436,7 @@ static int run_session(struct tm_writer *w, struct tm_error *err)
         if (rc)
             return rc;
         note_lag(w);
-        if (!more && is_draining(w))
+        if (!more && last)
             return TM_OK;
         if (!more)
             wait_for_more(w);

@@ -1,6 +1,7 @@
 /*
- * What the generator has promised for later: a binary heap of (event number, what, market). Equal numbers come out in
- * the order in which they were put in. Bounded by the number of markets: each has at most one item in it at a time.
+ * What the generator has promised for later: a binary heap of (event number, what, market). Equal numbers
+ * come out in the order in which they were put in. Bounded by the number of markets: each has at most one
+ * item in it at a time.
  */
 #ifndef TM_EXCHANGE_AGENDA_H
 #define TM_EXCHANGE_AGENDA_H
@@ -9,8 +10,8 @@
 #include <stdint.h>
 
 enum tm_task {
-    TM_TASK_CLOSE,      /* the last deltas, then closed */
-    TM_TASK_CLEAR,      /* the snapshot without levels */
+    TM_TASK_CLOSE, /* the last deltas, then closed */
+    TM_TASK_CLEAR, /* the snapshot without levels */
     TM_TASK_CLEAR_AGAIN,
     TM_TASK_DETERMINE,
     TM_TASK_SETTLE,

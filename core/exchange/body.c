@@ -71,7 +71,8 @@ void tm_body_delta(struct tm_body *b, struct tm_event *e, bool yes_leg)
 static char *put_taker(char *p, enum tm_side side)
 {
     if (side == TM_YES)
-        return tm_put_lit(p, "\"taker_side\":\"yes\",\"taker_outcome_side\":\"yes\",\"taker_book_side\":\"bid\"");
+        return tm_put_lit(
+            p, "\"taker_side\":\"yes\",\"taker_outcome_side\":\"yes\",\"taker_book_side\":\"bid\"");
     return tm_put_lit(p, "\"taker_side\":\"no\",\"taker_outcome_side\":\"no\",\"taker_book_side\":\"ask\"");
 }
 
@@ -166,8 +167,8 @@ char *tm_body_put_structure(const struct tm_body *b, char *p, uint8_t number)
     return p;
 }
 
-char *tm_body_put_levels(const struct tm_body *b, char *p, const struct tm_book *book, enum tm_side side, uint32_t depth,
-                         bool mirror)
+char *tm_body_put_levels(const struct tm_body *b, char *p, const struct tm_book *book, enum tm_side side,
+                         uint32_t depth, bool mirror)
 {
     uint32_t count = book->levels[side], first = depth && depth < count ? count - depth : 0;
     *p++ = '[';
@@ -183,7 +184,8 @@ char *tm_body_put_levels(const struct tm_body *b, char *p, const struct tm_book 
     return p;
 }
 
-char *tm_body_put_snapshot(const struct tm_body *b, char *p, uint32_t market, const struct tm_book *book, bool yes_leg)
+char *tm_body_put_snapshot(const struct tm_body *b, char *p, uint32_t market, const struct tm_book *book,
+                           bool yes_leg)
 {
     *p++ = '{';
     p = tm_body_put_market(b, p, market);

@@ -1,4 +1,5 @@
-/* What clients say: subscribe, unsubscribe, update_subscription, list_subscriptions, and the errors they earn. */
+/* What clients say: subscribe, unsubscribe, update_subscription, list_subscriptions, and the errors they
+ * earn. */
 #include "exchange/feed.h"
 #include "base/clock.h"
 #include "exchange/text.h"
@@ -171,7 +172,8 @@ static bool list_ticker(const struct tm_feed *f, struct market_list *list, struc
 {
     for (size_t i = 0; i < ticker.len; i++) {
         char c = ticker.at[i];
-        if (!((c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || c == '.' || c == '-' || c == '_'))
+        if (!((c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || c == '.' ||
+              c == '-' || c == '_'))
             return false;
     }
     list_add(list, tm_markets_find(f->markets, ticker));
@@ -250,7 +252,8 @@ static void merge(struct tm_sub *s, const struct command *cmd, const struct mark
     reply_ok(s, cmd->id);
 }
 
-static void open_channel(struct tm_client *c, uint8_t channel, const struct command *cmd, const struct market_list *list)
+static void open_channel(struct tm_client *c, uint8_t channel, const struct command *cmd,
+                         const struct market_list *list)
 {
     bool filtered = channel <= TM_CHANNEL_TICKER && names_markets(cmd);
     struct tm_sub *s = c->subs[channel];
@@ -325,8 +328,8 @@ static struct tm_sub *find_sid(const struct tm_client *c, int64_t sid)
 static void end_subscription(struct tm_sub *s, int64_t id)
 {
     struct tm_buf text = begin_reply(id);
-    TM_FATAL_UNLESS(tm_buf_printf(&text, "\"sid\":%u,\"seq\":%llu,\"type\":\"unsubscribed\",\"msg\":{}}", s->sid,
-                                  (unsigned long long)++s->seq) == TM_OK);
+    TM_FATAL_UNLESS(tm_buf_printf(&text, "\"sid\":%u,\"seq\":%llu,\"type\":\"unsubscribed\",\"msg\":{}}",
+                                  s->sid, (unsigned long long)++s->seq) == TM_OK);
     end_reply(s->client, &text);
     tm_sub_close(s, "unsubscribed");
 }
@@ -420,8 +423,8 @@ static int list_subscriptions(struct tm_client *c, const struct command *cmd)
         const struct tm_sub *s = find_sid(c, sid);
         if (!s)
             continue;
-        TM_FATAL_UNLESS(tm_buf_printf(&text, "%s{\"channel\":\"%s\",\"sid\":%u}", comma, tm_channel_name(s->channel),
-                                      s->sid) == TM_OK);
+        TM_FATAL_UNLESS(tm_buf_printf(&text, "%s{\"channel\":\"%s\",\"sid\":%u}", comma,
+                                      tm_channel_name(s->channel), s->sid) == TM_OK);
         comma = ",";
     }
     TM_FATAL_UNLESS(tm_buf_append(&text, "]}", 2) == TM_OK);

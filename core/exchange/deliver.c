@@ -11,8 +11,8 @@
 #define LATE_MAX 100000
 
 /*
- * Append `{"type":..,"sid":..,"seq":..,` and the suffix as one text frame. The payload is written behind the commonest
- * head (4 bytes) and moved in the rare cases where the head turns out shorter or longer.
+ * Append `{"type":..,"sid":..,"seq":..,` and the suffix as one text frame. The payload is written behind the
+ * commonest head (4 bytes) and moved in the rare cases where the head turns out shorter or longer.
  */
 static bool append_frame(struct tm_buf *out, const struct tm_sub *s, const char *type, struct tm_slice suffix)
 {
@@ -106,7 +106,8 @@ void tm_client_stop_late(struct tm_client *c)
 static bool keep_for_later(struct tm_sub *s, const struct tm_event *e, const struct tm_buf *frame)
 {
     struct tm_client *c = s->client;
-    struct tm_late *late = c->late_count < LATE_MAX ? realloc(c->late, (c->late_count + 1) * sizeof *late) : NULL;
+    struct tm_late *late =
+        c->late_count < LATE_MAX ? realloc(c->late, (c->late_count + 1) * sizeof *late) : NULL;
     if (!late)
         return false;
     c->late = late;
@@ -239,7 +240,7 @@ void tm_deliver_snapshot(struct tm_sub *s, uint32_t market, int64_t id)
     p = tm_put_lit(p, "\"msg\":");
     char *msg = p;
     p = tm_body_put_snapshot(&f->body, p, market, book, s->use_yes);
-    struct tm_fact fact = {.what = "snapshot",
+    struct tm_fact fact = {.what = id ? "resnapshot" : "snapshot",
                            .stream = "orderbook_snapshots",
                            .market = market,
                            .client = s->client->number,
@@ -274,8 +275,9 @@ void tm_sub_fail(struct tm_sub *s, int code)
     char reason[32];
     (void)snprintf(reason, sizeof reason, "error %d", code);
     s->seq++;
-    int rc = tm_buf_printf(&text, "{\"type\":\"error\",\"sid\":%u,\"seq\":%llu,\"msg\":{\"code\":%d,\"msg\":\"%s\"}}", s->sid,
-                           (unsigned long long)s->seq, code, tm_error_text(code));
+    int rc = tm_buf_printf(
+        &text, "{\"type\":\"error\",\"sid\":%u,\"seq\":%llu,\"msg\":{\"code\":%d,\"msg\":\"%s\"}}", s->sid,
+        (unsigned long long)s->seq, code, tm_error_text(code));
     TM_FATAL_UNLESS(rc == TM_OK);
     tm_client_send_text(c, &text);
     tm_buf_fini(&text);

@@ -1,6 +1,7 @@
 /*
- * An event: what the exchange has to say to everybody, before each client's sid and seq are put in front of it. Made by
- * the generator or read from a recording, written to the ledger, sent to the subscribers, and then forgotten.
+ * An event: what the exchange has to say to everybody, before each client's sid and seq are put in front of
+ * it. Made by the generator or read from a recording, written to the ledger, sent to the subscribers, and
+ * then forgotten.
  */
 #ifndef TM_EXCHANGE_EVENT_H
 #define TM_EXCHANGE_EVENT_H
@@ -30,20 +31,21 @@ enum tm_stream {
 struct tm_event {
     enum tm_stream stream;
     enum tm_channel channel;
-    const char *type;       /* the frame's type */
-    uint64_t number;        /* from 1, over all streams */
-    int64_t ts_us;          /* of the matching engine; 0: the message has no time */
-    uint32_t market;        /* TM_MARKET_NONE: about an event or a series */
-    enum tm_side side;      /* delta: of the book; trade: the taker's */
-    uint16_t price;         /* 1e-4 dollars; delta: of the side's own leg; trade: yes leg */
-    int64_t amount;         /* hundredths */
-    uint32_t occurrence;    /* deltas: equal (ticker, ts, side, price, amount) so far */
+    const char *type;    /* the frame's type */
+    uint64_t number;     /* from 1, over all streams */
+    int64_t ts_us;       /* of the matching engine; 0: the message has no time */
+    uint32_t market;     /* TM_MARKET_NONE: about an event or a series */
+    enum tm_side side;   /* delta: of the book; trade: the taker's */
+    uint16_t price;      /* 1e-4 dollars; delta: of the side's own leg; trade: yes leg */
+    int64_t amount;      /* hundredths */
+    uint32_t occurrence; /* deltas: equal (ticker, ts, side, price, amount) so far */
     uint8_t trade_id[16];
     struct tm_slice msg;    /* the msg object */
     struct tm_slice suffix; /* the rest of the frame from "msg" on: `"msg":{...}}` and the newline */
 };
 
-/* Where events go. `cleared`: the market closed, its levels are gone without deltas; the book is empty already. */
+/* Where events go. `cleared`: the market closed, its levels are gone without deltas; the book is empty
+ * already. */
 struct tm_sink {
     void (*event)(void *arg, const struct tm_event *event);
     void (*cleared)(void *arg, uint32_t market);

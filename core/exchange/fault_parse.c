@@ -4,8 +4,9 @@
 #include <stdlib.h>
 
 static const char *const kinds[TM_FAULT_KINDS] = {
-    "gap",   "duplicate", "reorder", "late",       "fragment", "unknown",   "malformed", "poison", "protocol",    "error",
-    "stall", "slow",      "disconnect", "close", "handshake", "rest", "refuse", "silence", "maintenance",
+    "gap",       "duplicate", "reorder", "late",    "fragment",    "unknown",    "malformed",
+    "poison",    "protocol",  "error",   "stall",   "slow",        "disconnect", "close",
+    "handshake", "rest",      "refuse",  "silence", "maintenance",
 };
 
 const char *tm_fault_name(enum tm_fault_kind kind)
@@ -25,13 +26,27 @@ struct param {
 #define WORD_AT(member) WORD, AT(member), sizeof(((struct tm_fault *)0)->member)
 
 static const struct param params[] = {
-    {"kind", KIND, AT(kind), 0},          {"at", SPAN, AT(at_us), 0},         {"for", SPAN, AT(for_us), 0},
-    {"delay", SPAN, AT(delay_us), 0},     {"count", COUNT, AT(count), 0},     {"client", COUNT, AT(client), 0},
-    {"sid", COUNT, AT(sid), 0},           {"channel", CHANNEL, AT(channel), 0}, {"fraction", SHARE, AT(fraction), 0},
-    {"code", CODE, AT(code), 0},          {"status", CODE, AT(status), 0},    {"pings", YES_NO, AT(pings), 0},
-    {"keep", YES_NO, AT(keep), 0},        {"disconnect", YES_NO, AT(disconnect), 0}, {"how", HOW, AT(fin), 0},
-    {"label", WORD_AT(label)},            {"key", WORD_AT(key)},              {"agent", WORD_AT(agent)},
-    {"what", WORD_AT(what)},              {"text", WORD_AT(what)},            {"path", WORD_AT(path)},
+    {"kind", KIND, AT(kind), 0},
+    {"at", SPAN, AT(at_us), 0},
+    {"for", SPAN, AT(for_us), 0},
+    {"delay", SPAN, AT(delay_us), 0},
+    {"count", COUNT, AT(count), 0},
+    {"client", COUNT, AT(client), 0},
+    {"sid", COUNT, AT(sid), 0},
+    {"channel", CHANNEL, AT(channel), 0},
+    {"fraction", SHARE, AT(fraction), 0},
+    {"code", CODE, AT(code), 0},
+    {"status", CODE, AT(status), 0},
+    {"pings", YES_NO, AT(pings), 0},
+    {"keep", YES_NO, AT(keep), 0},
+    {"disconnect", YES_NO, AT(disconnect), 0},
+    {"how", HOW, AT(fin), 0},
+    {"label", WORD_AT(label)},
+    {"key", WORD_AT(key)},
+    {"agent", WORD_AT(agent)},
+    {"what", WORD_AT(what)},
+    {"text", WORD_AT(what)},
+    {"path", WORD_AT(path)},
     {"shape", WORD_AT(shape)},
 };
 

@@ -24,9 +24,9 @@ struct tm_generator {
     uint32_t initial;               /* markets at the start: the generator keeps about so many active */
     uint32_t touched;               /* the market that traded last */
     uint32_t mix_total, mix_below[TM_MIX_COUNT];
-    uint32_t burst_below;           /* of 2^32: the chance that a delta step is a burst */
-    int64_t now_us, last_us;        /* now: of this step */
-    uint32_t market;                /* of this step */
+    uint32_t burst_below;    /* of 2^32: the chance that a delta step is a burst */
+    int64_t now_us, last_us; /* now: of this step */
+    uint32_t market;         /* of this step */
     struct tm_group_delta group[TM_GROUP_MAX];
     uint32_t group_count;
 };

@@ -57,7 +57,8 @@ static int parse_line(struct tm_request *r, struct tm_slice line)
     struct tm_slice target = cut(&line, ' ');
     r->path = cut(&target, '?');
     r->query = target;
-    if (!r->method.len || !r->path.len || r->path.at[0] != '/' || !(equal(line, "HTTP/1.1") || equal(line, "HTTP/1.0")))
+    if (!r->method.len || !r->path.len || r->path.at[0] != '/' ||
+        !(equal(line, "HTTP/1.1") || equal(line, "HTTP/1.0")))
         return 400;
     r->keep_alive = equal(line, "HTTP/1.1");
     return 0;
@@ -106,8 +107,11 @@ int tm_http_parse(const struct tm_buf *in, struct tm_request *r, int *status)
 
 static int hex(char c)
 {
-    const char *digits = "0123456789abcdef", *at = c ? strchr(digits, c | ((c >= 'A' && c <= 'F') ? 0x20 : 0)) : NULL;
-    return at ? (int)(at - digits) : -1;
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
 static void decode(struct tm_slice from, char *to, size_t size)
@@ -116,7 +120,8 @@ static void decode(struct tm_slice from, char *to, size_t size)
     for (size_t i = 0; i < from.len && n + 1 < size; i++) {
         int high = i + 2 < from.len && from.at[i] == '%' ? hex(from.at[i + 1]) : -1;
         int low = high < 0 ? -1 : hex(from.at[i + 2]);
-        to[n++] = low >= 0 ? (char)(high << 4 | low) : from.at[i] == '+' ? ' ' : from.at[i];
+        char plain = from.at[i] == '+' ? ' ' : from.at[i];
+        to[n++] = low >= 0 ? (char)(high << 4 | low) : plain;
         i += low >= 0 ? 2 : 0;
     }
     to[n] = '\0';
@@ -125,7 +130,8 @@ static void decode(struct tm_slice from, char *to, size_t size)
 bool tm_query_next(struct tm_slice query, size_t *at, const char *name, char *value, size_t size)
 {
     while (*at < query.len) {
-        struct tm_slice rest = {query.at + *at, query.len - *at}, pair = cut(&rest, '&'), key = cut(&pair, '=');
+        struct tm_slice rest = {query.at + *at, query.len - *at}, pair = cut(&rest, '&'),
+                        key = cut(&pair, '=');
         *at = query.len - rest.len;
         if (tm_json_is(key, name)) {
             decode(pair, value, size);
@@ -146,10 +152,10 @@ static const char *reason(int status)
     static const struct {
         int status;
         const char *text;
-    } names[] = {{200, "OK"},          {400, "Bad Request"},       {401, "Unauthorized"},
-                 {403, "Forbidden"},   {404, "Not Found"},         {405, "Method Not Allowed"},
-                 {413, "Too Large"},   {426, "Upgrade Required"},  {429, "Too Many Requests"},
-                 {431, "Too Large"},   {500, "Internal Error"},    {501, "Not Implemented"},
+    } names[] = {{200, "OK"},          {400, "Bad Request"},         {401, "Unauthorized"},
+                 {403, "Forbidden"},   {404, "Not Found"},           {405, "Method Not Allowed"},
+                 {413, "Too Large"},   {426, "Upgrade Required"},    {429, "Too Many Requests"},
+                 {431, "Too Large"},   {500, "Internal Error"},      {501, "Not Implemented"},
                  {502, "Bad Gateway"}, {503, "Service Unavailable"}, {504, "Gateway Timeout"}};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (names[i].status == status)
@@ -160,9 +166,10 @@ static const char *reason(int status)
 void tm_http_send(struct tm_conn *c, const struct tm_request *r, const struct tm_reply *reply)
 {
     bool keep = r && r->keep_alive, head_only = r && equal(r->method, "HEAD");
-    int rc = tm_buf_printf(&c->out, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s\r\n", reply->status,
-                           reason(reply->status), reply->type ? reply->type : "application/json", reply->body.len,
-                           reply->extra ? reply->extra : "", keep ? "" : "Connection: close\r\n");
+    int rc =
+        tm_buf_printf(&c->out, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s\r\n",
+                      reply->status, reason(reply->status), reply->type ? reply->type : "application/json",
+                      reply->body.len, reply->extra ? reply->extra : "", keep ? "" : "Connection: close\r\n");
     if (!rc && !head_only)
         rc = tm_buf_append(&c->out, reply->body.data, reply->body.len);
     if (rc)

@@ -1,4 +1,5 @@
-/* Frames that no event stands behind: unknown types, broken JSON, poison, and bytes that break the protocol. */
+/* Frames that no event stands behind: unknown types, broken JSON, poison, and bytes that break the protocol.
+ */
 #include "exchange/faults.h"
 #include "exchange/text.h"
 
@@ -6,12 +7,14 @@
 #include <stdlib.h>
 
 #define TRADE(id, ticker, count, ts_ms)                                                                      \
-    "\"msg\":{\"trade_id\":\"" id "\",\"market_ticker\":\"" ticker "\",\"yes_price_dollars\":\"0.4700\","     \
-    "\"no_price_dollars\":\"0.5300\",\"count_fp\":\"" count "\",\"taker_side\":\"no\",\"taker_outcome_side\":\"no\"," \
+    "\"msg\":{\"trade_id\":\"" id "\",\"market_ticker\":\"" ticker "\",\"yes_price_dollars\":\"0.4700\","    \
+    "\"no_price_dollars\":\"0.5300\",\"count_fp\":\"" count                                                  \
+    "\",\"taker_side\":\"no\",\"taker_outcome_side\":\"no\","                                                \
     "\"taker_book_side\":\"ask\",\"is_block_trade\":false,\"ts\":1794060000,\"ts_ms\":" ts_ms "}}\n"
 #define DELTA(price, delta, side, ts)                                                                        \
-    "\"msg\":{\"market_ticker\":\"KXPOISON-1\",\"market_id\":\"3c5f0a52-7c1d-4a2e-9b43-0e6f1d2a7b90\","       \
-    "\"price_dollars\":\"" price "\",\"delta_fp\":\"" delta "\",\"side\":\"" side "\",\"ts\":\"" ts "\",\"ts_ms\":1794060000640}}\n"
+    "\"msg\":{\"market_ticker\":\"KXPOISON-1\",\"market_id\":\"3c5f0a52-7c1d-4a2e-9b43-0e6f1d2a7b90\","      \
+    "\"price_dollars\":\"" price "\",\"delta_fp\":\"" delta "\",\"side\":\"" side "\",\"ts\":\"" ts          \
+    "\",\"ts_ms\":1794060000640}}\n"
 #define ID "d17a9849-e50c-44eb-455a-eb6e1098773f"
 #define TIME "2026-11-05T14:00:00.640173Z"
 
@@ -37,18 +40,26 @@ static const struct {
 
 #define POISON_COUNT (sizeof poisons / sizeof poisons[0])
 
+#define SIXTY_FOUR "................................................................"
+
 static const struct {
     const char *name;
     struct tm_slice bytes;
 } breaches[] = {
-#define BREACH(name, literal) {name, {literal, sizeof(literal) - 1}}
+#define BREACH(name, literal)                                                                                \
+    {                                                                                                        \
+        name,                                                                                                \
+        {                                                                                                    \
+            literal, sizeof(literal) - 1                                                                     \
+        }                                                                                                    \
+    }
     BREACH("masked", "\x81\x83\x01\x02\x03\x04zzz"),
     BREACH("rsv", "\xc1\x02{}"),
     BREACH("opcode", "\x83\x02{}"),
     BREACH("huge", "\x81\x7f\xff\xff\xff\xff\xff\xff\xff\xff{}"),
     BREACH("continuation", "\x80\x02{}"),
     BREACH("interleaved", "\x01\x01{\x81\x02{}"),
-    BREACH("control_long", "\x89\x7e\x00\x80 too long for a ping but the length says more follows"),
+    BREACH("control_long", "\x89\x7e\x00\x80" SIXTY_FOUR SIXTY_FOUR),
     BREACH("control_fragment", "\x09\x01x"),
     BREACH("bad_utf8", "\x81\x04\"\xc0\xaf\""),
     BREACH("close_code", "\x88\x02\x03\xed"),
@@ -96,9 +107,10 @@ static void send_typed(struct tm_sub *s, const struct tm_fault *fault, const cha
 
 static void send_malformed(struct tm_sub *s, const struct tm_fault *fault, uint32_t round)
 {
-    static const char *const texts[] = {"{\"type\":\"orderbook_delta\",\"sid\":1,\"seq\":", "not json at all\n",
-                                        "{\"type\":\"trade\",\"msg\":{\"count_fp\":01}}\n", "{\"type\":\"tr\xff\xfe\"}\n",
-                                        "{\"type\":\"trade\"} trailing\n"};
+    static const char *const texts[] = {
+        "{\"type\":\"orderbook_delta\",\"sid\":1,\"seq\":", "not json at all\n",
+        "{\"type\":\"trade\",\"msg\":{\"count_fp\":01}}\n", "{\"type\":\"tr\x01\"}\n",
+        "{\"type\":\"trade\"} trailing\n"};
     struct tm_buf text = {0};
     TM_FATAL_UNLESS(tm_buf_printf(&text, "%s", texts[round % (sizeof texts / sizeof texts[0])]) == TM_OK);
     send(s, fault, &text, false);

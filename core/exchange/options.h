@@ -17,11 +17,11 @@ struct tm_options {
     bool tls_record_per_message;
     uint64_t seed, events;
     uint32_t markets, combo_every, depth;
-    double rate;        /* events a second; 0: flat out */
-    int64_t run_us;     /* --seconds */
+    double rate;    /* events a second; 0: flat out */
+    int64_t run_us; /* --seconds */
     uint32_t wait_clients;
-    bool hold;          /* wait for /control/start */
-    int64_t start_us;   /* --start-time; 0: the wall clock */
+    bool hold;        /* wait for /control/start */
+    int64_t start_us; /* --start-time; 0: the wall clock */
     int64_t tick_us;
     const char *ledger;
     bool auth;
@@ -31,10 +31,10 @@ struct tm_options {
     double mix[TM_MIX_COUNT], repeat;
     int structure;
     struct tm_style style;
-    bool yes_default;       /* use_yes_price when the client does not say */
-    bool legacy_duplicate;  /* error 6 on a repeated subscribe */
-    double rest_tokens;     /* refill a second; 0: no limit */
-    double rest_burst;      /* capacity in seconds of refill */
+    bool yes_default;      /* use_yes_price when the client does not say */
+    bool legacy_duplicate; /* error 6 on a repeated subscribe */
+    double rest_tokens;    /* refill a second; 0: no limit */
+    double rest_burst;     /* capacity in seconds of refill */
     bool rest_flat_429;
     int64_t created_404_us, historical_us, cache_us;
     uint64_t tape_limit, client_buffer, subscription_limit;
@@ -45,8 +45,10 @@ struct tm_options {
 
 void tm_options_default(struct tm_options *o);
 
-/* Fill *o from argv. TM_OK; TM_EINVAL with the message to print (exit 2). *help is set when --help was given. */
-int tm_options_parse(struct tm_options *o, int argc, char **argv, bool *help, struct tm_error *err) TM_MUST_CHECK;
+/* Fill *o from argv. TM_OK; TM_EINVAL with the message to print (exit 2). *help is set when --help was given.
+ */
+int tm_options_parse(struct tm_options *o, int argc, char **argv, bool *help,
+                     struct tm_error *err) TM_MUST_CHECK;
 void tm_options_help(FILE *out);
 
 /* "250ms" and the like to microseconds; false if it is not a duration. */

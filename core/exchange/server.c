@@ -82,7 +82,8 @@ static bool wants_upgrade(const struct tm_request *r)
 {
     return tm_http_has_word(tm_http_header(r, "Upgrade"), "websocket") &&
            tm_http_has_word(tm_http_header(r, "Connection"), "upgrade") &&
-           tm_json_is(tm_http_header(r, "Sec-WebSocket-Version"), "13") && tm_http_header(r, "Sec-WebSocket-Key").len == 24;
+           tm_json_is(tm_http_header(r, "Sec-WebSocket-Version"), "13") &&
+           tm_http_header(r, "Sec-WebSocket-Key").len == 24;
 }
 
 static void accept_upgrade(struct tm_peer *p, const struct tm_request *r, const struct tm_identity *who)
@@ -113,13 +114,15 @@ static void upgrade(struct tm_peer *p, const struct tm_request *r)
     struct tm_fault *fault = tm_faults_meet(p->server->faults, TM_FAULT_HANDSHAKE, &who, r->path);
     if (fault) {
         tm_fault_reply(fault, &reply);
-    } else if (!wants_upgrade(r)) {
-        reply.extra = "Sec-WebSocket-Version: 13\r\n";
-        tm_reply_printf(&reply, 426, "{\"error\":{\"code\":\"upgrade_required\",\"message\":\"expected a WebSocket "
-                                     "handshake, version 13\"}}");
     } else if (tm_auth_check(p->server->auth, r, tm_clock_wall_us(), &reply)) {
-        accept_upgrade(p, r, &who);
-        return;
+        if (wants_upgrade(r)) {
+            accept_upgrade(p, r, &who);
+            return;
+        }
+        reply.extra = "Sec-WebSocket-Version: 13\r\n";
+        tm_reply_printf(&reply, 426,
+                        "{\"error\":{\"code\":\"upgrade_required\",\"message\":\"expected a WebSocket "
+                        "handshake, version 13\"}}");
     }
     tm_http_send(&p->conn, r, &reply);
     tm_buf_fini(&reply.body);
@@ -245,8 +248,10 @@ static int resolve(const char *where, struct sockaddr_in *at, struct tm_error *e
     char *rest = NULL;
     long port = colon ? strtol(colon + 1, &rest, 10) : -1;
     *at = (struct sockaddr_in){.sin_family = AF_INET};
-    if (!colon || rest == colon + 1 || *rest || port < 0 || port > 65535 || colon - where >= (long)sizeof host)
-        return tm_error_set(err, TM_EINVAL, "listen: expected ADDR:PORT such as 127.0.0.1:0, got \"%s\"", where);
+    if (!colon || rest == colon + 1 || *rest || port < 0 || port > 65535 ||
+        colon - where >= (long)sizeof host)
+        return tm_error_set(err, TM_EINVAL, "listen: expected ADDR:PORT such as 127.0.0.1:0, got \"%s\"",
+                            where);
     (void)snprintf(host, sizeof host, "%.*s", (int)(colon - where), where);
     at->sin_port = htons((uint16_t)port);
     if (inet_pton(AF_INET, strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, &at->sin_addr) == 1)
@@ -291,11 +296,13 @@ static int open_tls(struct tm_server *s, const struct tm_options *o, struct tm_e
     SSL_CTX_set_min_proto_version(s->tls, TLS1_2_VERSION);
     SSL_CTX_set_mode(s->tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     if (SSL_CTX_use_certificate_chain_file(s->tls, o->tls_cert) == 1 &&
-        SSL_CTX_use_PrivateKey_file(s->tls, o->tls_key, SSL_FILETYPE_PEM) == 1 && SSL_CTX_check_private_key(s->tls) == 1)
+        SSL_CTX_use_PrivateKey_file(s->tls, o->tls_key, SSL_FILETYPE_PEM) == 1 &&
+        SSL_CTX_check_private_key(s->tls) == 1)
         return TM_OK;
     char why[160];
     ERR_error_string_n(ERR_get_error(), why, sizeof why);
-    return tm_error_set(err, TM_EINVAL, "TLS: certificate %s and key %s cannot be used: %s", o->tls_cert, o->tls_key, why);
+    return tm_error_set(err, TM_EINVAL, "TLS: certificate %s and key %s cannot be used: %s", o->tls_cert,
+                        o->tls_key, why);
 }
 
 int tm_server_open(struct tm_server *s, const struct tm_options *o, struct tm_error *err)

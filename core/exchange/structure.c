@@ -31,7 +31,7 @@ int tm_structure_find(const char *name)
 uint8_t tm_structure_draw(uint64_t bits)
 {
     uint32_t percent = (uint32_t)((bits >> 32) * 100 >> 32);
-    return percent < 90 ? 0 : (uint8_t)(1 + (uint32_t)bits % (tm_structure_count - 1u));
+    return (uint8_t)(percent < 90 ? 0 : 1 + (uint32_t)bits % (tm_structure_count - 1u));
 }
 
 /* The band whose ticks lie below `price`. */

@@ -6,11 +6,12 @@
  *     recover.c   what open finds: epoch, segments, last seqs, torn tail
  *     reader.c    readers                                                       (one thread each)
  *
- * A record's way: append puts it behind an open frame in the io thread's block; flush closes the frame and queues the
- * block; the journal thread gives each frame its offset, seals and writes it, syncs, and publishes `durable`.
+ * A record's way: append puts it behind an open frame in the io thread's block; flush closes the frame and
+ * queues the block; the journal thread gives each frame its offset, seals and writes it, syncs, and publishes
+ * `durable`.
  *
- * One lock guards what is marked so. io: only the io thread (and open, before the journal thread starts). writer: only
- * the journal thread (likewise).
+ * One lock guards what is marked so. io: only the io thread (and open, before the journal thread starts).
+ * writer: only the journal thread (likewise).
  */
 #ifndef TM_JOURNAL_INTERNAL_H
 #define TM_JOURNAL_INTERNAL_H
@@ -51,9 +52,9 @@ struct tm_tail {
     uint64_t number;
     uint32_t key;
     uint64_t offset, synced, data_offset;
-    int decls;       /* how many its header holds */
-    bool dirty;      /* written or truncated since the last sync */
-    bool cut_needed; /* a failed write may have left bytes behind offset */
+    int decls;                       /* how many its header holds */
+    bool dirty;                      /* written or truncated since the last sync */
+    bool cut_needed;                 /* a failed write may have left bytes behind offset */
     uint64_t records, payload_bytes; /* written since the last sync */
 };
 
@@ -67,42 +68,44 @@ struct tm_journal {
 
     struct tm_decl decls[TM_JOURNAL_STREAMS_MAX]; /* lock to add */
     _Atomic int decl_count;
-    size_t table_bytes;                         /* io: of the declarations in a header */
-    int64_t next_seq[TM_JOURNAL_STREAMS_MAX];   /* io, by family */
-    int64_t filed_seq[TM_JOURNAL_STREAMS_MAX];  /* writer, by family: the next after all that was written */
-    struct tm_block *block;                     /* io */
+    size_t table_bytes;                        /* io: of the declarations in a header */
+    int64_t next_seq[TM_JOURNAL_STREAMS_MAX];  /* io, by family */
+    int64_t filed_seq[TM_JOURNAL_STREAMS_MAX]; /* writer, by family: the next after all that was written */
+    struct tm_block *block;                    /* io */
     _Atomic uint64_t buffered_bytes, appended, appended_bytes;
 
     pthread_mutex_t lock;
-    pthread_cond_t work;   /* lock: for the journal thread */
-    pthread_cond_t synced; /* lock: broadcast after each group */
-    struct tm_block *queue, **queue_end, *spare; /* lock */
-    unsigned spares;                             /* lock */
-    uint64_t queued_records;                     /* lock */
-    bool stopping;                               /* lock */
-    struct tm_segment_file *segments;            /* lock; written by the journal thread; oldest first */
-    size_t segment_count, segment_cap;           /* lock */
+    pthread_cond_t work;                          /* lock: for the journal thread */
+    pthread_cond_t synced;                        /* lock: broadcast after each group */
+    struct tm_block *queue, **queue_end, *spare;  /* lock */
+    unsigned spares;                              /* lock */
+    uint64_t queued_records;                      /* lock */
+    bool stopping;                                /* lock */
+    struct tm_segment_file *segments;             /* lock; written by the journal thread; oldest first */
+    size_t segment_count, segment_cap;            /* lock */
     struct tm_journal_position durable, released; /* lock */
     uint64_t trimmed;                             /* lock: the released segment that was last acted on */
-    struct tm_journal_stats stats;               /* lock; some fields are filled by tm_journal_stats */
-    void (*wake)(void *arg);                     /* lock */
-    void *wake_arg;                              /* lock */
+    struct tm_journal_stats stats;                /* lock; some fields are filled by tm_journal_stats */
+    void (*wake)(void *arg);                      /* lock */
+    void *wake_arg;                               /* lock */
 
-    struct tm_tail tail;                  /* writer */
-    uint64_t next_segment;                /* writer */
-    uint64_t disk_bytes;                  /* writer */
-    struct tm_block *group;               /* writer: taken from the queue, not yet durable */
-    struct tm_buf header;                 /* writer */
-    int close_code;                       /* writer; read after it was joined */
-    struct tm_error close_error;          /* writer; likewise */
+    struct tm_tail tail;         /* writer */
+    uint64_t next_segment;       /* writer */
+    uint64_t disk_bytes;         /* writer */
+    struct tm_block *group;      /* writer: taken from the queue, not yet durable */
+    struct tm_buf header;        /* writer */
+    int close_code;              /* writer; read after it was joined */
+    struct tm_error close_error; /* writer; likewise */
     pthread_t thread;
 };
 
-/* recover.c: lock the directory and find out what is there. Fills epoch, decls, seqs, segments, durable, next_segment. */
+/* recover.c: lock the directory and find out what is there. Fills epoch, decls, seqs, segments, durable,
+ * next_segment. */
 int tm_journal_recover(struct tm_journal *j, struct tm_error *err) TM_MUST_CHECK;
 
 /* journal.c: declare without asking the journal thread; the id or an error. */
-int tm_journal_declare(struct tm_journal *j, const struct tm_segment_stream *s, struct tm_error *err) TM_MUST_CHECK;
+int tm_journal_declare(struct tm_journal *j, const struct tm_segment_stream *s,
+                       struct tm_error *err) TM_MUST_CHECK;
 struct tm_block *tm_block_get(struct tm_journal *j);
 void tm_block_put(struct tm_journal *j, struct tm_block *b); /* with the lock held */
 void tm_block_destroy(struct tm_block *b);

@@ -23,7 +23,9 @@ bool tm_segment_name_parse(const char *name, uint64_t *number)
     uint64_t value = 0;
     for (int i = 0; i < 16; i++) {
         char c = name[i];
-        unsigned digit = c >= '0' && c <= '9' ? (unsigned)(c - '0') : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a' + 10) : 16;
+        unsigned digit = c >= '0' && c <= '9'   ? (unsigned)(c - '0')
+                         : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a' + 10)
+                                                : 16;
         if (digit > 15)
             return false;
         value = value << 4 | digit;
@@ -141,7 +143,8 @@ static bool parse_copy(const uint8_t *bytes, size_t len, uint64_t number, struct
         .table = bytes + FIXED_BYTES,
     };
     memcpy(out->epoch, bytes + 16, 16);
-    if (out->bytes < FIXED_BYTES + 4 || out->bytes > len || out->bytes > TM_SEGMENT_HEADER_MAX || out->number != number)
+    if (out->bytes < FIXED_BYTES + 4 || out->bytes > len || out->bytes > TM_SEGMENT_HEADER_MAX ||
+        out->number != number)
         return false;
     if (tm_crc32c(0, bytes, out->bytes - 4) != tm_get_be32(bytes + out->bytes - 4))
         return false;
@@ -149,7 +152,8 @@ static bool parse_copy(const uint8_t *bytes, size_t len, uint64_t number, struct
     return table_ok(out);
 }
 
-/* The first copy is damaged, so its length may be: look for the second, which must stand at its own length. */
+/* The first copy is damaged, so its length may be: look for the second, which must stand at its own length.
+ */
 static bool find_second_copy(const uint8_t *bytes, size_t len, uint64_t number, struct tm_segment_header *out)
 {
     if (len > TM_SEGMENT_HEADER_MAX * 2)

@@ -290,6 +290,7 @@ static int read_text(struct tm_emission *e, const struct tm_place *place, struct
 static int read_control(struct tm_emission *e, struct tm_decoded *out)
 {
     const struct tm_program *p = e->program;
+    struct tm_value text;
     switch (p->kind.role) {
     case TM_ROLE_SUBSCRIBED:
         if (!out->has_sid)
@@ -298,8 +299,9 @@ static int read_control(struct tm_emission *e, struct tm_decoded *out)
     case TM_ROLE_UNSUBSCRIBED:
         return out->has_sid ? TM_OK : missing(e, &p->sid, "an integer", (struct tm_value){0});
     case TM_ROLE_ERROR:
-        if (p->message.text && read_text(e, &p->message, &out->text))
-            out->text = (struct tm_span){0}; /* only words for people */
+        text = tm_place_value(e->frame, &p->message); /* only words for people: may be missing */
+        if (text.kind == TM_VALUE_STRING)
+            out->text = (struct tm_span){.at = text.at, .len = text.len};
         if (tm_place_integer(e->frame, &p->code, &out->code))
             return missing(e, &p->code, "an integer", tm_place_value(e->frame, &p->code));
         return TM_OK;

@@ -284,8 +284,8 @@ static int fail(struct tm_emission *e, const struct tm_emit *m, const char *path
     return TM_EPARSE;
 }
 
-static uint8_t *put_value(struct tm_emission *e, uint8_t *at, const struct tm_emit *m, const struct tm_reading *r,
-                          const struct tm_value *v)
+static inline uint8_t *put_value(struct tm_emission *e, uint8_t *at, const struct tm_emit *m,
+                                 const struct tm_reading *r, const struct tm_value *v)
 {
     switch (m->op) {
     case TM_EMIT_BOOL:

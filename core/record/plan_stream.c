@@ -6,8 +6,8 @@
 
 #define FAULT(...) tm_error_set(err, TM_EINVAL, __VA_ARGS__)
 
-/* Partitions are named <stream>_<epoch_no>_<number>; PostgreSQL cuts names at 63 bytes. */
-#define STREAM_NAME_MAX 40
+/* A partition's name adds up to 26 bytes (record/schema.h), and PostgreSQL cuts names at 63. */
+#define STREAM_NAME_MAX 36
 #define NAME_MAX_BYTES 63
 
 static const char *const added_names[] = {"gatherer", "epoch", "epoch_no", "sid", "exchange_seq", "seq", NULL};

@@ -237,18 +237,19 @@ const char *tm_scan_value(struct tm_scanner *s, const char *p, unsigned depth, s
     if (*p != '{' && *p != '[')
         return scan_scalar(s, p, out);
     const char *after = tm_scan_container(s, p, depth);
-    if (after)
-        tm_value_set(out, p, after, *p == '{' ? TM_VALUE_OBJECT : TM_VALUE_ARRAY);
+    if (!after)
+        return NULL;
+    tm_value_set(out, p, after, *p == '{' ? TM_VALUE_OBJECT : TM_VALUE_ARRAY);
+    out->last = s->last;
     return after;
 }
 
 /* A member's name and colon; returns the place of its value. */
 static const char *scan_name(struct tm_scanner *s, const char *p)
 {
-    struct tm_value name;
     if (p >= s->end || *p != '"')
         return tm_scan_fault(s, p, "a name in quotes");
-    p = tm_scan_string(s, p, &name);
+    p = tm_scan_string(s, p, &s->ignored);
     if (!p)
         return NULL;
     p = tm_scan_space(s, p);
@@ -261,20 +262,29 @@ static const char *scan_name(struct tm_scanner *s, const char *p)
 struct nesting {
     unsigned open, depth;
     uint64_t objects;
+    const char *last; /* element of the outermost */
 };
 
+/* After a comma: the place of the next value. */
+static inline const char *scan_next(struct tm_scanner *s, const char *p, struct nesting *n)
+{
+    if (n->objects & 1)
+        return scan_name(s, p);
+    if (n->open == 1)
+        n->last = p;
+    return p;
+}
+
 /* After a value: close what ends here. Returns the place of the next value, or of the end when nothing is open. */
-static const char *scan_after_value(struct tm_scanner *s, const char *p, struct nesting *n)
+static inline const char *scan_after_value(struct tm_scanner *s, const char *p, struct nesting *n)
 {
     while (n->open) {
         bool object = n->objects & 1;
         p = tm_scan_space(s, p);
-        if (p >= s->end)
+        if (__builtin_expect(p >= s->end, 0))
             return tm_scan_fault(s, p, object ? "',' or '}'" : "',' or ']'");
-        if (*p == ',') {
-            p = tm_scan_space(s, p + 1);
-            return object ? scan_name(s, p) : p;
-        }
+        if (*p == ',')
+            return scan_next(s, tm_scan_space(s, p + 1), n);
         if (*p != (object ? '}' : ']'))
             return tm_scan_fault(s, p, object ? "',' or '}'" : "',' or ']'");
         n->objects >>= 1;
@@ -285,7 +295,7 @@ static const char *scan_after_value(struct tm_scanner *s, const char *p, struct 
 }
 
 /* At '{' or '[': returns the place of the first value inside, or, when it is empty, what follows it (*empty). */
-static const char *scan_open(struct tm_scanner *s, const char *p, struct nesting *n, bool *empty)
+static inline const char *scan_open(struct tm_scanner *s, const char *p, struct nesting *n, bool *empty)
 {
     bool object = *p == '{';
     if (n->depth + n->open >= TM_JSON_DEPTH_MAX)
@@ -296,26 +306,29 @@ static const char *scan_open(struct tm_scanner *s, const char *p, struct nesting
         return p + 1;
     n->open++;
     n->objects = n->objects << 1 | object;
-    return object ? scan_name(s, p) : p;
+    return scan_next(s, p, n);
 }
 
 const char *tm_scan_container(struct tm_scanner *s, const char *p, unsigned depth)
 {
-    struct nesting n = {.depth = depth};
-    struct tm_value ignored;
+    struct nesting n = {.depth = depth, .last = p};
+    const char *begin = p;
     do {
         bool complete = true;
-        if (p >= s->end)
+        if (__builtin_expect(p >= s->end, 0))
             return tm_scan_fault(s, p, "a value");
-        if (*p == '{' || *p == '[')
+        if (*p == '"')
+            p = tm_scan_string(s, p, &s->ignored);
+        else if (*p == '{' || *p == '[')
             p = scan_open(s, p, &n, &complete);
         else
-            p = scan_scalar(s, p, &ignored);
+            p = scan_scalar(s, p, &s->ignored);
         if (p && complete)
             p = scan_after_value(s, p, &n);
         if (!p)
             return NULL;
     } while (n.open);
+    s->last = (uint32_t)(n.last - begin);
     return p;
 }
 
@@ -349,24 +362,39 @@ bool tm_value_next(struct tm_value array, const char **next, struct tm_value *it
     return true;
 }
 
+/* How many elements, by walking over them. */
+static int32_t count_items(struct tm_value array)
+{
+    struct tm_value item;
+    const char *next = NULL;
+    int32_t count = 0;
+    while (tm_value_next(array, &next, &item))
+        count++;
+    return count;
+}
+
+static struct tm_value last_item(struct tm_value array)
+{
+    struct tm_scanner s;
+    struct tm_value item = {0};
+    if (!array.last)
+        return item;
+    tm_scanner_init(&s, array.at, array.len, false);
+    TM_FATAL_UNLESS(tm_scan_value(&s, array.at + array.last, 0, &item));
+    return item;
+}
+
 struct tm_value tm_value_item(struct tm_value array, int32_t index)
 {
     struct tm_value item = {0};
+    const char *next = NULL;
     if (array.kind != TM_VALUE_ARRAY)
         return item;
-    int32_t wanted = index;
-    const char *next = NULL;
-    if (index < 0) {
-        for (int32_t count = 0;; count++)
-            if (!tm_value_next(array, &next, &item)) {
-                wanted = count + index;
-                break;
-            }
-        if (index == -1 || wanted < 0)
-            return wanted < 0 ? (struct tm_value){0} : item;
-        next = NULL;
-    }
-    for (int32_t i = 0; i <= wanted; i++)
+    if (index == -1)
+        return last_item(array);
+    if (index < 0)
+        index += count_items(array);
+    for (int32_t i = 0; i <= index; i++)
         if (!tm_value_next(array, &next, &item))
             return (struct tm_value){0};
     return item;

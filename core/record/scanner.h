@@ -48,6 +48,7 @@ struct tm_value {
     uint8_t kind;
     bool escaped;
     uint16_t walk; /* which walk noted it (record/walk.h) */
+    uint32_t last; /* of an array: where its last element is, from `at`; 0: it is empty */
 };
 
 /* Field by field: a value is read soon after, and a load over several stores would wait for them. */
@@ -62,6 +63,8 @@ static inline void tm_value_set(struct tm_value *v, const char *at, const char *
 struct tm_scanner {
     const char *begin, *end;
     const char *wide_end, *wider_end; /* the last places from where 16 and 32 bytes can be read */
+    struct tm_value ignored; /* values that are only checked */
+    uint32_t last;        /* of the array scanned last: as in tm_value */
     const char *expected; /* a fault: what would have been right ... */
     const char *fault_at; /* ... and where */
     bool escapes;         /* some string has an escape */

@@ -1,16 +1,27 @@
 /*
  * SQL text from stream definitions: the only place that writes DDL of stream tables. Pure text; store/migrate.h runs it.
  *
- * Every statement is idempotent (IF NOT EXISTS, ADD COLUMN IF NOT EXISTS), so migrating twice changes nothing, and a
- * stream whose definition grew a column gets it. Names were checked by tm_plan_compile.
+ * Every statement is idempotent (IF NOT EXISTS, ADD COLUMN IF NOT EXISTS, OR REPLACE), so migrating twice changes
+ * nothing, and a stream whose definition grew a column gets it (nullable: old rows have no value for it). What a
+ * definition lost stays in the table; a changed type or key is for a person to migrate. Names were checked by
+ * tm_plan_compile and are written without quotes, so tables are those of the connection's search_path.
  *
- * Gatherer's store: table per stream with all columns plus `epoch_no int4 NOT NULL DEFAULT <n>`, PRIMARY KEY
- * (epoch_no, seq), range-partitioned by (epoch_no, seq) (record/plan.h says why the poll is by seq); no unique key over
- * exchange fields. Upsert streams: plain table, PRIMARY KEY = key, index on (epoch_no, seq).
- * Production: unique key = stream->key (time first), text COLLATE "C", partitioned as declared; observer streams: unique
- * (gatherer, epoch, seq); `within` streams: an index over the key instead of a unique one. Where the extension
- * timescaledb is present at run time, TM_PARTITION_DAY tables become hypertables (a DO block decides).
- * Both: schema `readable` with a view per stream: decimals as numeric.
+ * Gatherer's store: table per stream with all columns plus `epoch_no int4 NOT NULL DEFAULT 0` (the store room sets the
+ * default of the day), PRIMARY KEY (epoch_no, seq), range-partitioned by (epoch_no, seq), because the poll and the drop
+ * are by seq; no unique key over exchange fields. Upsert streams: plain table, PRIMARY KEY = key, index on
+ * (epoch_no, seq).
+ *
+ * Production: unique key = stream->key (time first; NULLS NOT DISTINCT where a column of it may be NULL), text COLLATE
+ * "C", partitioned as declared; observer streams: unique (gatherer, epoch, seq), led by the day's column if there are
+ * days. `within` streams have no unique key but an index on (ticker or the key's first column, received_at). Where the
+ * extension timescaledb is present when the table is made, TM_PARTITION_DAY tables become hypertables (a DO block
+ * decides, before there is a native parent).
+ *
+ * Both: a BRIN index on received_at, and in schema `readable` a view per stream with decimals as numeric and without
+ * epoch, sid and sequence numbers.
+ *
+ * Partitions. Made here: <stream>_h0 to _h7 (hash). Made by the store room as time goes by: <stream>_e<epoch_no>_<n>
+ * (gatherer, n counts ranges of seq) and <stream>_p<yyyymmdd> (production, UTC days).
  */
 #ifndef TM_RECORD_SCHEMA_H
 #define TM_RECORD_SCHEMA_H

@@ -21,7 +21,6 @@ struct order {
 
 struct tm_walker {
     struct tm_notes notes;
-    struct tm_value ignored; /* values that nobody reads */
     const struct tm_tree *tree;
     struct order *orders; /* [hint][object] */
     unsigned hint;
@@ -165,7 +164,7 @@ static const char *walk_object(struct tm_walker *w, struct tm_scanner *s, const 
 static const char *walk_other(struct tm_walker *w, struct tm_scanner *s, const char *p, uint16_t node,
                               unsigned depth)
 {
-    struct tm_value *v = node != TM_NODE_NONE ? &w->notes.values[node] : &w->ignored;
+    struct tm_value *v = node != TM_NODE_NONE ? &w->notes.values[node] : &s->ignored;
     if (*p == '-' || (unsigned)(*p - '0') < 10)
         return tm_scan_number(s, p, v);
     if (*p != '{' || node == TM_NODE_NONE || w->tree->nodes[node].object == TM_NODE_NONE)
@@ -179,9 +178,9 @@ static const char *walk_other(struct tm_walker *w, struct tm_scanner *s, const c
 static inline const char *walk_value(struct tm_walker *w, struct tm_scanner *s, const char *p, uint16_t node,
                                      unsigned depth)
 {
-    struct tm_value *v = node != TM_NODE_NONE ? &w->notes.values[node] : &w->ignored;
+    struct tm_value *v = node != TM_NODE_NONE ? &w->notes.values[node] : &s->ignored;
     p = *p == '"' ? tm_scan_string(s, p, v) : walk_other(w, s, p, node, depth);
-    if (node == TM_NODE_NONE)
+    if (node == TM_NODE_NONE || __builtin_expect(!p, 0))
         return p;
     if (__builtin_expect(v->walk == w->notes.walk, 0))
         w->twice = node;

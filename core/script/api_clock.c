@@ -153,8 +153,7 @@ void tm_api_clock_close(struct tm_script *script)
 
 void tm_api_clock(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"now_us", now_us},   {"monotonic_us", monotonic_us},
-                                         {"timer", timer},     {"cancel", cancel},
-                                         {"sleep_us", sleep_us}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"now_us", now_us}, {"monotonic_us", monotonic_us}, {"timer", timer},
+                                         {"cancel", cancel}, {"sleep_us", sleep_us},         {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
 }

@@ -8,7 +8,8 @@
 
 #define BATCH "tidemill.batch"
 
-/* Rows that wait for room in the gatherer's queue: those of the kind's stream, and those that were not understood. */
+/* Rows that wait for room in the gatherer's queue: those of the kind's stream, and those that were not
+ * understood. */
 struct batch {
     const struct tm_stream *stream[2];
     struct tm_buf rows[2];
@@ -90,8 +91,8 @@ static const struct tm_kind *check_kind(lua_State *L, const struct tm_services *
     return kind;
 }
 
-static int decode_body(struct decode *d, struct tm_services *services, const struct tm_kind *kind, const char *path,
-                       const char *body, size_t len, struct tm_error *err)
+static int decode_body(struct decode *d, struct tm_services *services, const struct tm_kind *kind,
+                       const char *path, const char *body, size_t len, struct tm_error *err)
 {
     if (!services->decoder && tm_decoder_create(services->plan, &services->decoder) < 0)
         return tm_error_set(err, TM_ENOMEM, "no memory for a decoder");
@@ -171,7 +172,8 @@ static int submit(lua_State *L)
     return 1;
 }
 
-/* json_get(body, path) -> the value there | nil: one field of a large document without making tables of all of it */
+/* json_get(body, path) -> the value there | nil: one field of a large document without making tables of all
+ * of it */
 static int json_get(lua_State *L)
 {
     size_t len;

@@ -121,7 +121,8 @@ void tm_config_read(lua_State *L, struct tm_arena *arena, struct tm_config *out)
     out->log_level = TM_LOG_INFO;
     read_role(L, index, arena, out);
     tm_config_read_plan(L, index, arena, out);
-    out->signers = tm_table_list(L, index, "signers", sizeof *out->signers, read_signer, arena, &out->signer_count);
+    out->signers =
+        tm_table_list(L, index, "signers", sizeof *out->signers, read_signer, arena, &out->signer_count);
     out->feeds = tm_table_list(L, index, "feeds", sizeof *out->feeds, read_feed, arena, &out->feed_count);
     out->rests = tm_table_list(L, index, "rests", sizeof *out->rests, read_rest, arena, &out->rest_count);
     for (size_t i = 0; i < out->feed_count; i++)
@@ -142,7 +143,8 @@ int tm_config_check_address(const char *address, struct tm_error *err)
     char *rest = NULL;
     long port = host_end && colon[1] >= '0' && colon[1] <= '9' ? strtol(colon + 1, &rest, 10) : -1;
     if (!host_end || host_end == address || port < 0 || port > 65535 || *rest)
-        return tm_error_set(err, TM_EINVAL, "expected \"address:port\" like \"127.0.0.1:8080\" or \"[::1]:0\", got \"%s\"",
+        return tm_error_set(err, TM_EINVAL,
+                            "expected \"address:port\" like \"127.0.0.1:8080\" or \"[::1]:0\", got \"%s\"",
                             address);
     return TM_OK;
 }
@@ -165,7 +167,8 @@ static void verify_addresses(struct tm_config *config, struct tm_problems *probl
         if (addresses[i] && tm_config_check_address(addresses[i], &err) < 0)
             tm_problem_add(problems, config->where, err.message);
     if (config->socket && strlen(config->socket) > 100)
-        tm_problem_add(problems, config->where, "socket: expected a path of at most 100 bytes (a limit of unix sockets)");
+        tm_problem_add(problems, config->where,
+                       "socket: expected a path of at most 100 bytes (a limit of unix sockets)");
 }
 
 static void verify_network(struct tm_config *config, struct tm_problems *problems)

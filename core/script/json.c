@@ -165,7 +165,7 @@ static void read_number(struct reader *r)
     memcpy(text, run, len < NUMBER_BYTES_MAX ? len : NUMBER_BYTES_MAX);
     text[len < NUMBER_BYTES_MAX ? len : NUMBER_BYTES_MAX] = '\0';
     double v = strtod(text, NULL);
-    if (len > NUMBER_BYTES_MAX || (integer && fabs(v) > EXACT_MAX))
+    if (len > NUMBER_BYTES_MAX || (integer && fabs(v) >= EXACT_MAX))
         lua_pushlstring(r->L, run, len);
     else
         lua_pushnumber(r->L, v);

@@ -1,9 +1,9 @@
 /*
- * JSON <-> Lua values, on the stack of a protected call. Written here rather than taken from a library so that all its
- * memory is under the VM's cap and no number is changed silently:
+ * JSON <-> Lua values, on the stack of a protected call. Written here rather than taken from a library so
+ * that all its memory is under the VM's cap and no number is changed silently:
  *
  *   null    tm.null (a light userdata), so that it survives a round trip
- *   number  a double when that holds it exactly, otherwise (an integer beyond 2^53) the string of its digits
+ *   number  a double; an integer of 2^53 or more, which a double may not hold, as the string of its digits
  *   array   a table 1..n; an empty Lua table encodes as {}; as [] when its metatable is the array mark
  *
  * Depth 64. Duplicate names: the last wins.

@@ -5,9 +5,9 @@
 
 /* What scripts find in their globals. All else that the libraries below register is removed. */
 static const char *const base_allowed[] = {
-    "_VERSION", "assert", "error",    "getmetatable", "ipairs", "next",     "pairs",  "pcall",  "rawequal",
-    "rawget",   "rawset", "select",   "setmetatable", "tonumber", "tostring", "type", "unpack", "xpcall",
-    "string",   "table",  "math",     "bit",          "coroutine", "os",      NULL};
+    "_VERSION", "assert", "error",  "getmetatable", "ipairs",    "next",     "pairs", "pcall",  "rawequal",
+    "rawget",   "rawset", "select", "setmetatable", "tonumber",  "tostring", "type",  "unpack", "xpcall",
+    "string",   "table",  "math",   "bit",          "coroutine", "os",       NULL};
 static const char *const os_allowed[] = {"clock", "date", "difftime", "time", NULL};
 
 static void open_library(lua_State *L, lua_CFunction open, const char *name)
@@ -52,8 +52,8 @@ static void lock_strings(lua_State *L)
     lua_pop(L, 1);
 }
 
-/* The message handler around a script's own: hooks do not fire inside a handler that a hook's error called, so once
- * the VM is killed the script's handler must not run. Upvalue 1 is the script's. */
+/* The message handler around a script's own: hooks do not fire inside a handler that a hook's error called,
+ * so once the VM is killed the script's handler must not run. Upvalue 1 is the script's. */
 static int guarded_handler(lua_State *L)
 {
     if (tm_vm_is_killed(tm_vm_of(L)))
@@ -72,8 +72,9 @@ static int guard_handler(lua_State *L)
 }
 
 /* In Lua, so that a coroutine can still yield through xpcall. */
-static const char xpcall_chunk[] = "local xpcall, guard = ...\n"
-                                   "return function(f, handler, ...) return xpcall(f, guard(handler), ...) end\n";
+static const char xpcall_chunk[] =
+    "local xpcall, guard = ...\n"
+    "return function(f, handler, ...) return xpcall(f, guard(handler), ...) end\n";
 
 static void wrap_xpcall(lua_State *L)
 {

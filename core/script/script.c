@@ -57,12 +57,27 @@ struct tm_script *tm_script_of(lua_State *L)
     return tm_vm_owner(L);
 }
 
+/* The line of the script, or of an adapter, that called into the library tidemill/. */
+static void push_caller(lua_State *L)
+{
+    lua_Debug ar;
+    int level = 1;
+    while (lua_getstack(L, level, &ar) && lua_getinfo(L, "S", &ar) &&
+           (ar.what[0] == 'C' || strncmp(ar.short_src, "tidemill/", 9) == 0))
+        level++;
+    luaL_where(L, level);
+}
+
 struct tm_services *tm_script_services(lua_State *L, const char *what)
 {
     struct tm_services *services = tm_script_of(L)->services;
-    if (!services)
-        luaL_error(L, "%s is for run time: call it inside a handler (tm.on, tm.every, tm.after)", what);
-    return services;
+    if (services)
+        return services;
+    push_caller(L);
+    lua_pushfstring(L, "%s%s is for run time: call it inside a handler (tm.on, tm.every, tm.after)",
+                    lua_tostring(L, -1), what);
+    lua_error(L);
+    return NULL;
 }
 
 /* "file:line: text" of a Lua error becomes where and message. */
@@ -152,7 +167,8 @@ static struct tm_script *create(const struct tm_script_options *options)
         return NULL;
     script->declared = LUA_NOREF;
     script->arena = tm_arena_create();
-    script->paths.library = tm_arena_strdup(script->arena, options->library ? options->library : tm_script_library());
+    script->paths.library =
+        tm_arena_strdup(script->arena, options->library ? options->library : tm_script_library());
     script->paths.script = directory_of(script->arena, options->path);
     if (tm_tasks_init(&script->tasks) == TM_OK)
         return script;
@@ -170,7 +186,8 @@ static bool attempt(struct load *load, lua_CFunction body, int64_t cpu_us)
     return false;
 }
 
-int tm_script_load(const struct tm_script_options *options, struct tm_problems *problems, struct tm_script **out)
+int tm_script_load(const struct tm_script_options *options, struct tm_problems *problems,
+                   struct tm_script **out)
 {
     int64_t cpu_us = options->load_cpu_us ? options->load_cpu_us : TM_SCRIPT_LOAD_CPU_US;
     struct tm_error err;

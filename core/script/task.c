@@ -95,8 +95,9 @@ tm_task_handle tm_task_self(lua_State *L)
 {
     const struct tm_tasks *t = &tm_script_of(L)->tasks;
     if (t->running < 0 || t->slots[t->running].co != L)
-        luaL_error(L, "only a handler (tm.on, tm.every, tm.after, tm.spawn) can wait, and not inside a coroutine "
-                      "of its own");
+        luaL_error(
+            L, "only a handler (tm.on, tm.every, tm.after, tm.spawn) can wait, and not inside a coroutine "
+               "of its own");
     return handle_of(t, t->running);
 }
 
@@ -134,6 +135,8 @@ static void end_task(struct step *s)
 {
     if (tm_call(s->script->vm, release_body, s, TM_SCRIPT_STEP_CPU_US, NULL) < 0)
         s->task->state = TM_TASK_FREE; /* out of memory: the slot is lost until the next generation */
+    if (s->result == TM_ENOMEM)
+        tm_vm_collect(s->script->vm); /* what it held is garbage only now */
 }
 
 static void run_step(struct tm_script *script, struct tm_task *task)
@@ -196,7 +199,8 @@ static int wake_body(lua_State *L)
     return 0;
 }
 
-void tm_task_wake(struct tm_script *script, tm_task_handle handle, int (*push)(lua_State *co, void *arg), void *arg)
+void tm_task_wake(struct tm_script *script, tm_task_handle handle, int (*push)(lua_State *co, void *arg),
+                  void *arg)
 {
     struct tm_task *task = find(&script->tasks, handle);
     if (!task || task->state != TM_TASK_WAITING) {

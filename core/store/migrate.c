@@ -266,12 +266,20 @@ struct partition {
     char name[128], from[64], to[64];
 };
 
-static int exists(struct tm_pg *pg, const char *name, bool *there, struct tm_error *err)
+/*
+ * Looked up in the catalog's tables: to_regclass may answer from a cache that does not know yet what was made
+ * while we waited for the lock. A table of this name that was detached by hand is not one; making it again
+ * then fails and says so, where rows that find no partition would be refused one by one.
+ */
+static int is_attached(struct tm_pg *pg, const struct partition *p, bool *there, struct tm_error *err)
 {
-    const char *values[] = {name};
+    const char *values[] = {p->table, p->name};
     char found[8];
-    int rc = fetch(pg, "SELECT to_regclass($1) IS NOT NULL", values, 1, found, sizeof found, err);
-    *there = strcmp(found, "t") == 0;
+    int rc = fetch(pg,
+                   "SELECT count(*) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
+                   "WHERE i.inhparent = to_regclass($1) AND c.relname = $2",
+                   values, 2, found, sizeof found, err);
+    *there = strcmp(found, "1") == 0;
     return rc;
 }
 
@@ -281,7 +289,7 @@ static int make_partition(struct tm_pg *pg, const struct partition *p, struct tm
     struct tm_buf sql = {0};
     bool there = false;
     int rc = begin(pg, err);
-    rc = rc ? rc : exists(pg, p->name, &there, err);
+    rc = rc ? rc : is_attached(pg, p, &there, err);
     if (!rc && !there) {
         rc = tm_buf_printf(&sql,
                            "CREATE TABLE %s (LIKE %s INCLUDING ALL);"
@@ -316,7 +324,7 @@ int tm_migrate_local_partition(struct tm_pg *pg, const struct tm_stream *stream,
         (void)snprintf(p.name, sizeof p.name, "%s_e%d_%" PRId64, stream->name, epoch_no, n);
         (void)snprintf(p.from, sizeof p.from, "%d, %" PRId64, epoch_no, n * PARTITION_ROWS + 1);
         (void)snprintf(p.to, sizeof p.to, "%d, %" PRId64, epoch_no, (n + 1) * PARTITION_ROWS + 1);
-        rc = exists(pg, p.name, &there, err);
+        rc = is_attached(pg, &p, &there, err);
         if (!rc && !there)
             rc = make_partition(pg, &p, err);
     }
@@ -351,7 +359,7 @@ static int make_day(struct tm_pg *pg, const struct tm_stream *stream, int64_t da
     (void)snprintf(p.name, sizeof p.name, "%s_p%s", stream->name, day);
     (void)strftime(p.from, sizeof p.from, "'%Y-%m-%d 00:00:00+00'", &from);
     (void)strftime(p.to, sizeof p.to, "'%Y-%m-%d 00:00:00+00'", &to);
-    int rc = exists(pg, p.name, &there, err);
+    int rc = is_attached(pg, &p, &there, err);
     return rc || there ? rc : make_partition(pg, &p, err);
 }
 

@@ -30,20 +30,24 @@ function markets.new(rest, options)
   }, Markets)
 end
 
-local function error_counter(self, endpoint)
-  self.counters = self.counters or {}
-  self.counters[endpoint] = self.counters[endpoint] or tm.counter("market_registry_rest_errors_total",
-    "REST requests of the market registry that failed", ('endpoint="%s"'):format(endpoint))
-  return self.counters[endpoint]
+-- Run time: metrics exist from the first moment, at 0.
+local function make_metrics(self)
+  self.errors = {}
+  for _, endpoint in ipairs { "markets", "events", "series" } do
+    self.errors[endpoint] = tm.counter("market_registry_rest_errors_total",
+      "REST requests of the market registry that failed", ('endpoint="%s"'):format(endpoint))
+  end
+  self.gauge = tm.gauge("market_registry_markets", "Markets in the registry")
 end
 
 -- An answer of 200, or nil when the exchange refuses the request for good.
-local function fetch(self, path, query)
+local function fetch(self, endpoint, query)
   local function failed(response)
-    error_counter(self, path):add(1)
-    tm.log.warn("REST request failed", { path = path, status = response.status, reason = response.error or response.body:sub(1, 200) })
+    self.errors[endpoint]:add(1)
+    tm.log.warn("REST request failed",
+      { endpoint = endpoint, status = response.status, reason = response.error or response.body:sub(1, 200) })
   end
-  local response = self.rest:get_patiently(path, query, failed)
+  local response = self.rest:get_patiently("/" .. endpoint, query, failed)
   if response.status == 200 then return response end
   failed(response)
   return nil
@@ -65,11 +69,11 @@ local function take_markets(self, body)
 end
 
 -- Pages of a list until the cursor is empty. True when all were read.
-local function read_pages(self, path, query, take)
+local function read_pages(self, endpoint, query, take)
   local cursor
   repeat
     query.cursor = cursor
-    local response = fetch(self, path, query)
+    local response = fetch(self, endpoint, query)
     if not response then return false end
     take(response.body)
     cursor = tm.json.get(response.body, "cursor")
@@ -82,10 +86,9 @@ end
 function Markets:sweep()
   self.round = self.round + 1
   for _, status in ipairs(LISTED) do
-    local whole = read_pages(self, "/markets", { limit = PAGE, status = status }, function(body) take_markets(self, body) end)
+    local whole = read_pages(self, "markets", { limit = PAGE, status = status }, function(body) take_markets(self, body) end)
     if not whole then return false end
   end
-  self.gauge = self.gauge or tm.gauge("market_registry_markets", "Markets in the registry")
   self.gauge:set(self.registry:count())
   for _, number in ipairs(self.registry:unseen(self.round - 1, UNSEEN_BATCH)) do
     self:refresh(self.registry:at(number).ticker)
@@ -95,8 +98,8 @@ end
 
 --- Events and series: reference data that nothing waits for.
 function Markets:sweep_reference()
-  read_pages(self, "/events", { limit = 200, status = "open" }, function(body) submit(self, "event", "events", body) end)
-  local response = fetch(self, "/series", {})
+  read_pages(self, "events", { limit = 200, status = "open" }, function(body) submit(self, "event", "events", body) end)
+  local response = fetch(self, "series", {})
   if response then submit(self, "series", "series", response.body) end
 end
 
@@ -127,7 +130,7 @@ function Markets:refresh_all(wanted)
   for ticker in pairs(wanted) do tickers[#tickers + 1] = ticker end
   table.sort(tickers)
   for _, chunk in ipairs(frames.chunks(tickers, REFRESH_BATCH)) do
-    local response = fetch(self, "/markets", { limit = PAGE, tickers = table.concat(chunk, ",") })
+    local response = fetch(self, "markets", { limit = PAGE, tickers = table.concat(chunk, ",") })
     if response then
       take_markets(self, response.body)
       for _, ticker in ipairs(chunk) do forget_if_over(self, ticker) end
@@ -152,6 +155,7 @@ end
 
 --- Keep the registry for ever: run time, in a task of its own.
 function Markets:run()
+  make_metrics(self)
   while true do
     local started = tm.monotonic()
     if self:sweep() then

@@ -24,7 +24,7 @@ local tm = {
   null = host.null,
 }
 
---- JSON in which null survives (as tm.null) and integers beyond 2^53 come as strings of their digits.
+--- JSON in which null survives (as tm.null) and integers of 2^53 and more come as strings of their digits.
 tm.json = { decode = host.json_decode, encode = host.json_encode, array = host.json_array, get = host.json_get }
 
 --- A setting from the environment; `default` when it is absent or empty. With a number as default the text must be one.

@@ -41,10 +41,10 @@ end
 ---@param names string[]
 ---@return string?
 function problems.nearest(name, names)
-  local best, best_distance = nil, math.max(1, math.floor(#name / 3)) + 1
+  local best, best_distance = nil, math.floor((#name + 1) / 3) + 0.5
   for _, candidate in ipairs(names) do
     local d = distance(name:lower(), candidate:lower())
-    if d < best_distance then best, best_distance = candidate, d end
+    if d < best_distance or (d == best_distance and candidate < best) then best, best_distance = candidate, d end
   end
   return best
 end

@@ -104,10 +104,12 @@ static void list_markets(int port, struct tm_buf *list)
 
 static void subscribe(int fd, const struct tm_buf *tickers)
 {
-    static const char upgrade[] = "GET /trade-api/ws/v2 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                                  "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    static const char others[] = "{\"id\":2,\"cmd\":\"subscribe\",\"params\":{\"channels\":[\"trade\",\"ticker\","
-                                 "\"market_lifecycle_v2\"]}}";
+    static const char upgrade[] =
+        "GET /trade-api/ws/v2 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    static const char others[] =
+        "{\"id\":2,\"cmd\":\"subscribe\",\"params\":{\"channels\":[\"trade\",\"ticker\","
+        "\"market_lifecycle_v2\"]}}";
     struct tm_buf text = {0};
     uint8_t head[14] = {0x81, 0x80 | 127}; /* the mask is zero: nothing to undo */
     say(fd, upgrade, sizeof upgrade - 1);
@@ -179,8 +181,8 @@ int main(int argc, char **argv)
     double cpu_us = (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1e6 +
                     (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec);
     printf("%.2f M frames/s, %.0f MB/s, %.0f bytes a frame, %.2f us of the exchange's processor a frame\n",
-           (double)frames / seconds / 1e6, (double)bytes / seconds / 1e6, (double)bytes / (double)(frames ? frames : 1),
-           cpu_us / (double)(frames ? frames : 1));
+           (double)frames / seconds / 1e6, (double)bytes / seconds / 1e6,
+           (double)bytes / (double)(frames ? frames : 1), cpu_us / (double)(frames ? frames : 1));
     tm_buf_fini(&tickers);
     tm_buf_fini(&in);
     return 0;

@@ -73,7 +73,8 @@ class Lab:
 
     def _gatherer(self, name: str) -> Gatherer:
         return Gatherer(name, self.directory, store=self.stores[name].conninfo(tcp=self.options.tcp),
-                        ws_url=f"{self.exchange.ws_url}?label={name}", rest_url=self.exchange.rest_url, env=self.options.gatherer_env)
+                        ws_url=f"{self.exchange.ws_url}?label={name}", rest_url=self.exchange.rest_url,
+                        env=self.options.gatherer_env)
 
     def _deduplicator(self) -> Deduplicator:
         stores = {name: store.conninfo(tcp=self.options.tcp) for name, store in self.stores.items()}
@@ -83,7 +84,8 @@ class Lab:
     # ---- start ----
 
     def start(self) -> None:
-        """Everything but the late gatherers; the exchange begins when those have subscribed to everything."""
+        """Everything but the late gatherers; the exchange begins when those have subscribed to everything and
+        production is ready, so that what is measured is the work and not the making of tables."""
         self.start_databases()
         self.exchange.start()
         self.deduplicator.process.start()
@@ -92,8 +94,14 @@ class Lab:
         for name in early:
             wait_until(f"{name} listens to all markets", lambda n=name: self.exchange.has_all_markets(n),
                        SUBSCRIBE_TIMEOUT, self.gatherers[name].process.log_tail)
-        self.deduplicator.wait_answering()
+        wait_until("the deduplicator writes to production", self._is_merging, SUBSCRIBE_TIMEOUT,
+                   self.deduplicator.process.log_tail)
+        wait_until("the first snapshots are in production", lambda: not self.unstored() and not self.backlog(),
+                   SUBSCRIBE_TIMEOUT, lambda: f"not stored: {self.unstored()}, not in production: {self.backlog()}")
         self.exchange.control("start")
+
+    def _is_merging(self) -> bool:
+        return self.deduplicator.answering() and self.deduplicator.health()["rds"] == "connected"
 
     def start_databases(self) -> None:
         """initdb side by side, then start; the servers themselves from this thread (see process.py)."""

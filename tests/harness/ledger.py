@@ -83,8 +83,7 @@ SELECT c.client, c.label, CASE WHEN e.client IS NULL THEN {forever} ELSE
 FROM truth.ledger c LEFT JOIN ends e USING (client) WHERE c.what = 'connect';
 """
 
-# A market is carried from its first snapshot or listen line until it is removed, the subscription closes, or the
-# client goes; a later get_snapshot changes nothing.
+# A market is carried from its snapshot or listen line until it is removed, the subscription closes, or the client goes.
 SPANS = """
 CREATE UNLOGGED TABLE truth.spans AS
 WITH opened AS (
@@ -185,13 +184,7 @@ CREATE UNLOGGED TABLE truth.orderbook_snapshots AS
 SELECT l.number, truth.at(l.wall_us) AS emitted_at, c.label AS gatherer, l.ticker,
     l.detail::jsonb -> 'yes_dollars_fp' AS yes_levels, l.detail::jsonb -> 'no_dollars_fp' AS no_levels,
     c.last = {forever} AS expected
-FROM truth.ledger l JOIN truth.clients c USING (client) WHERE l.what = 'snapshot'
-UNION ALL
-SELECT l.number, truth.at(l.wall_us), c.label, l.ticker,
-    l.detail::jsonb -> 'yes_dollars_fp', l.detail::jsonb -> 'no_dollars_fp', true
-FROM truth.ledger l JOIN truth.spans s ON s.stream = 'orderbook_deltas' AND s.ticker = l.ticker
-    AND l.number > s.first AND l.number <= s.last
-JOIN truth.clients c ON c.client = s.client WHERE l.what = 'emit' AND l.stream = 'orderbook_snapshots';
+FROM truth.ledger l JOIN truth.clients c USING (client) WHERE l.what IN ('snapshot', 'resnapshot');
 """
 
 UNKNOWN = """

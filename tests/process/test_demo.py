@@ -36,6 +36,22 @@ def test_json_run_is_row_exact_and_leaves_nothing(directory: Path) -> None:
     assert list(directory.iterdir()) == []
 
 
+def test_recorded_frames_are_replayed(directory: Path) -> None:
+    book = {"market_ticker": "KXREC-26-T1", "yes_dollars_fp": [["0.4700", "31.54"]]}
+    delta = {"market_ticker": "KXREC-26-T1", "price_dollars": "0.4700", "delta_fp": "-9.90", "side": "yes",
+             "ts": "2026-07-25T17:20:00.2Z", "ts_ms": 1785000000200}
+    frames = [("orderbook_snapshot", book), ("orderbook_delta", delta), ("orderbook_delta", delta)]
+    recording = directory / "recording.jsonl"
+    recording.write_text("".join(json.dumps({"recv_ms": 1785000000000 + 100 * seq, "event": {
+        "type": kind, "sid": 1, "seq": seq, "msg": msg}}) + "\n" for seq, (kind, msg) in enumerate(frames, 1)),
+        encoding="ascii")
+    done = _run("--replay", str(recording), "--gatherers", "2", "--json", tmp=directory)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert [figures[key] for key in KEYS[:6]] == [2, 2, 2, 0, 0, 0]
+    assert list(directory.iterdir()) == [recording]
+
+
 @pytest.mark.parametrize("arguments, reason", [
     (["--json"], "--json needs --seconds or --replay"),
     (["--seconds", "0"], "expected a number above 0"),

@@ -50,7 +50,7 @@ def test_sequences_count_per_sid_and_deltas_fold_to_the_rest_book(make_exchange:
 
 
 def test_every_trade_has_its_equal_makers_delta(make_exchange: MakeExchange, connect: Connect) -> None:
-    exchange = make_exchange(markets=10, rate=20000, events=20000, wait_clients=1, mix="trades=30,deltas=60")
+    exchange = make_exchange(markets=10, rate=20000, events=20000, wait_clients=1, mix="trades=15,deltas=80,lifecycle=0")
     client = connect(exchange)
     client.subscribe(["orderbook_delta", "trade"], market_tickers=tickers(exchange))
     delivered_all(exchange, client)

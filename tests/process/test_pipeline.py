@@ -198,6 +198,12 @@ def _delta(ticker: str, price: str, change: str, side: str, micros: str, millis:
             "delta_fp": change, "side": side, "ts": micros, "ts_ms": millis}
 
 
+def _is_set_up(exchange: TinyExchange, store: PostgresCluster) -> bool:
+    return (store.value("SELECT to_regclass('unknown_frames')") is not None
+            and exchange.is_subscribed("orderbook_delta", TICKERS)
+            and all(map(exchange.is_subscribed, ("trade", "ticker", "market_lifecycle_v2"))))
+
+
 @pytest.fixture
 def gatherer_at_tiny(directory: Path, make_cluster: Callable[[str], PostgresCluster]):  # type: ignore[no-untyped-def]
     """A gatherer that listens to the tiny exchange; (exchange, store, gatherer)."""
@@ -209,11 +215,8 @@ def gatherer_at_tiny(directory: Path, make_cluster: Callable[[str], PostgresClus
                             rest_url=exchange.rest_url)
         gatherer.start()
         try:
-            for channel, tickers in (("orderbook_delta", TICKERS), ("trade", []), ("ticker", []),
-                                     ("market_lifecycle_v2", [])):
-                wait_until(f"the gatherer has subscribed to {channel}",
-                           lambda c=channel, t=tickers: exchange.is_subscribed(c, t), 20,  # type: ignore[misc]
-                           gatherer.process.log_tail)
+            wait_until("the gatherer has made its tables and its subscriptions",
+                       lambda: gatherer.answering() and _is_set_up(exchange, store), 30, gatherer.process.log_tail)
             yield exchange, store, gatherer
         finally:
             gatherer.process.stop()

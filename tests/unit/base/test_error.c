@@ -70,10 +70,8 @@ static void test_code_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_set_and_wrap),
-        cmocka_unit_test(test_errno),
-        cmocka_unit_test(test_no_error_wanted),
-        cmocka_unit_test(test_long_messages_are_cut),
+        cmocka_unit_test(test_set_and_wrap),    cmocka_unit_test(test_errno),
+        cmocka_unit_test(test_no_error_wanted), cmocka_unit_test(test_long_messages_are_cut),
         cmocka_unit_test(test_code_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

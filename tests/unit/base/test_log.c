@@ -1,4 +1,5 @@
-/* What a line looks like whatever the feed puts into it (FAILURES c8). JSON lines are read back by another parser. */
+/* What a line looks like whatever the feed puts into it (FAILURES c8). JSON lines are read back by another
+ * parser. */
 #include "unit.h"
 
 #include "base/log.h"
@@ -40,8 +41,9 @@ static void test_logfmt_line(void **state)
            TM_F_F64("share", 0.25), TM_F_STR("dir", "/var/lib"), TM_F_STR("none", NULL));
     const char *line = end();
     assert_memory_equal(line, "time=20", 7);
-    assert_non_null(strstr(line, " level=warn id=g1 room=journal event=\"disk is slow\" sync_ms=-5 n=18446744073709551615 "
-                                 "share=0.25 dir=/var/lib none=\"\"\n"));
+    assert_non_null(strstr(
+        line, " level=warn id=g1 room=journal event=\"disk is slow\" sync_ms=-5 n=18446744073709551615 "
+              "share=0.25 dir=/var/lib none=\"\"\n"));
 }
 
 static void test_level(void **state)
@@ -79,12 +81,12 @@ static void test_hostile_bytes(void **state)
         {"a\"b\\c", 5, "t=\"a\\\"b\\\\c\""},
         {"\0x", 2, "t=\"\\u0000x\""},
         {"\x7f", 1, "t=\"\\u007f\""},
-        {"\xc2\x9b", 2, "t=\"\\u00c2\\u009b\""},         /* a C1 control */
-        {"\xff\xfe", 2, "t=\"\\u00ff\\u00fe\""},         /* never UTF-8 */
-        {"\xc0\xaf", 2, "t=\"\\u00c0\\u00af\""},         /* overlong */
+        {"\xc2\x9b", 2, "t=\"\\u00c2\\u009b\""},            /* a C1 control */
+        {"\xff\xfe", 2, "t=\"\\u00ff\\u00fe\""},            /* never UTF-8 */
+        {"\xc0\xaf", 2, "t=\"\\u00c0\\u00af\""},            /* overlong */
         {"\xed\xa0\x80", 3, "t=\"\\u00ed\\u00a0\\u0080\""}, /* a surrogate */
-        {"\xe2\x82", 2, "t=\"\\u00e2\\u0082\""},         /* cut in the middle */
-        {"\xe2\x82\xac", 3, "t=\"\xe2\x82\xac\""},       /* the euro sign stays */
+        {"\xe2\x82", 2, "t=\"\\u00e2\\u0082\""},            /* cut in the middle */
+        {"\xe2\x82\xac", 3, "t=\"\xe2\x82\xac\""},          /* the euro sign stays */
         {"\xf0\x9f\x8c\x99", 4, "t=\"\xf0\x9f\x8c\x99\""},
         {"a=b", 3, "t=\"a=b\""},
         {"", 0, "t=\"\""},
@@ -110,7 +112,8 @@ static void test_json_is_json(void **state)
         for (size_t i = 0; i < sizeof bytes; i++)
             bytes[i] = (uint8_t)(i * 7 + (size_t)first);
         begin();
-        tm_log(TM_LOG_INFO, "x", "y", TM_F_BYTES("raw", bytes, sizeof bytes), TM_F_I64("n", -3), TM_F_F64("f", 1.5));
+        tm_log(TM_LOG_INFO, "x", "y", TM_F_BYTES("raw", bytes, sizeof bytes), TM_F_I64("n", -3),
+               TM_F_F64("f", 1.5));
         json_t *root = json_loads(end(), JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
         assert_non_null(root);
         assert_string_equal(json_string_value(json_object_get(root, "id")), "g\"1");
@@ -135,7 +138,8 @@ static void test_values_are_cut(void **state)
     struct tm_error err;
     tm_error_set(&err, TM_EIO, "%.999s", text);
     begin();
-    tm_log(TM_LOG_INFO, "x", "y", TM_F_ERR(&err), TM_F_ERR(&err), TM_F_ERR(&err), TM_F_ERR(&err), TM_F_ERR(&err));
+    tm_log(TM_LOG_INFO, "x", "y", TM_F_ERR(&err), TM_F_ERR(&err), TM_F_ERR(&err), TM_F_ERR(&err),
+           TM_F_ERR(&err));
     line = end();
     assert_true(strlen(line) <= 4096);
     assert_ptr_equal(strchr(line, '\n'), line + strlen(line) - 1);
@@ -160,12 +164,9 @@ static void test_limit(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_logfmt_line),
-        cmocka_unit_test(test_level),
-        cmocka_unit_test(test_hostile_bytes),
-        cmocka_unit_test(test_json_is_json),
-        cmocka_unit_test(test_values_are_cut),
-        cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_logfmt_line),    cmocka_unit_test(test_level),
+        cmocka_unit_test(test_hostile_bytes),  cmocka_unit_test(test_json_is_json),
+        cmocka_unit_test(test_values_are_cut), cmocka_unit_test(test_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

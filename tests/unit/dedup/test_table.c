@@ -39,7 +39,7 @@ static void test_order_holds_during_passes(void **state)
             int64_t now_us = (int64_t)(i < 20000 ? i / 100 : i / 10);
             tm_table_put(&t, fp_of(roll(&d, 30000) + (i > 40000 ? 100000 + i : 0)), now_us, &is_new);
             passes[t.pass]++;
-            if (i % 97 == 0)
+            if (i % 397 == 0)
                 check_order(&t);
         }
         assert_true(passes[TM_PASS_GROW] > 100 && passes[TM_PASS_SHRINK] > 100);
@@ -66,8 +66,8 @@ static void test_ends_of_the_hash(void **state)
     tm_table_fini(&t);
 }
 
-/* Thousands of keys with one hash: longer than a step's memory, longer than the end of the array. Slow, but whatever
- * cannot be kept is counted, and nothing else is harmed. */
+/* Thousands of keys with one hash: longer than a step's memory, longer than the end of the array. Slow, but
+ * whatever cannot be kept is counted, and nothing else is harmed. */
 static void run_one_hash(uint64_t hi)
 {
     struct tm_table t;

@@ -138,11 +138,12 @@ static void write_settings(const struct cluster *c)
     (void)snprintf(path, sizeof path, "%s/data/postgresql.auto.conf", c->dir);
     FILE *f = fopen(path, "we");
     assert_non_null(f);
-    (void)fprintf(f,
-                  "listen_addresses = ''\nunix_socket_directories = '%s'\nport = 5432\ntimezone = 'UTC'\n"
-                  "fsync = off\nshared_buffers = '64MB'\nmax_wal_size = '1GB'\nmax_connections = 40\njit = off\n"
-                  "log_min_messages = fatal\nlog_min_error_statement = panic\n",
-                  c->dir);
+    (void)fprintf(
+        f,
+        "listen_addresses = ''\nunix_socket_directories = '%s'\nport = 5432\ntimezone = 'UTC'\n"
+        "fsync = off\nshared_buffers = '64MB'\nmax_wal_size = '1GB'\nmax_connections = 40\njit = off\n"
+        "log_min_messages = fatal\nlog_min_error_statement = panic\n",
+        c->dir);
     assert_int_equal(fclose(f), 0);
 }
 

@@ -36,39 +36,7 @@ struct world {
     char base[32]; /* the exchange's first event, UTC */
 };
 
-/* ---- the clusters, once a program ---- */
-
-static int group_setup(void **state)
-{
-    struct tm_error err;
-    (void)state;
-    if (tm_plan_compile(&kalshi_plan_def, &plan, &err)) {
-        (void)fprintf(stderr, "%s\n", err.message);
-        return -1;
-    }
-    cluster_create(&production_cluster);
-    cluster_create(&gatherer_cluster);
-    return 0;
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    cluster_destroy(&production_cluster);
-    cluster_destroy(&gatherer_cluster);
-    tm_plan_destroy(plan);
-    return 0;
-}
-
 /* ---- databases ---- */
-
-static void make_database(const struct cluster *c, const char *name)
-{
-    PGconn *conn = db_open(c, "postgres");
-    db_execf(conn, "DROP DATABASE IF EXISTS %s WITH (FORCE)", name);
-    db_execf(conn, "CREATE DATABASE %s TEMPLATE template0", name);
-    PQfinish(conn);
-}
 
 static struct tm_pg *engine_open(const char *conninfo)
 {
@@ -80,19 +48,13 @@ static struct tm_pg *engine_open(const char *conninfo)
     return pg;
 }
 
-static void world_epoch(struct world *w, int g, uint8_t number)
+static void make_database(const struct cluster *c, const char *name, const char *from, char *info,
+                          size_t size)
 {
-    struct tm_error err;
-    int32_t epoch_no;
-    uint8_t epoch[16] = {(uint8_t)(g + 1), [15] = number};
-    struct tm_pg *pg = engine_open(w->infos[g]);
-    if (tm_migrate_local(pg, plan, &err) || tm_migrate_epoch(pg, plan, epoch, w->ids[g], &epoch_no, &err))
-        fail_msg("%s", err.message);
-    assert_int_equal(epoch_no, number);
-    for (size_t i = 0; i < tm_plan_stream_count(plan); i++)
-        if (tm_plan_stream(plan, i)->mode == TM_STREAM_APPEND)
-            assert_int_equal(tm_migrate_local_partition(pg, tm_plan_stream(plan, i), epoch_no, 1, &err), 0);
-    tm_pg_close(pg);
+    PGconn *conn = db_open(c, "postgres");
+    db_execf(conn, "CREATE DATABASE %s TEMPLATE %s", name, from);
+    PQfinish(conn);
+    cluster_conninfo(c, name, info, size);
 }
 
 /* What a gatherer's writer does at a commit, from the rows in `stage`. */
@@ -119,44 +81,120 @@ static const char release_sql[] =
     "  NOTIFY tidemill;\n"
     "END $$";
 
-static void make_gatherer(struct world *w, int g)
+static void make_gatherer_template(void)
 {
+    char info[160];
+    struct tm_error err;
+    make_database(&gatherer_cluster, "gatherer", "template0", info, sizeof info);
+    struct tm_pg *pg = engine_open(info);
+    if (tm_migrate_local(pg, plan, &err))
+        fail_msg("%s", err.message);
+    tm_pg_close(pg);
+    PGconn *conn = db_open(&gatherer_cluster, "gatherer");
+    db_exec(conn, "CREATE SCHEMA stage");
+    for (size_t i = 0; i < tm_plan_stream_count(plan); i++)
+        db_execf(conn, "CREATE TABLE stage.%s (LIKE %s INCLUDING DEFAULTS)", tm_plan_stream(plan, i)->name,
+                 tm_plan_stream(plan, i)->name);
+    db_exec(conn, release_sql);
+    PQfinish(conn);
+}
+
+static void make_production_template(void)
+{
+    char info[160];
+    struct tm_error err;
+    make_database(&production_cluster, "production", "template0", info, sizeof info);
+    struct tm_pg *pg = engine_open(info);
+    int64_t now_us = tm_clock_wall_us(), day_us = 24 * HOUR_US;
+    if (tm_migrate_production(pg, plan, &err) ||
+        tm_migrate_production_days(pg, plan, now_us - 2 * day_us, now_us + 7 * day_us, &err))
+        fail_msg("%s", err.message);
+    tm_pg_close(pg);
+}
+
+/* ---- the clusters and what all tests begin with, once a program ---- */
+
+static int group_setup(void **state)
+{
+    struct tm_error err;
+    (void)state;
+    if (tm_plan_compile(&kalshi_plan_def, &plan, &err)) {
+        (void)fprintf(stderr, "%s\n", err.message);
+        return -1;
+    }
+    cluster_create(&production_cluster);
+    cluster_create(&gatherer_cluster);
+    make_production_template();
+    make_gatherer_template();
+    return 0;
+}
+
+static int group_teardown(void **state)
+{
+    (void)state;
+    cluster_destroy(&production_cluster);
+    cluster_destroy(&gatherer_cluster);
+    tm_plan_destroy(plan);
+    return 0;
+}
+
+/* ---- a test's own copy ---- */
+
+static void world_epoch(struct world *w, int g, uint8_t number)
+{
+    struct tm_error err;
+    int32_t epoch_no;
+    uint8_t epoch[16] = {(uint8_t)(g + 1), [15] = number};
+    struct tm_pg *pg = engine_open(w->infos[g]);
+    if (tm_migrate_epoch(pg, plan, epoch, w->ids[g], &epoch_no, &err))
+        fail_msg("%s", err.message);
+    assert_int_equal(epoch_no, number);
+    for (size_t i = 0; i < tm_plan_stream_count(plan); i++)
+        if (tm_plan_stream(plan, i)->mode == TM_STREAM_APPEND)
+            assert_int_equal(tm_migrate_local_partition(pg, tm_plan_stream(plan, i), epoch_no, 1, &err), 0);
+    tm_pg_close(pg);
+}
+
+static void make_gatherer(struct world *w, int g, int number)
+{
+    char name[32];
     (void)snprintf(w->ids[g], sizeof w->ids[g], "g%d", g + 1);
-    make_database(&gatherer_cluster, w->ids[g]);
-    cluster_conninfo(&gatherer_cluster, w->ids[g], w->infos[g], sizeof w->infos[g]);
+    (void)snprintf(name, sizeof name, "g%d_%d", g + 1, number);
+    make_database(&gatherer_cluster, name, "gatherer", w->infos[g], sizeof w->infos[g]);
     w->options[g] = (struct tm_deduplicator_gatherer){.id = w->ids[g], .conninfo = w->infos[g]};
     world_epoch(w, g, 1);
-    w->gatherers[g] = db_open(&gatherer_cluster, w->ids[g]);
+    w->gatherers[g] = db_open(&gatherer_cluster, name);
     db_exec(w->gatherers[g], "SET synchronous_commit = off");
-    db_exec(w->gatherers[g], "CREATE SCHEMA stage");
-    for (size_t i = 0; i < tm_plan_stream_count(plan); i++)
-        db_execf(w->gatherers[g], "CREATE TABLE stage.%s (LIKE %s INCLUDING DEFAULTS)",
-                 tm_plan_stream(plan, i)->name, tm_plan_stream(plan, i)->name);
-    db_exec(w->gatherers[g], release_sql);
+}
+
+/* The exchange's first event, so long before now. */
+static void world_base(struct world *w, const char *ago)
+{
+    char sql[160];
+    (void)snprintf(sql, sizeof sql, "SELECT date_trunc('hour', now() AT TIME ZONE 'UTC') - interval '%s'",
+                   ago);
+    PGresult *r = PQexec(w->production, sql);
+    assert_int_equal(PQntuples(r), 1);
+    (void)snprintf(w->base, sizeof w->base, "%s+00", PQgetvalue(r, 0, 0));
+    PQclear(r);
 }
 
 static int setup(void **state)
 {
+    static int number;
+    char name[32];
     struct world *w = calloc(1, sizeof *w);
     assert_non_null(w);
     *state = w;
     cluster_start(&production_cluster);
     cluster_start(&gatherer_cluster);
-    make_database(&production_cluster, "production");
-    cluster_conninfo(&production_cluster, "production", w->production_info, sizeof w->production_info);
-    struct tm_error err;
-    struct tm_pg *pg = engine_open(w->production_info);
-    if (tm_migrate_production(pg, plan, &err))
-        fail_msg("%s", err.message);
-    tm_pg_close(pg);
-    w->production = db_open(&production_cluster, "production");
+    (void)snprintf(name, sizeof name, "production_%d", ++number);
+    make_database(&production_cluster, name, "production", w->production_info, sizeof w->production_info);
+    w->production = db_open(&production_cluster, name);
     for (int g = 0; g < GATHERERS; g++)
-        make_gatherer(w, g);
+        make_gatherer(w, g, number);
     w->metrics = tm_metrics_create();
-    PGresult *r =
-        PQexec(w->production, "SELECT date_trunc('hour', now() AT TIME ZONE 'UTC') - interval '1 hour'");
-    (void)snprintf(w->base, sizeof w->base, "%s+00", PQgetvalue(r, 0, 0));
-    PQclear(r);
+    world_base(w, "1 hour");
     return 0;
 }
 

@@ -1,7 +1,8 @@
 /*
- * A disk in memory behind journal/fs.h. It knows which bytes and which directory entries were synced, so power can be
- * lost; it fails the nth call on demand, or ends the process there. It lives in shared memory: a forked child may work
- * on it and die, and the parent looks at what is left. Calls are serialised within a process.
+ * A disk in memory behind journal/fs.h. It knows which bytes and which directory entries were synced, so
+ * power can be lost; it fails the nth call on demand, or ends the process there. It lives in shared memory: a
+ * forked child may work on it and die, and the parent looks at what is left. Calls are serialised within a
+ * process.
  */
 #ifndef TM_TEST_MEMDISK_H
 #define TM_TEST_MEMDISK_H
@@ -23,8 +24,20 @@
 #define MEM_DIR 1000
 #define MEM_KILLED 77 /* exit status of a process that ended at a call */
 
-enum mem_op { MEM_OPEN_DIR, MEM_LOCK, MEM_LIST, MEM_OPEN, MEM_SIZE, MEM_PREAD, MEM_PWRITE, MEM_FTRUNCATE,
-              MEM_FDATASYNC, MEM_FSYNC, MEM_RENAME, MEM_UNLINK };
+enum mem_op {
+    MEM_OPEN_DIR,
+    MEM_LOCK,
+    MEM_LIST,
+    MEM_OPEN,
+    MEM_SIZE,
+    MEM_PREAD,
+    MEM_PWRITE,
+    MEM_FTRUNCATE,
+    MEM_FDATASYNC,
+    MEM_FSYNC,
+    MEM_RENAME,
+    MEM_UNLINK
+};
 
 enum mem_fault { MEM_NONE, MEM_KILL, MEM_ENOSPC, MEM_EIO, MEM_EINTR, MEM_SHORT };
 
@@ -220,8 +233,8 @@ static inline void mem_lose_power(struct memdisk *d, enum mem_loss loss)
     }
 }
 
-/* The process is dead: its handles and its lock are gone. The machine may be dead too; then what is left is all that
- * there is, and counts as synced. */
+/* The process is dead: its handles and its lock are gone. The machine may be dead too; then what is left is
+ * all that there is, and counts as synced. */
 static inline void memdisk_reboot(struct memdisk *d, enum mem_loss loss)
 {
     if (loss != MEM_LOSS_NONE)

@@ -45,7 +45,9 @@ static void test_names(void **state)
     static const struct {
         uint64_t number;
         const char *name;
-    } good[] = {{0, "0000000000000000.seg"}, {1, "0000000000000001.seg"}, {UINT64_C(0xab12), "000000000000ab12.seg"},
+    } good[] = {{0, "0000000000000000.seg"},
+                {1, "0000000000000001.seg"},
+                {UINT64_C(0xab12), "000000000000ab12.seg"},
                 {UINT64_MAX, "ffffffffffffffff.seg"}};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         char name[TM_SEGMENT_NAME_BYTES];
@@ -56,8 +58,14 @@ static void test_names(void **state)
         assert_true(number == good[i].number);
     }
     uint64_t number;
-    static const char *const bad[] = {"", "epoch", "0000000000000001.tmp", "000000000000000g.seg", "000000000000000A.seg",
-                                      "0000000000000001.seg.tmp", "00000000000000001.seg", "0000000000000001seg"};
+    static const char *const bad[] = {"",
+                                      "epoch",
+                                      "0000000000000001.tmp",
+                                      "000000000000000g.seg",
+                                      "000000000000000A.seg",
+                                      "0000000000000001.seg.tmp",
+                                      "00000000000000001.seg",
+                                      "0000000000000001seg"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_false(tm_segment_name_parse(bad[i], &number));
 }
@@ -69,7 +77,8 @@ static struct tm_segment_header make_header(struct tm_buf *out)
         h.epoch[i] = i;
     struct tm_segment_stream trades = {
         .id = 0, .next_seq = 42, .name = "trades", .name_len = 6, .columns = "a,b", .columns_len = 3};
-    struct tm_segment_stream empty = {.id = 1, .next_seq = 1, .name = "x", .name_len = 1, .columns = "", .columns_len = 0};
+    struct tm_segment_stream empty = {
+        .id = 1, .next_seq = 1, .name = "x", .name_len = 1, .columns = "", .columns_len = 0};
     assert_int_equal(tm_segment_header_begin(out, &h), TM_OK);
     assert_int_equal(tm_segment_header_stream(out, &trades), TM_OK);
     assert_int_equal(tm_segment_header_stream(out, &empty), TM_OK);
@@ -81,23 +90,29 @@ static struct tm_segment_header make_header(struct tm_buf *out)
 static void test_header_bytes(void **state)
 {
     (void)state;
-    static const uint8_t expected[] = {
-        'T', 'M', 'J', 'R', 'N', 'L', '\r', '\n', 0, 0, 0, 1, 0, 0, 0, 98,          /* magic, version, bytes */
-        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,                       /* epoch */
-        0, 0, 0, 0, 0, 0, 1, 2, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88,     /* segment, salt */
-        0, 0, 0, 2,                                                                 /* streams */
-        0, 0, 0, 6, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 42, 't', 'r', 'a', 'd', 'e', 's', 'a', ',', 'b',
-        0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 'x'};
+    static const uint8_t expected[] = {'T',  'M',  'J',  'R',  'N',  'L', '\r', '\n', 0,    0,    0,
+                                       1,    0,    0,    0,    98, /* magic, version, bytes */
+                                       0,    1,    2,    3,    4,    5,   6,    7,    8,    9,    10,
+                                       11,   12,   13,   14,   15, /* epoch */
+                                       0,    0,    0,    0,    0,    0,   1,    2,    0x11, 0x22, 0x33,
+                                       0x44, 0x55, 0x66, 0x77, 0x88, /* segment, salt */
+                                       0,    0,    0,    2,          /* streams */
+                                       0,    0,    0,    6,    0,    0,   0,    3,    0,    0,    0,
+                                       0,    0,    0,    0,    42,   't', 'r',  'a',  'd',  'e',  's',
+                                       'a',  ',',  'b',  0,    1,    0,   1,    0,    0,    0,    0,
+                                       0,    0,    0,    0,    0,    0,   0,    1,    'x'};
     struct tm_buf out = {0};
     make_header(&out);
     assert_int_equal(out.len, 2 * (sizeof expected + 4));
     assert_memory_equal(out.data, expected, sizeof expected);
-    assert_int_equal(tm_get_be32(out.data + sizeof expected), tm_crc32c_portable(0, expected, sizeof expected));
+    assert_int_equal(tm_get_be32(out.data + sizeof expected),
+                     tm_crc32c_portable(0, expected, sizeof expected));
     assert_memory_equal(out.data, out.data + out.len / 2, out.len / 2);
     tm_buf_fini(&out);
 }
 
-/* Any one bit wrong, or any one byte missing from the second copy: the other one serves, and the fault is told. */
+/* Any one bit wrong, or any one byte missing from the second copy: the other one serves, and the fault is
+ * told. */
 static void test_header_survives_in_either_copy(void **state)
 {
     (void)state;
@@ -161,7 +176,7 @@ static void test_items(void **state)
 {
     (void)state;
     static const uint8_t payload[] = {0, 3, 0, 0, 0, 9, 'a', 0, 0, 0, 0, 0, 0, 0, 5,
-                                      0, 4, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 1, 0};
+                                      0, 4, 0, 0, 0, 8, 0,   0, 0, 0, 0, 0, 1, 0};
     struct tm_item item;
     uint32_t at = 0;
     assert_true(tm_item_next(payload, sizeof payload, &at, &item));

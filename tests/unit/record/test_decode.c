@@ -197,6 +197,11 @@ static void test_control(void **state)
     assert_int_equal(d->code, 25);
     assert_int_equal(d->sequence, 9120);
     assert_memory_equal(d->text.at, "Subscription buffer overflow", d->text.len);
+    d = decode(f, "{\"type\":\"error\",\"msg\":{\"code\":8}}");
+    assert_int_equal(d->verdict, TM_VERDICT_CONTROL);
+    assert_int_equal(d->code, 8);
+    assert_null(d->text.at);
+    assert_string_equal(d->reason, "");
     d = decode(f, "{\"type\":\"error\",\"msg\":{\"msg\":\"no code\"}}");
     assert_reason(d, TM_VERDICT_UNKNOWN, "msg.code: expected an integer, got nothing");
     d = decode(f, "{\"type\":\"subscribed\",\"sid\":4,\"msg\":{\"channel\":\"trade\"}}");
@@ -387,6 +392,10 @@ static void test_malformed(void **state)
     assert_int_equal(d->sequence, 8);
     d = decode(f, "{\"type\":\"trade\",\"sid\":3,\"seq\":8"); /* the 8 may be half a number */
     assert_int_equal(d->verdict, TM_VERDICT_MALFORMED);
+    only_row(decode(f, DELTA), "orderbook_deltas");
+    d = decode(f, "{\"type\":\"ok\",\"sid\":[1,"); /* not the sid of the frame before */
+    assert_int_equal(d->verdict, TM_VERDICT_MALFORMED);
+    assert_false(d->has_sid || d->has_sequence);
     d = decode(f, "\xff\xfe");
     assert_reason(d, TM_VERDICT_MALFORMED, "not JSON: expected a value at byte 0 of 2");
     assert_int_equal(column_of(&d->rows[0], "raw").len, 2);

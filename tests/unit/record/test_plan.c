@@ -191,7 +191,7 @@ static void test_stream_faults(void **state)
     FAULT(d.streams[0].name = "1quotes", "begins with no digit");
     FAULT(d.streams[0].name = "quotes; drop table x", "lower-case letters, digits and _");
     FAULT(d.streams[0].name = "user", "reserved by SQL");
-    FAULT(d.streams[0].name = "a_name_of_more_than_forty_bytes_is_too_long", "too long");
+    FAULT(d.streams[0].name = "a_name_of_thirty_seven_bytes_too_long", "too long");
     FAULT(d.streams[0].name = "gaps", "every plan has a stream of this name");
     FAULT((d.streams[1] = d.streams[0], d.plan.stream_count = 2), "stream \"quotes\": declared twice");
     FAULT(d.plan.stream_count = 63, "63 streams, expected at most 62");

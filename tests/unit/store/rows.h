@@ -1,6 +1,6 @@
 /*
- * What the store's tests share: a small plan with a stream of each sort, a database with its tables, and tuples that
- * the server itself encodes from SQL, so that nothing expected comes from the code under test.
+ * What the store's tests share: a small plan with a stream of each sort, a database with its tables, and
+ * tuples that the server itself encodes from SQL, so that nothing expected comes from the code under test.
  */
 #ifndef TESTS_STORE_ROWS_H
 #define TESTS_STORE_ROWS_H
@@ -50,12 +50,21 @@ enum { FACTS, NOTES, THINGS, KNOBS, DAILY };
 
 static const struct tm_stream_def stream_defs[] = {
     [FACTS] = {.name = "facts", COLUMNS(fact_columns), .key = fact_key, .time_column = "at", .window_us = S},
-    [NOTES] = {.name = "notes", COLUMNS(note_columns), .key = note_key, .within_us = S, .ticker_column = "who",
+    [NOTES] = {.name = "notes",
+               COLUMNS(note_columns),
+               .key = note_key,
+               .within_us = S,
+               .ticker_column = "who",
                .window_us = S},
     [THINGS] = {.name = "things", .mode = TM_STREAM_UPSERT, COLUMNS(thing_columns), .key = id_key},
     [KNOBS] = {.name = "knobs", .mode = TM_STREAM_UPSERT, COLUMNS(knob_columns), .key = id_key},
-    [DAILY] = {.name = "daily", COLUMNS(fact_columns), .key = fact_key, .time_column = "at",
-               .partition = TM_PARTITION_DAY, .partition_column = "at", .window_us = S},
+    [DAILY] = {.name = "daily",
+               COLUMNS(fact_columns),
+               .key = fact_key,
+               .time_column = "at",
+               .partition = TM_PARTITION_DAY,
+               .partition_column = "at",
+               .window_us = S},
 };
 
 static const struct tm_plan_def plan_def = {

@@ -1,0 +1,402 @@
+#include "engine/merge.h"
+#include "base/clock.h"
+#include "base/endian.h"
+#include "base/log.h"
+#include "dedup/seen.h"
+#include "engine/days.h"
+#include "engine/fpset.h"
+#include "record/schema.h"
+#include "store/copy.h"
+#include "store/quarantine.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define PREFETCH 8
+#define WINDOW_US (INT64_C(3600) * TM_US_PER_S) /* of a stream that declares none */
+
+/* A backlog is as old as the outage that made it. Beyond this a gatherer's clock is the likelier explanation.
+ */
+#define BACKLOG_US (INT64_C(366) * 86400 * TM_US_PER_S)
+
+/* A row of a batch. */
+struct choice {
+    struct tm_batch *batch;
+    uint32_t row;
+    bool refused; /* production refused it: nothing may count as seen for its sake */
+};
+
+/* What the transaction does with one stream. The lists are cleared, not freed, between transactions. */
+struct work {
+    const struct tm_stream *stream;
+    struct tm_seen *seen;  /* NULL unless fingerprinted */
+    struct tm_buf columns; /* of production, as text */
+    struct tm_buf choices; /* struct choice: rows to store */
+    struct tm_buf spans;   /* struct tm_span_bytes of the same rows, in the same order */
+    struct tm_buf repeats; /* struct choice: left out as equal to one of `choices` */
+    struct tm_buf absurd;  /* struct choice */
+    uint64_t polled, duplicate, quarantined, written;
+    bool conflicts; /* the last COPY of this stream met rows that were there: stage the next one at once */
+};
+
+struct tm_merge {
+    struct tm_deduplicator *d;
+    struct work *works; /* one a stream, by its index */
+    size_t work_count;
+    struct tm_fpset pending; /* keys that this transaction is about to store */
+    struct tm_days days;
+    struct tm_pg *pg;     /* during store */
+    struct work *storing; /* during a COPY */
+};
+
+static struct choice *choices_of(struct tm_buf *list)
+{
+    return (struct choice *)(void *)list->data;
+}
+
+static size_t count_of(const struct tm_buf *list)
+{
+    return list->len / sizeof(struct choice);
+}
+
+static struct tm_fp fp_of(const struct choice *c)
+{
+    return c->batch->rows[c->row].fp;
+}
+
+/* ---- choosing ---- */
+
+static void work_clear(struct work *w)
+{
+    tm_buf_clear(&w->choices);
+    tm_buf_clear(&w->spans);
+    tm_buf_clear(&w->repeats);
+    tm_buf_clear(&w->absurd);
+    w->polled = w->duplicate = w->quarantined = w->written = 0;
+}
+
+/* Times are judged as of the row's arrival: after a long outage a backlog is old, not absurd. */
+static bool is_absurd(const struct tm_deduplicator_options *o, const struct tm_batch_row *r, int64_t now_us)
+{
+    int64_t arrival_us = now_us;
+    if (r->time_us == INT64_MIN)
+        return false;
+    if (r->received_us != INT64_MIN && r->received_us < now_us)
+        arrival_us = r->received_us > now_us - BACKLOG_US ? r->received_us : now_us - BACKLOG_US;
+    return r->time_us < arrival_us - o->accept_past_us || r->time_us > now_us + o->accept_future_us;
+}
+
+static int choose_row(struct tm_merge *m, struct work *w, struct tm_batch *b, uint32_t row, int64_t now_us)
+{
+    const struct tm_batch_row *r = &b->rows[row];
+    struct choice choice = {.batch = b, .row = row};
+    if (is_absurd(&m->d->options, r, now_us)) {
+        b->quarantined++;
+        return tm_buf_append(&w->absurd, &choice, sizeof choice);
+    }
+    if (w->seen && tm_seen_contains(w->seen, r->fp)) {
+        b->duplicate++;
+        return TM_OK;
+    }
+    if (w->seen && !tm_fpset_add(&m->pending, r->fp)) {
+        b->duplicate++;
+        return tm_buf_append(&w->repeats, &choice, sizeof choice);
+    }
+    struct tm_span_bytes span = tm_batch_production_row(b, row);
+    b->written++;
+    int rc = tm_buf_append(&w->choices, &choice, sizeof choice);
+    return rc ? rc : tm_buf_append(&w->spans, &span, sizeof span);
+}
+
+static int choose_batch(struct tm_merge *m, struct tm_batch *b, int64_t now_us)
+{
+    struct work *w = &m->works[b->stream->index];
+    int rc = TM_OK;
+    w->polled += b->count;
+    for (size_t i = 0; !rc && i < b->count; i++) {
+        if (w->seen && i + PREFETCH < b->count)
+            tm_seen_prefetch(w->seen, b->rows[i + PREFETCH].fp);
+        rc = choose_row(m, w, b, (uint32_t)i, now_us);
+    }
+    w->duplicate += b->duplicate;
+    return rc;
+}
+
+int tm_merge_choose(struct tm_merge *m, struct tm_batch *const *batches, size_t count, struct tm_error *err)
+{
+    int64_t now_us = tm_clock_wall_us();
+    size_t rows = 0;
+    for (size_t i = 0; i < count; i++)
+        rows += batches[i]->count;
+    for (size_t i = 0; i < m->work_count; i++)
+        work_clear(&m->works[i]);
+    int rc = tm_fpset_clear(&m->pending, rows);
+    for (size_t i = 0; !rc && i < count; i++)
+        rc = choose_batch(m, batches[i], now_us);
+    return rc ? tm_error_set(err, rc, "out of memory for a transaction of %zu rows", rows) : TM_OK;
+}
+
+/* ---- partitions ---- */
+
+int tm_merge_days_ahead(struct tm_merge *m, struct tm_pg *pg, struct tm_error *err)
+{
+    return tm_days_ahead(&m->days, pg, m->d->options.plan, tm_clock_wall_us(), err);
+}
+
+int tm_merge_make_days(struct tm_merge *m, struct tm_pg *pg, struct tm_error *err)
+{
+    int rc = TM_OK;
+    for (size_t i = 0; i < m->work_count; i++) {
+        struct work *w = &m->works[i];
+        if (w->stream->partition != TM_PARTITION_DAY)
+            continue;
+        const struct choice *c = choices_of(&w->choices);
+        for (size_t r = 0; !rc && r < count_of(&w->choices); r++)
+            rc = tm_days_make(&m->days, pg, m->d->options.plan, c[r].batch->rows[c[r].row].time_us, err);
+    }
+    return rc;
+}
+
+/* ---- quarantine ---- */
+
+static int put_quarantine(struct tm_merge *m, const struct work *w, const struct choice *c,
+                          const char *sqlstate, const char *why)
+{
+    char seq[24];
+    struct tm_error err;
+    const struct tm_batch_row *r = &c->batch->rows[c->row];
+    const uint8_t *end = c->batch->bytes.data + r->offset + r->len;
+    (void)snprintf(seq, sizeof seq, "%" PRId64, (int64_t)tm_get_be64(end - 8));
+    struct tm_quarantine q = {.stream = w->stream->name,
+                              .gatherer = m->d->options.gatherers[c->batch->gatherer].id,
+                              .epoch = c->batch->epoch,
+                              .seq = seq,
+                              .sqlstate = sqlstate,
+                              .error = why,
+                              .columns = (const char *)w->columns.data,
+                              .tuple = tm_batch_production_row(c->batch, c->row)};
+    TM_LOG_LIMITED(TM_LOG_ERROR, "merger", "a row goes to tidemill.quarantine", TM_F_STR("stream", q.stream),
+                   TM_F_STR("gatherer", q.gatherer), TM_F_STR("seq", seq), TM_F_STR("sqlstate", sqlstate),
+                   TM_F_STR("error", why));
+    return tm_quarantine_put(m->pg, &q, &err);
+}
+
+static int quarantine_absurd(struct tm_merge *m, struct work *w, struct tm_error *err)
+{
+    const struct choice *c = choices_of(&w->absurd);
+    int rc = TM_OK;
+    for (size_t i = 0; !rc && i < count_of(&w->absurd); i++)
+        rc = put_quarantine(m, w, &c[i], "",
+                            "the exchange's time is outside what is accepted (accept_past, accept_future)");
+    w->quarantined += count_of(&w->absurd);
+    return rc ? tm_error_set(err, rc, "%s: a row with an absurd time could not be put aside", w->stream->name)
+              : TM_OK;
+}
+
+static int on_reject(void *arg, const struct tm_stream *stream, const struct tm_span_bytes *tuple,
+                     const char *sqlstate, const char *message)
+{
+    struct tm_merge *m = arg;
+    (void)stream;
+    size_t at = (size_t)(tuple - (const struct tm_span_bytes *)(const void *)m->storing->spans.data);
+    struct choice *c = &choices_of(&m->storing->choices)[at];
+    c->refused = true;
+    c->batch->written--;
+    c->batch->quarantined++;
+    return put_quarantine(m, m->storing, c, sqlstate, message);
+}
+
+/* ---- storing ---- */
+
+/* The store does not say which rows were there; the latest of them are the likeliest. */
+static void share_duplicates(struct work *w, size_t from, uint64_t duplicates)
+{
+    struct choice *c = choices_of(&w->choices);
+    for (size_t i = count_of(&w->choices); duplicates && i-- > from;) {
+        if (c[i].refused)
+            continue;
+        c[i].batch->written--;
+        c[i].batch->duplicate++;
+        duplicates--;
+    }
+}
+
+/* COPY the rows from `from` on; *refused: how many production would not have. */
+static int copy_rows(struct tm_merge *m, struct work *w, size_t from, uint64_t *refused, struct tm_error *err)
+{
+    struct tm_copy_result result;
+    struct tm_copy_batch batch = {.stream = w->stream,
+                                  .side = TM_COPY_PRODUCTION,
+                                  .columns = (const char *)w->columns.data,
+                                  .tuples = (const struct tm_span_bytes *)(const void *)w->spans.data + from,
+                                  .count = count_of(&w->choices) - from,
+                                  .expect_conflicts = w->conflicts,
+                                  .on_reject = on_reject,
+                                  .arg = m};
+    int rc = tm_copy_rows(m->pg, &batch, &result, err);
+    if (rc)
+        return tm_error_wrap(err, "%s", w->stream->name);
+    if (result.stored + result.duplicate + result.rejected != batch.count)
+        return tm_error_set(err, TM_ECORRUPT,
+                            "%s: %zu rows were sent, %" PRIu64 " stored, %" PRIu64 " known and %" PRIu64
+                            " refused; the transaction is given up",
+                            w->stream->name, batch.count, result.stored, result.duplicate, result.rejected);
+    share_duplicates(w, from, result.duplicate);
+    w->written += result.stored;
+    w->duplicate += result.duplicate;
+    w->quarantined += result.rejected;
+    if (result.conflicted)
+        tm_metric_add(m->d->conflicts, 1);
+    /* after a restart every batch meets rows that are there: then staging at once saves the failed COPY */
+    w->conflicts = result.duplicate > 0 && w->seen;
+    *refused = result.rejected;
+    return TM_OK;
+}
+
+/* Take the first repeat of a refused row into the choices; it is no repeat any more. */
+static int revive(struct work *w, const struct choice *refused)
+{
+    struct choice *c = choices_of(&w->repeats);
+    struct tm_fp wanted = fp_of(refused);
+    for (size_t i = 0; i < count_of(&w->repeats); i++) {
+        struct tm_fp fp = fp_of(&c[i]);
+        if (c[i].refused || fp.lo != wanted.lo || fp.hi != wanted.hi)
+            continue;
+        struct choice again = c[i];
+        struct tm_span_bytes span = tm_batch_production_row(again.batch, again.row);
+        c[i].refused = true;
+        again.batch->duplicate--;
+        again.batch->written++;
+        w->duplicate--;
+        int rc = tm_buf_append(&w->choices, &again, sizeof again);
+        return rc ? rc : tm_buf_append(&w->spans, &span, sizeof span);
+    }
+    return TM_OK;
+}
+
+static int store_stream(struct tm_merge *m, struct work *w, struct tm_error *err)
+{
+    size_t from = 0, end = count_of(&w->choices);
+    int rc = TM_OK;
+    m->storing = w;
+    while (!rc && from < end) {
+        uint64_t refused = 0;
+        rc = copy_rows(m, w, from, &refused, err);
+        for (size_t i = from; !rc && refused && i < end; i++)
+            if (choices_of(&w->choices)[i].refused && revive(w, &choices_of(&w->choices)[i]))
+                rc = tm_error_set(err, TM_ENOMEM, "out of memory for a transaction");
+        from = end;
+        end = count_of(&w->choices);
+    }
+    return rc;
+}
+
+int tm_merge_store(struct tm_merge *m, struct tm_pg *pg, struct tm_error *err)
+{
+    int rc = TM_OK;
+    m->pg = pg;
+    for (size_t i = 0; !rc && i < m->work_count; i++) {
+        rc = quarantine_absurd(m, &m->works[i], err);
+        rc = rc ? rc : store_stream(m, &m->works[i], err);
+    }
+    return rc;
+}
+
+/* ---- after COMMIT ---- */
+
+static void learn(struct work *w, int64_t now_us)
+{
+    const struct choice *c = choices_of(&w->choices);
+    for (size_t i = 0; i < count_of(&w->choices); i++)
+        if (!c[i].refused)
+            (void)tm_seen_add(w->seen, fp_of(&c[i]), now_us);
+}
+
+static void count_work(const struct tm_stream_metrics *s, const struct work *w)
+{
+    tm_metric_add(s->polled, w->polled);
+    tm_metric_add(s->written, w->written);
+    tm_metric_add(s->duplicate, w->duplicate);
+    tm_metric_add(s->quarantined, w->quarantined);
+}
+
+void tm_merge_committed(struct tm_merge *m)
+{
+    uint64_t keys = 0, bytes = 0;
+    int64_t now_us = tm_clock_mono_us();
+    for (size_t i = 0; i < m->work_count; i++) {
+        struct work *w = &m->works[i];
+        count_work(&m->d->streams[w->stream->index], w);
+        if (!w->seen)
+            continue;
+        learn(w, now_us);
+        struct tm_seen_stats s = tm_seen_stats(w->seen);
+        keys += s.keys;
+        bytes += s.memory_bytes;
+    }
+    tm_metric_set(m->d->seen_keys, (double)keys);
+    tm_metric_set(m->d->seen_bytes, (double)bytes);
+}
+
+void tm_merge_forget(struct tm_merge *m)
+{
+    for (size_t i = 0; i < m->work_count; i++) {
+        if (m->works[i].seen)
+            tm_seen_clear(m->works[i].seen);
+        m->works[i].conflicts = false;
+    }
+    tm_days_forget(&m->days);
+}
+
+/* ---- making and freeing ---- */
+
+static int work_init(struct work *w, const struct tm_stream *stream, struct tm_error *err)
+{
+    w->stream = stream;
+    if (tm_schema_production_columns(stream, &w->columns) || !tm_buf_cstr(&w->columns))
+        return tm_error_set(err, TM_ENOMEM, "out of memory for stream %s", stream->name);
+    if (!tm_stream_is_fingerprinted(stream))
+        return TM_OK;
+    struct tm_seen_options options = {.window_us = stream->window_us ? stream->window_us : WINDOW_US,
+                                      .memory_bytes_max = stream->memory_bytes_max};
+    return tm_seen_create(&options, &w->seen, err);
+}
+
+int tm_merge_create(struct tm_deduplicator *d, struct tm_merge **out, struct tm_error *err)
+{
+    const struct tm_plan *plan = d->options.plan;
+    struct tm_merge *m = calloc(1, sizeof *m);
+    TM_FATAL_UNLESS(m);
+    m->d = d;
+    m->work_count = tm_plan_stream_count(plan);
+    m->works = calloc(m->work_count, sizeof *m->works);
+    TM_FATAL_UNLESS(m->works);
+    int rc = TM_OK;
+    for (size_t i = 0; !rc && i < m->work_count; i++)
+        rc = work_init(&m->works[i], tm_plan_stream(plan, i), err);
+    if (rc) {
+        tm_merge_destroy(m);
+        return rc;
+    }
+    *out = m;
+    return TM_OK;
+}
+
+void tm_merge_destroy(struct tm_merge *m)
+{
+    if (!m)
+        return;
+    for (size_t i = 0; i < m->work_count; i++) {
+        struct work *w = &m->works[i];
+        tm_seen_destroy(w->seen);
+        tm_buf_fini(&w->columns);
+        tm_buf_fini(&w->choices);
+        tm_buf_fini(&w->spans);
+        tm_buf_fini(&w->repeats);
+        tm_buf_fini(&w->absurd);
+    }
+    tm_fpset_fini(&m->pending);
+    free(m->works);
+    free(m);
+}

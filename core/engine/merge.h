@@ -1,0 +1,37 @@
+/*
+ * The rows of one transaction: which of the polled rows go into production, and putting them there. merger.c
+ * opens and ends the transaction and moves the cursors.
+ *
+ *     choose     what production is known to hold and what is twice in the transaction is left out, absurd
+ * times are set aside; no statement is sent make_days  the partitions that the rows need, outside the
+ * transaction store      COPY; refused and absurd rows into tidemill.quarantine committed  the seen-sets
+ * learn what is in production now; polled = written + duplicate + quarantined is counted
+ *
+ * A row that was left out as a repeat of one that production then refused is stored in its place: it may be
+ * the good copy (another gatherer's). One thread.
+ */
+#ifndef TM_ENGINE_MERGE_H
+#define TM_ENGINE_MERGE_H
+
+#include "engine/dedup_private.h"
+
+struct tm_merge;
+
+int tm_merge_create(struct tm_deduplicator *d, struct tm_merge **out, struct tm_error *err) TM_MUST_CHECK;
+void tm_merge_destroy(struct tm_merge *m);
+
+/* Another connection: what the seen-sets and the list of partitions know may not be true there (FAILURES T5).
+ */
+void tm_merge_forget(struct tm_merge *m);
+
+/* Partitions for the days to come; cheap when they are there. */
+int tm_merge_days_ahead(struct tm_merge *m, struct tm_pg *pg, struct tm_error *err) TM_MUST_CHECK;
+
+/* The batches stay the caller's and must live until `committed` or the next choice. */
+int tm_merge_choose(struct tm_merge *m, struct tm_batch *const *batches, size_t count,
+                    struct tm_error *err) TM_MUST_CHECK;
+int tm_merge_make_days(struct tm_merge *m, struct tm_pg *pg, struct tm_error *err) TM_MUST_CHECK;
+int tm_merge_store(struct tm_merge *m, struct tm_pg *pg, struct tm_error *err) TM_MUST_CHECK;
+void tm_merge_committed(struct tm_merge *m);
+
+#endif

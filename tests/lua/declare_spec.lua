@@ -1,0 +1,197 @@
+local fake = dofile "tests/lua/fake_host.lua"
+
+describe("declarations", function()
+  local tm, host, declare
+  before_each(function() tm, host, declare = fake.load { TIDEMILL_ID = "g7", N = "12", EMPTY = "", BAD = "x" } end)
+
+  local function finish() return declare.finish("file.lua", true) end
+  local function problem_with(text)
+    for _, p in ipairs(fake.problems(declare)) do
+      if p:find(text, 1, true) then return p end
+    end
+    error(text .. " is not among\n" .. table.concat(fake.problems(declare), "\n"))
+  end
+  local function gatherer() tm.gatherer { id = "g", store = "s", data = "d" } end
+
+  it("have no effect at declare time", function()
+    gatherer()
+    tm.feed { url = "ws://127.0.0.1/x" }
+    tm.every("1s", function() error "never" end)
+    tm.on("start", function() error "never" end)
+    finish()
+    assert.same({}, host.calls)
+    assert.same({}, host.timers)
+  end)
+
+  it("read the environment", function()
+    assert.equal("g7", tm.env("TIDEMILL_ID", "g1"))
+    assert.equal("g1", tm.env("NOT_THERE", "g1"))
+    assert.equal("g1", tm.env("EMPTY", "g1"))
+    assert.is_nil(tm.env "NOT_THERE")
+    assert.equal(12, tm.env("N", 3))
+    assert.equal(3, tm.env("BAD", 3))
+    problem_with 'tm.env BAD: expected a number, got "x"'
+  end)
+
+  it("say where they stand", function()
+    tm.gatherer { idd = "g", store = "s", data = "d" } local line = debug.getinfo(1, "l").currentline
+    local text = problem_with 'unknown key "idd", did you mean "id"?'
+    assert.matches("declare_spec.lua:" .. line, text, 1, true)
+  end)
+
+  it("need exactly one role", function()
+    problem_with "declares no role"
+    gatherer()
+    tm.deduplicator { id = "d", production = "p", gatherers = "g=x" }
+    problem_with "a process has one"
+  end)
+
+  it("name gatherers by text or table, in order", function()
+    tm.deduplicator { id = "d", production = "p", gatherers = " g2=host=b; g1=host=a password=x=y ;" }
+    assert.same({ { id = "g1", conninfo = "host=a password=x=y" }, { id = "g2", conninfo = "host=b" } }, finish().role.gatherers)
+  end)
+
+  it("refuse gatherers that are no list of them", function()
+    for i, bad in ipairs { "", "g1", "=x", "g1=", "g1=a;g1=b", {}, { "x" }, { ["g 1"] = "x" }, 5 } do
+      tm, host, declare = fake.load()
+      tm.deduplicator { id = "d", production = "p", gatherers = bad }
+      assert.is_true(#fake.problems(declare) > 0, "accepted number " .. i)
+    end
+  end)
+
+  describe("of streams", function()
+    local function stream(changes)
+      local definition = { columns = { { "id", "uuid", not_null = true }, { "price", "int4", scale = 6 } }, key = { "id" } }
+      for key, value in pairs(changes or {}) do definition[key] = value end
+      tm.stream "s" (definition)
+    end
+
+    it("become plain tables", function()
+      gatherer()
+      stream { window = "2s", memory = "1KiB" }
+      tm.kind "k" { stream = "s", from = { id = "a.id", price = { tm.decimal "a.p", tm.decimal("a.q", { one_minus = true }) } } }
+      local declared = finish()
+      assert.same({}, declared.errors)
+      local s, k = declared.streams[1], declared.kinds[1]
+      assert.equal(2000000, s.window_us)
+      assert.equal(1024, s.memory_bytes)
+      assert.same({ column = "id", from = "paths", paths = { { path = "a.id", unit = "plain", scale = 0, one_minus = false } } },
+                  k.sources[1])
+      assert.same({ { path = "a.p", unit = "decimal", scale = 6, one_minus = false },
+                    { path = "a.q", unit = "decimal", scale = 6, one_minus = true } }, k.sources[2].paths)
+    end)
+
+    it("give columns without a source NULL", function()
+      gatherer()
+      stream()
+      tm.kind "k" { stream = "s", from = { id = "a" } }
+      assert.equal("null", finish().kinds[1].sources[2].from)
+    end)
+
+    it("refuse unknown columns, types and streams with the nearest name", function()
+      stream { key = { "idd" }, time = "price" }
+      tm.kind "k" { stream = "s", from = { prce = "a", id = "b" } }
+      tm.kind "l" { stream = "tradez" }
+      tm.kind "l" { stream = "s" }
+      tm.stream "trades" { columns = { { "a", "text" } }, key = { "a" } }
+      tm.stream "u" { columns = { { "a", "int5" }, { "a-b", "text" }, { "c", "text", nul = true }, "d" } }
+      problem_with 'key: unknown column "idd", did you mean "id"?'
+      problem_with 'stream: unknown stream "tradez", did you mean "trades"?'
+      problem_with "tm.kind l: is declared already"
+      problem_with 'columns[1]: type: unknown value "int5", did you mean "int2"?'
+      problem_with "columns[2]: name: expected a name"
+      problem_with 'columns[3]: unknown key "nul"'
+      problem_with "columns[4]: expected a column like"
+    end)
+
+    it("refuse sources that are none", function()
+      stream()
+      tm.kind "k" { stream = "s", from = { id = 5 } }
+      tm.kind "l" { stream = "s", from = { id = { "a", tm.tag } } }
+      tm.kind "m" { stream = "s", from = {} }
+      problem_with "tm.kind k: from: id: expected a path"
+      problem_with "tm.kind l: from: id: expected only paths"
+      problem_with 'tm.kind m: from: column "id" of stream s must have a source'
+    end)
+
+    it("take another key from tm.dedup", function()
+      gatherer()
+      stream()
+      tm.dedup("s", { key = { "price" }, window = "1h" })
+      local s = finish().streams[1]
+      assert.same({ "price" }, s.key)
+      assert.equal(3600e6, s.window_us)
+    end)
+
+    it("know the streams that tm.dedup names", function()
+      stream()
+      tm.dedup("tt", { window = "1h" })
+      tm.dedup("s", { key = { "prize" } })
+      problem_with 'tm.dedup tt: unknown stream, expected one of s'
+      problem_with 'tm.dedup s: key: unknown column "prize", did you mean "price"?'
+    end)
+  end)
+
+  it("become handlers and timers at run time", function()
+    gatherer()
+    local seen = {}
+    tm.on("start", function(e) seen[#seen + 1] = e.type end)
+    tm.on("gap", function(e) seen[#seen + 1] = e.first end)
+    tm.every("2s", function() end)
+    local once = tm.after("1s", function() end)
+    local declared = finish()
+    declared.begin()
+    declared.dispatch { type = "gap", first = 7, link_id = 3 }
+    assert.same({ "start", 7 }, seen)
+    assert.equal(2, #host.timers)
+    assert.same({ 2e6, 2e6 }, { host.timers[1].after_us, host.timers[1].every_us })
+    assert.same({ 1e6, 0 }, { host.timers[2].after_us, host.timers[2].every_us })
+    assert.is_true(once:cancel())
+    assert.has_error(function() tm.stream "late" end, nil)
+    assert.has_error(function() tm.after("soon", function() end) end, nil)
+  end)
+
+  it("refuse events and handlers that are none", function()
+    tm.on("gapp", function() end)
+    tm.on("gap", 5)
+    problem_with 'tm.on: unknown value "gapp", did you mean "gap"?'
+    problem_with "tm.on gap: expected a function"
+  end)
+end)
+
+describe("REST", function()
+  local tm, host, rest
+  before_each(function()
+    tm, host = fake.load()
+    rest = tm.rest { url = "http://127.0.0.1/api/", per_second = 10 }
+  end)
+
+  it("writes queries in order, escaped, lists repeated", function()
+    rest:get("/x", { b = "a b&c/ü", a = { 1, 2 } })
+    assert.equal("http://127.0.0.1/api/x?a=1&a=2&b=a%20b%26c%2F%C3%BC", fake.named(host, "http")[1][2])
+  end)
+
+  it("spreads requests in time", function()
+    for _ = 1, 5 do rest:get "/x" end
+    assert.equal(400000, host.clock_us)
+  end)
+
+  it("repeats what may change, with growing pauses and retry_after", function()
+    local answers = { { status = 0, body = "" }, { status = 429, body = "", retry_after = "3" }, { status = 503, body = "" },
+                      { status = 200, body = "ok" } }
+    host.answer = function() return table.remove(answers, 1) end
+    local failures = {}
+    local response = rest:get_patiently("/x", nil, function(r) failures[#failures + 1] = r.status end)
+    assert.equal("ok", response.body)
+    assert.same({ 0, 429, 503 }, failures)
+    local waited = {}
+    for _, call in ipairs(fake.named(host, "sleep")) do waited[call[2]] = true end
+    assert.is_true(waited[3e6])
+  end)
+
+  it("does not repeat what will not change", function()
+    host.answer = function() return { status = 404, body = "" } end
+    assert.equal(404, rest:get_patiently("/x").status)
+    assert.equal(1, #fake.named(host, "http"))
+  end)
+end)

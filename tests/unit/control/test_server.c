@@ -1,0 +1,387 @@
+/* The control socket under rude peers: split writes, hang-ups, long lines, silence, too many of them. */
+#include "control/server.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define DEADLINE_US INT64_C(10000000)
+
+static struct tm_loop *loop;
+static struct tm_control *control;
+static struct tm_timer deadline;
+static char dir[64], path[96];
+static int runs;
+
+static int echo(void *context, const char *args, struct tm_buf *out, struct tm_error *err)
+{
+    (void)context;
+    (void)err;
+    runs++;
+    return tm_json_put_string(out, args);
+}
+
+static int large(void *context, const char *args, struct tm_buf *out, struct tm_error *err)
+{
+    (void)context;
+    (void)err;
+    size_t n = (size_t)atol(args);
+    if (tm_buf_reserve(out, n + 2) < 0)
+        return TM_ENOMEM;
+    memset(out->data + out->len, 'x', n + 2);
+    out->data[out->len] = out->data[out->len + n + 1] = '"';
+    out->len += n + 2;
+    return TM_OK;
+}
+
+static int fails(void *context, const char *args, struct tm_buf *out, struct tm_error *err)
+{
+    (void)context;
+    (void)args;
+    if (tm_buf_append(out, "half an answ", 12) < 0)
+        return TM_ENOMEM;
+    return tm_error_set(err, TM_EINVAL, "it \"failed\"");
+}
+
+static const struct tm_command commands[] = {{"echo", TM_COMMAND_READ, "", echo},
+                                             {"large", TM_COMMAND_READ, "", large},
+                                             {"fails", TM_COMMAND_READ, "", fails},
+                                             {0}};
+
+static int open_control(int64_t idle_us, struct tm_control **out, struct tm_error *err)
+{
+    struct tm_control_options options = {
+        .loop = loop, .path = path, .commands = commands, .idle_us = idle_us};
+    return tm_control_open(&options, out, err);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    struct tm_error err;
+    (void)snprintf(dir, sizeof dir, "/tmp/tm-control-XXXXXX");
+    if (!mkdtemp(dir))
+        return -1;
+    (void)snprintf(path, sizeof path, "%s/s", dir);
+    loop = tm_loop_create();
+    runs = 0;
+    tm_log_init(TM_LOG_ERROR, TM_LOG_LOGFMT, NULL);
+    return open_control(0, &control, &err);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    tm_control_close(control);
+    tm_loop_destroy(loop);
+    (void)unlink(path);
+    return rmdir(dir);
+}
+
+static int dial(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    strcpy(address.sun_path, path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    assert_true(fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0);
+    return fd;
+}
+
+/* ---- running the loop until the peer has what it waits for ---- */
+
+struct peer {
+    int fd;
+    struct tm_io io;
+    char in[4096];
+    size_t len;
+    size_t total;
+    int lines;
+    bool closed;
+    int stop_lines; /* stop the loop at so many lines; 0: at the end of the stream */
+};
+
+static void on_readable(void *arg, int events)
+{
+    (void)events;
+    struct peer *p = arg;
+    char bytes[16384];
+    ssize_t n = read(p->fd, bytes, sizeof bytes);
+    p->closed = n == 0 || (n < 0 && errno != EAGAIN);
+    for (ssize_t i = 0; i < n; i++) {
+        p->lines += bytes[i] == '\n';
+        if (p->len + 1 < sizeof p->in)
+            p->in[p->len++] = bytes[i];
+    }
+    p->total += n > 0 ? (size_t)n : 0;
+    if (p->closed || (p->stop_lines && p->lines >= p->stop_lines))
+        tm_loop_stop(loop);
+}
+
+static void on_deadline(void *arg)
+{
+    (void)arg;
+    tm_loop_stop(loop);
+}
+
+static void wait_for(struct peer *p, int lines)
+{
+    p->stop_lines = lines;
+    tm_timer_init(&deadline, loop, on_deadline, NULL);
+    tm_timer_start(&deadline, DEADLINE_US, 0);
+    tm_io_init(&p->io, loop, p->fd, on_readable, p);
+    tm_io_set(&p->io, EV_READ);
+    tm_loop_run(loop);
+    tm_io_set(&p->io, 0);
+    tm_timer_stop(&deadline);
+    p->in[p->len] = '\0';
+    if (lines ? p->lines < lines : !p->closed)
+        fail_msg("got %d lines of %d, closed %d: %s", p->lines, lines, p->closed, p->in);
+}
+
+/* Let the server do what it can with what has been sent. */
+static void turn_once(void)
+{
+    tm_timer_init(&deadline, loop, on_deadline, NULL);
+    tm_timer_start(&deadline, 1000, 0);
+    tm_loop_run(loop);
+}
+
+static void send_text(int fd, const char *text)
+{
+    assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
+}
+
+/* ---- tests ---- */
+
+static void test_commands(void **state)
+{
+    (void)state;
+    struct peer p = {.fd = dial()};
+    send_text(p.fd, "echo hello \"you\"\r\n\n  echo\nnonsense\nfails\n");
+    wait_for(&p, 4);
+    assert_string_equal(
+        p.in,
+        "{\"ok\":true,\"result\":\"hello \\\"you\\\"\"}\n"
+        "{\"ok\":true,\"result\":\"\"}\n"
+        "{\"ok\":false,\"error\":\"unknown command \\\"nonsense\\\": expected one of echo large fails\"}\n"
+        "{\"ok\":false,\"error\":\"it \\\"failed\\\"\"}\n");
+    close(p.fd);
+}
+
+static void test_split_writes(void **state)
+{
+    (void)state;
+    static const char line[] = "echo abc\necho d";
+    struct peer p = {.fd = dial()};
+    for (size_t i = 0; i < sizeof line - 1; i++) {
+        assert_int_equal(send(p.fd, line + i, 1, MSG_NOSIGNAL), 1);
+        turn_once();
+    }
+    assert_int_equal(runs, 1);
+    send_text(p.fd, "ef\n");
+    wait_for(&p, 2);
+    assert_string_equal(p.in, "{\"ok\":true,\"result\":\"abc\"}\n{\"ok\":true,\"result\":\"def\"}\n");
+    close(p.fd);
+}
+
+static void test_half_close_still_gets_the_answers(void **state)
+{
+    (void)state;
+    struct peer p = {.fd = dial()};
+    send_text(p.fd, "echo a\necho b\nhalf a li");
+    shutdown(p.fd, SHUT_WR);
+    wait_for(&p, 0);
+    assert_int_equal(p.lines, 2);
+    assert_int_equal(runs, 2);
+    close(p.fd);
+}
+
+static void test_hang_ups_cost_nothing(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 50; i++) {
+        int fd = dial();
+        send_text(fd, i % 2 ? "large 900000\n" : "echo no new li");
+        if (i % 3)
+            turn_once();
+        close(fd);
+        turn_once();
+    }
+    struct peer p = {.fd = dial()};
+    send_text(p.fd, "echo still here\n");
+    wait_for(&p, 1);
+    close(p.fd);
+}
+
+static void test_long_line_is_refused(void **state)
+{
+    (void)state;
+    struct peer p = {.fd = dial()};
+    static char text[TM_CONTROL_LINE_MAX + 2];
+    memset(text, 'a', sizeof text);
+    for (size_t sent = 0; sent < sizeof text;) {
+        ssize_t n = send(p.fd, text + sent, sizeof text - sent, MSG_NOSIGNAL);
+        sent += n > 0 ? (size_t)n : 0;
+        turn_once();
+    }
+    wait_for(&p, 0);
+    assert_string_equal(p.in, "{\"ok\":false,\"error\":\"expected a line of at most 64 KiB\"}\n");
+    close(p.fd);
+}
+
+static void test_large_answers(void **state)
+{
+    (void)state;
+    struct peer p = {.fd = dial()};
+    send_text(p.fd, "large 1000000\nlarge 2000000\necho end\n");
+    wait_for(&p, 3);
+    /* 1,000,000 and its frame; then an error instead of 2 MB; then "end" */
+    size_t frame = strlen("{\"ok\":true,\"result\":\"\"}\n");
+    assert_int_equal(p.total, 1000000 + frame +
+                                  strlen("{\"ok\":false,\"error\":\"the answer is larger than 1 MiB\"}\n") +
+                                  frame + 3);
+    close(p.fd);
+}
+
+/* A peer that does not read its answers is not read from: memory stays bounded. */
+static void test_peer_that_does_not_read(void **state)
+{
+    (void)state;
+    struct peer p = {.fd = dial()};
+    int sent = 0;
+    for (int i = 0; i < 200; i++) {
+        static const char line[] = "large 900000\n";
+        if (send(p.fd, line, sizeof line - 1, MSG_NOSIGNAL) == (ssize_t)sizeof line - 1)
+            sent++;
+        if (i % 10 == 0)
+            turn_once();
+    }
+    struct peer other = {.fd = dial()};
+    send_text(other.fd, "echo served\n");
+    wait_for(&other, 1);
+    close(other.fd);
+    shutdown(p.fd, SHUT_WR);
+    wait_for(&p, 0);
+    assert_int_equal(p.lines, sent);
+    close(p.fd);
+}
+
+static void test_binary_garbage(void **state)
+{
+    (void)state;
+    struct peer p = {.fd = dial()};
+    static const char garbage[] = "\x00\xff\x1b[2J%n%s\x00\necho\x00x\n\x80\x81\n";
+    assert_int_equal(send(p.fd, garbage, sizeof garbage - 1, MSG_NOSIGNAL), sizeof garbage - 1);
+    wait_for(&p, 3);
+    assert_int_equal(runs, 0);
+    for (size_t i = 0; i < p.len; i++)
+        assert_true(p.in[i] == '\n' || (p.in[i] >= 0x20 && p.in[i] < 0x7f));
+    close(p.fd);
+}
+
+static void test_sessions_are_bounded(void **state)
+{
+    (void)state;
+    int fds[TM_CONTROL_SESSIONS_MAX];
+    for (int i = 0; i < TM_CONTROL_SESSIONS_MAX; i++)
+        fds[i] = dial();
+    turn_once();
+    struct peer p = {.fd = dial()};
+    wait_for(&p, 0);
+    assert_non_null(strstr(p.in, "4 sessions are open already"));
+    close(p.fd);
+    close(fds[0]);
+    turn_once();
+    struct peer q = {.fd = dial()};
+    send_text(q.fd, "echo in\n");
+    wait_for(&q, 1);
+    close(q.fd);
+    for (int i = 1; i < TM_CONTROL_SESSIONS_MAX; i++)
+        close(fds[i]);
+}
+
+static void test_idle_sessions_end(void **state)
+{
+    (void)state;
+    struct tm_error err;
+    tm_control_close(control);
+    assert_int_equal(open_control(20000, &control, &err), TM_OK);
+    struct peer p = {.fd = dial()};
+    wait_for(&p, 0);
+    assert_int_equal(p.total, 0);
+    close(p.fd);
+}
+
+static void test_the_socket_file(void **state)
+{
+    (void)state;
+    struct stat st;
+    struct tm_error err;
+    struct tm_control *second;
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0600);
+    assert_int_equal(open_control(0, &second, &err), TM_ESTATE); /* a live one is not replaced */
+    assert_non_null(strstr(err.message, "another process listens there"));
+    struct peer p = {.fd = dial()};
+    send_text(p.fd, "echo unharmed\n");
+    wait_for(&p, 1);
+    close(p.fd);
+    tm_control_close(control);
+    control = NULL;
+    assert_int_equal(stat(path, &st), -1);
+}
+
+static void test_a_stale_socket_is_replaced_and_a_file_is_not(void **state)
+{
+    (void)state;
+    struct tm_error err;
+    tm_control_close(control);
+    control = NULL;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    strcpy(address.sun_path, path);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    close(fd); /* as after a crash */
+    assert_int_equal(open_control(0, &control, &err), TM_OK);
+    tm_control_close(control);
+    control = NULL;
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs("precious", f);
+    fclose(f);
+    assert_int_equal(open_control(0, &control, &err), TM_EINVAL);
+    assert_int_equal(access(path, F_OK), 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_commands),
+        TEST(test_split_writes),
+        TEST(test_half_close_still_gets_the_answers),
+        TEST(test_hang_ups_cost_nothing),
+        TEST(test_long_line_is_refused),
+        TEST(test_large_answers),
+        TEST(test_peer_that_does_not_read),
+        TEST(test_binary_garbage),
+        TEST(test_sessions_are_bounded),
+        TEST(test_idle_sessions_end),
+        TEST(test_the_socket_file),
+        TEST(test_a_stale_socket_is_replaced_and_a_file_is_not),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

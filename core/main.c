@@ -73,9 +73,7 @@ static int schema(int argc, char **argv)
     const char *file = parse(argc, argv, options, given);
     if (!file || (given[0] && given[1]))
         return usage("schema");
-    return tm_offline_schema(file, given[0]   ? TM_SCHEMA_LOCAL
-                                   : given[1] ? TM_SCHEMA_PRODUCTION
-                                              : TM_SCHEMA_ROLE);
+    return tm_offline_schema(file, given[0] ? TM_SCHEMA_LOCAL : given[1] ? TM_SCHEMA_PRODUCTION : TM_SCHEMA_ROLE);
 }
 
 static int migrate(int argc, char **argv)
@@ -190,7 +188,6 @@ int main(int argc, char **argv)
     for (const struct program *p = programs; p->name; p++)
         if (strcmp(p->name, name) == 0)
             return p->run(argc - 2, argv + 2);
-    fprintf(stderr, "tidemill: %s%s; try 'tidemill help'\n",
-            *name ? "unknown command " : "expected a command", name);
+    fprintf(stderr, "tidemill: %s%s; try 'tidemill help'\n", *name ? "unknown command " : "expected a command", name);
     return EXIT_USAGE;
 }

@@ -51,10 +51,10 @@ int tm_error_errno(struct tm_error *err, int code, int errno_value, const char *
 const char *tm_code_name(int code);
 
 /* A broken promise inside the program: log file, line and text to stderr and abort. Never for bad input. */
-#define TM_FATAL_UNLESS(condition)                                                                           \
-    do {                                                                                                     \
-        if (__builtin_expect(!(condition), 0))                                                               \
-            tm_fatal(__FILE__, __LINE__, #condition);                                                        \
+#define TM_FATAL_UNLESS(condition)                                                                                     \
+    do {                                                                                                               \
+        if (__builtin_expect(!(condition), 0))                                                                         \
+            tm_fatal(__FILE__, __LINE__, #condition);                                                                  \
     } while (0)
 _Noreturn void tm_fatal(const char *file, int line, const char *text);
 

@@ -1,10 +1,10 @@
 /*
  * Hashes. XXH3 does the work; this header fixes how it is keyed.
  *
- * A fingerprint stands for a record's key in the seen-set, where an accidental match is a lost record. It is
- * 128 bits of XXH3 under a 192-byte secret drawn from getrandom() at start, so a hostile feed, which never
- * sees the secret, cannot construct two keys that match. The odds of an accident are worked out beside the
- * constant in dedup/seen.h. Fingerprints are private to a process and never stored.
+ * A fingerprint stands for a record's key in the seen-set, where an accidental match is a lost record. It is 128 bits
+ * of XXH3 under a 192-byte secret drawn from getrandom() at start, so a hostile feed, which never sees the secret,
+ * cannot construct two keys that match. The odds of an accident are worked out beside the constant in dedup/seen.h.
+ * Fingerprints are private to a process and never stored.
  */
 #ifndef TM_BASE_HASH_H
 #define TM_BASE_HASH_H

@@ -47,8 +47,8 @@ int tm_log_level_parse(const char *name, enum tm_log_level *out) TM_MUST_CHECK;
 void tm_log_fields(enum tm_log_level level, const char *room, const char *event, const struct tm_log_field *fields,
                    size_t count);
 
-#define tm_log(level, room, event, ...)                                                                      \
-    tm_log_fields(level, room, event, (const struct tm_log_field[]){{0}, ##__VA_ARGS__} + 1,                 \
+#define tm_log(level, room, event, ...)                                                                                \
+    tm_log_fields(level, room, event, (const struct tm_log_field[]){{0}, ##__VA_ARGS__} + 1,                           \
                   sizeof((const struct tm_log_field[]){{0}, ##__VA_ARGS__}) / sizeof(struct tm_log_field) - 1)
 
 /* One rate-limited site; a static of the calling function. */
@@ -58,12 +58,12 @@ struct tm_log_limit {
 };
 bool tm_log_limit_pass(struct tm_log_limit *limit, uint32_t *held_out);
 
-#define TM_LOG_LIMITED(level, room, event, ...)                                                              \
-    do {                                                                                                     \
-        static struct tm_log_limit tm_limit_;                                                                \
-        uint32_t tm_held_;                                                                                   \
-        if (tm_log_limit_pass(&tm_limit_, &tm_held_))                                                        \
-            tm_log(level, room, event, ##__VA_ARGS__, TM_F_U64("suppressed", tm_held_));                     \
+#define TM_LOG_LIMITED(level, room, event, ...)                                                                        \
+    do {                                                                                                               \
+        static struct tm_log_limit tm_limit_;                                                                          \
+        uint32_t tm_held_;                                                                                             \
+        if (tm_log_limit_pass(&tm_limit_, &tm_held_))                                                                  \
+            tm_log(level, room, event, ##__VA_ARGS__, TM_F_U64("suppressed", tm_held_));                               \
     } while (0)
 
 #endif

@@ -59,8 +59,7 @@ void tm_queue_set_wake(struct tm_queue *q, void (*wake)(void *arg), void *arg)
 static bool has_room(const struct tm_queue *q, size_t weight)
 {
     /* one item heavier than bytes_max may be inside */
-    return q->count < q->cap &&
-           (q->count == 0 || (q->bytes <= q->bytes_max && weight <= q->bytes_max - q->bytes));
+    return q->count < q->cap && (q->count == 0 || (q->bytes <= q->bytes_max && weight <= q->bytes_max - q->bytes));
 }
 
 static void push(struct tm_queue *q, void *item, size_t weight)

@@ -153,8 +153,8 @@ static int print_name(struct printer *p, const char *name, size_t len)
 {
     if (p->lists)
         return tm_buf_printf(p->out, "%.*s=", (int)len, name);
-    int rc = tm_buf_printf(p->out, "%*s%-*.*s", p->depth * INDENT, "", is_container(p) ? 0 : NAME_WIDTH,
-                           (int)len, name);
+    int rc =
+        tm_buf_printf(p->out, "%*s%-*.*s", p->depth * INDENT, "", is_container(p) ? 0 : NAME_WIDTH, (int)len, name);
     return rc || !is_container(p) ? rc : put_text(p, "\n", 1);
 }
 

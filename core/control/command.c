@@ -53,8 +53,8 @@ static int run(const struct tm_command *command, void *context, const char *args
     return answer_error(out, err.message[0] ? err.message : tm_code_name(rc));
 }
 
-int tm_command_answer(const struct tm_command *commands, enum tm_command_role role, void *context,
-                      const char *line, size_t len, struct tm_buf *out)
+int tm_command_answer(const struct tm_command *commands, enum tm_command_role role, void *context, const char *line,
+                      size_t len, struct tm_buf *out)
 {
     struct tm_buf copy = {0};
     int rc = tm_buf_append(&copy, line, len);

@@ -13,14 +13,13 @@ struct tm_command {
     const char *name;
     enum tm_command_role role;
     const char *help;
-    /* Append the result as one JSON value without line breaks. `args` is what follows the name, "" if
-     * nothing. */
+    /* Append the result as one JSON value without line breaks. `args` is what follows the name, "" if nothing. */
     int (*run)(void *context, const char *args, struct tm_buf *out, struct tm_error *err);
 };
 
 /* Run one line (without its newline, any bytes) and append the whole answer with its newline. */
-int tm_command_answer(const struct tm_command *commands, enum tm_command_role role, void *context,
-                      const char *line, size_t len, struct tm_buf *out) TM_MUST_CHECK;
+int tm_command_answer(const struct tm_command *commands, enum tm_command_role role, void *context, const char *line,
+                      size_t len, struct tm_buf *out) TM_MUST_CHECK;
 
 /* Append `text` as a JSON string; what is not printable ASCII is escaped byte by byte. */
 int tm_json_put_string(struct tm_buf *out, const char *text) TM_MUST_CHECK;

@@ -137,8 +137,7 @@ static void log_problems(const struct tm_problems *problems)
                TM_F_STR("error", problems->list[i].message));
 }
 
-/* The running configuration stays; what is on disk is checked, so that the operator knows what a restart
- * would do. */
+/* The running configuration stays; what is on disk is checked, so that the operator knows what a restart would do. */
 static void on_hup(void *arg)
 {
     struct tm_daemon *d = arg;
@@ -153,11 +152,18 @@ static void on_hup(void *arg)
     tm_arena_destroy(problems.arena);
 }
 
+/* They were blocked since the first instruction; the engine's threads keep them blocked, only this one takes them. */
 static void start_signals(struct tm_daemon *d)
 {
     tm_signal_init(&d->hup, d->services.loop, SIGHUP, on_hup, d);
     tm_signal_init(&d->term, d->services.loop, SIGTERM, on_stop, d);
     tm_signal_init(&d->intr, d->services.loop, SIGINT, on_stop, d);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
 /* ---- the whole ---- */
@@ -223,8 +229,7 @@ int tm_daemon_run(struct tm_script *script, const char *path, const char *versio
 {
     static char data[PATH_MAX], file[PATH_MAX];
     struct tm_config *config = tm_script_config(script);
-    struct tm_daemon d = {
-        .path = absolute(path, file), .version = version, .script = script, .config = config};
+    struct tm_daemon d = {.path = absolute(path, file), .version = version, .script = script, .config = config};
     struct tm_error err;
     tm_log_init(config->log_level, config->log_format, config->id);
     tm_process_raise_files();

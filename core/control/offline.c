@@ -162,8 +162,7 @@ int tm_offline_migrate(const char *path)
         fprintf(stderr, "tidemill migrate: %s\n", err.message[0] ? err.message : tm_code_name(rc));
     else
         printf("the %s's %s store has the schema of %zu streams\n", role_name(config),
-               config->role == TM_CONFIG_GATHERER ? "local" : "production",
-               tm_plan_stream_count(config->plan));
+               config->role == TM_CONFIG_GATHERER ? "local" : "production", tm_plan_stream_count(config->plan));
     tm_script_destroy(script);
     return rc ? 1 : 0;
 }

@@ -1,6 +1,6 @@
 /*
- * Commands that need a script but no running process: check, schema, migrate. Results go to stdout, problems
- * to stderr. They return the exit status: 0 fine, 1 failed, 78 bad configuration.
+ * Commands that need a script but no running process: check, schema, migrate. Results go to stdout, problems to stderr.
+ * They return the exit status: 0 fine, 1 failed, 78 bad configuration.
  */
 #ifndef TM_CONTROL_OFFLINE_H
 #define TM_CONTROL_OFFLINE_H

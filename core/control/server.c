@@ -67,8 +67,8 @@ static int answer_line(struct session *s, size_t len)
         return TM_OK;
     tm_log(TM_LOG_INFO, "control", "command", TM_F_U64("uid", s->uid), TM_F_I64("pid", s->pid),
            TM_F_BYTES("command", line, len));
-    int rc = tm_command_answer(s->control->options.commands, TM_COMMAND_ADMIN, s->control->options.context,
-                               line, len, &s->out);
+    int rc = tm_command_answer(s->control->options.commands, TM_COMMAND_ADMIN, s->control->options.context, line, len,
+                               &s->out);
     if (!rc && s->out.len > TM_CONTROL_ANSWER_MAX) {
         tm_buf_clear(&s->out);
         rc = tm_buf_printf(&s->out, "{\"ok\":false,\"error\":\"the answer is larger than 1 MiB\"}\n");
@@ -122,8 +122,7 @@ static int read_in(struct session *s)
     return TM_OK;
 }
 
-/* Answer and write until the peer must read or send more; a peer that only shut its sending side still gets
- * all. */
+/* Answer and write until the peer must read or send more; a peer that only shut its sending side still gets all. */
 static int progress(struct session *s)
 {
     int rc = TM_OK;
@@ -189,12 +188,9 @@ static void on_accept(void *arg, int events)
     struct ucred peer = {0};
     socklen_t len = sizeof peer;
     struct session *s = free_session(c);
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 ||
-        (peer.uid != 0 && peer.uid != geteuid())) {
-        TM_LOG_LIMITED(TM_LOG_WARN, "control", "peer refused", TM_F_U64("uid", peer.uid),
-                       TM_F_I64("pid", peer.pid));
-        refuse(fd,
-               "{\"ok\":false,\"error\":\"not allowed: expected root or the user that runs tidemill\"}\n");
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 || (peer.uid != 0 && peer.uid != geteuid())) {
+        TM_LOG_LIMITED(TM_LOG_WARN, "control", "peer refused", TM_F_U64("uid", peer.uid), TM_F_I64("pid", peer.pid));
+        refuse(fd, "{\"ok\":false,\"error\":\"not allowed: expected root or the user that runs tidemill\"}\n");
     } else if (!s) {
         refuse(fd, "{\"ok\":false,\"error\":\"4 sessions are open already: close one\"}\n");
     } else {
@@ -221,8 +217,7 @@ static int clear_stale(const struct sockaddr_un *address, struct tm_error *err)
     if (lstat(address->sun_path, &st) < 0)
         return TM_OK; /* nothing there, or bind will say why */
     if (!S_ISSOCK(st.st_mode))
-        return tm_error_set(err, TM_EINVAL,
-                            "control socket %s: a file that is not a socket is there; move it away",
+        return tm_error_set(err, TM_EINVAL, "control socket %s: a file that is not a socket is there; move it away",
                             address->sun_path);
     if (is_live(address))
         return tm_error_set(err, TM_ESTATE,
@@ -230,8 +225,7 @@ static int clear_stale(const struct sockaddr_un *address, struct tm_error *err)
                             "another path",
                             address->sun_path);
     if (unlink(address->sun_path) < 0)
-        return tm_error_errno(err, TM_EIO, errno, "control socket %s: cannot remove the stale one",
-                              address->sun_path);
+        return tm_error_errno(err, TM_EIO, errno, "control socket %s: cannot remove the stale one", address->sun_path);
     return TM_OK;
 }
 

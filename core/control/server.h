@@ -4,10 +4,9 @@
  *     > status\n                    < {"ok":true,"result":{...}}\n
  *     > nonsense\n                  < {"ok":false,"error":"..."}\n
  *
- * Who may: the socket is made 0600 and the peer's uid (SO_PEERCRED) must be root's or our own; both are
- * checked. Limits: a line 64 KiB, an answer 1 MiB, 4 sessions, 10 minutes idle. A session that does not read
- * its answers is not read from. A live socket of another process is never replaced, a stale one is. Every
- * command is logged with uid and pid.
+ * Who may: the socket is made 0600 and the peer's uid (SO_PEERCRED) must be root's or our own; both are checked. Limits:
+ * a line 64 KiB, an answer 1 MiB, 4 sessions, 10 minutes idle. A session that does not read its answers is not read
+ * from. A live socket of another process is never replaced, a stale one is. Every command is logged with uid and pid.
  *
  * One loop's thread. Commands run on it and must be quick.
  */

@@ -35,9 +35,9 @@ static void add_gatherer(struct json *j, struct tm_gatherer *g)
 {
     struct tm_gatherer_stats s = tm_gatherer_stats(g);
     add(j,
-        ",\"feed\":{\"links\":%zu,\"links_up\":%zu,\"frames\":%" PRIu64 ",\"rows\":%" PRIu64
-        ",\"duplicates\":%" PRIu64 ",\"unknown\":%" PRIu64 ",\"malformed\":%" PRIu64 ",\"discarded\":%" PRIu64
-        ",\"gaps\":%" PRIu64 ",\"last_message_age_ms\":%" PRId64 "}",
+        ",\"feed\":{\"links\":%zu,\"links_up\":%zu,\"frames\":%" PRIu64 ",\"rows\":%" PRIu64 ",\"duplicates\":%" PRIu64
+        ",\"unknown\":%" PRIu64 ",\"malformed\":%" PRIu64 ",\"discarded\":%" PRIu64 ",\"gaps\":%" PRIu64
+        ",\"last_message_age_ms\":%" PRId64 "}",
         s.links, s.links_up, s.frames, s.rows, s.duplicates, s.unknown, s.malformed, s.discarded, s.gaps,
         s.last_message_age_us / 1000);
     add(j,
@@ -48,8 +48,8 @@ static void add_gatherer(struct json *j, struct tm_gatherer *g)
     add(j,
         ",\"store\":{\"connected\":%s,\"rows\":%" PRIu64 ",\"batches\":%" PRIu64 ",\"errors\":%" PRIu64
         ",\"quarantined\":%" PRIu64 ",\"journal_lag_bytes\":%" PRIu64 ",",
-        s.store.connected ? "true" : "false", s.store.rows, s.store.batches, s.store.errors,
-        s.store.quarantined, s.store.journal_lag_bytes);
+        s.store.connected ? "true" : "false", s.store.rows, s.store.batches, s.store.errors, s.store.quarantined,
+        s.store.journal_lag_bytes);
     add_string(j, "last_error", s.store.last_error);
     add(j, "}");
 }
@@ -72,10 +72,9 @@ static void add_deduplicator(struct json *j, struct tm_deduplicator *d)
 {
     struct tm_deduplicator_stats s = tm_deduplicator_stats(d);
     add(j,
-        ",\"production\":{\"connected\":%s,\"transactions\":%" PRIu64 ",\"conflicts\":%" PRIu64
-        ",\"errors\":%" PRIu64 ",\"lag_ms\":%" PRId64 ",",
-        s.production_connected ? "true" : "false", s.transactions, s.conflicts, s.production_errors,
-        s.lag_us / 1000);
+        ",\"production\":{\"connected\":%s,\"transactions\":%" PRIu64 ",\"conflicts\":%" PRIu64 ",\"errors\":%" PRIu64
+        ",\"lag_ms\":%" PRId64 ",",
+        s.production_connected ? "true" : "false", s.transactions, s.conflicts, s.production_errors, s.lag_us / 1000);
     add_string(j, "last_error", s.last_error);
     add(j, "},\"gatherers\":[");
     for (size_t i = 0; i < s.gatherer_count; i++) {

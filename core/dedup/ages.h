@@ -4,12 +4,11 @@
  *        dead, not yet swept      live
  *     ...------------------|oldest-------------------now|  free tags ...
  *
- * A generation is a tag (1..255) given to the keys added during 1/128 of the window, or to a 1/64 part of
- * what memory can hold, whichever is over first. It dies as a whole: when its last addition is older than the
- * window, or, oldest first, when memory is short. Keys of a dead generation count as absent at once; their
- * slots are swept later, and until then the tag cannot be used again. When no tag is free the present
- * generation goes on until one is (`blocked` asks for sweeping), so keys are then kept a little longer; never
- * shorter. One thread.
+ * A generation is a tag (1..255) given to the keys added during 1/128 of the window, or to a 1/64 part of what memory
+ * can hold, whichever is over first. It dies as a whole: when its last addition is older than the window, or, oldest
+ * first, when memory is short. Keys of a dead generation count as absent at once; their slots are swept later, and until
+ * then the tag cannot be used again. When no tag is free the present generation goes on until one is (`blocked` asks for
+ * sweeping), so keys are then kept a little longer; never shorter. One thread.
  */
 #ifndef TM_DEDUP_AGES_H
 #define TM_DEDUP_AGES_H
@@ -33,8 +32,7 @@ struct tm_ages {
 void tm_ages_init(struct tm_ages *a, int64_t window_us, uint64_t keys_max);
 void tm_ages_configure(struct tm_ages *a, int64_t window_us, uint64_t keys_max);
 
-/* Time goes on: bury what is older than the window, begin a new generation when it is due. A step back is
- * ignored. */
+/* Time goes on: bury what is older than the window, begin a new generation when it is due. A step back is ignored. */
 void tm_ages_advance_to(struct tm_ages *a, int64_t now_us);
 
 static inline void tm_ages_advance(struct tm_ages *a, int64_t now_us)

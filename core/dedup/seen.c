@@ -28,8 +28,7 @@ int tm_seen_create(const struct tm_seen_options *options, struct tm_seen **out, 
         return tm_error_set(err, TM_EINVAL, "seen-set: memory is bounded to %zu bytes, expected at least %zu",
                             options->memory_bytes_max, min);
     struct tm_seen *s = calloc(1, sizeof *s);
-    if (!s ||
-        tm_table_init(&s->table, SLOT_WORDS, options->window_us, table_bytes(options->memory_bytes_max))) {
+    if (!s || tm_table_init(&s->table, SLOT_WORDS, options->window_us, table_bytes(options->memory_bytes_max))) {
         free(s);
         return tm_error_set(err, TM_ENOMEM, "seen-set: no address space for %zu bytes",
                             table_bytes(options->memory_bytes_max));

@@ -94,8 +94,8 @@ int tm_table_init(struct tm_table *t, unsigned width, int64_t window_us, size_t 
     set_bound(t, memory_bytes_max);
     t->reserved_bytes = array_bytes(t, t->slots_max + SLOTS_PAD);
     t->scratch = malloc(scratch_bytes(width));
-    t->words = mmap(NULL, t->reserved_bytes, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    t->words =
+        mmap(NULL, t->reserved_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (!t->scratch || t->words == MAP_FAILED) {
         tm_table_fini(t);
         return TM_ENOMEM;
@@ -163,8 +163,7 @@ static void copy_slot(const struct tm_table *t, uint64_t *to, const uint64_t *fr
     }
 }
 
-/* Open a slot at `at`, pushing what stands there up to the next empty slot one further. False at the end of
- * the array. */
+/* Open a slot at `at`, pushing what stands there up to the next empty slot one further. False at the end of the array. */
 static bool open_slot(struct tm_table *t, uint64_t *at)
 {
     uint64_t *end = at;
@@ -212,8 +211,8 @@ static void sweep(struct tm_table *t, uint64_t lo, uint64_t hi)
         }
 }
 
-/* Take the keys out of [lo, hi), the dead ones for good; how many are in scratch now. No branch in the loop:
- * which slots are empty cannot be predicted. */
+/* Take the keys out of [lo, hi), the dead ones for good; how many are in scratch now. No branch in the loop: which slots
+ * are empty cannot be predicted. */
 static uint64_t take_out(struct tm_table *t, uint64_t lo, uint64_t hi)
 {
     uint64_t taken = 0;
@@ -224,8 +223,7 @@ static uint64_t take_out(struct tm_table *t, uint64_t lo, uint64_t hi)
         copy_slot(t, t->scratch + taken * t->width, slot);
         taken += slot[1] != 0;
     }
-    for (; slot < end;
-         slot += t->width) /* a run of thousands of full slots: no hash does that, nothing may overflow */
+    for (; slot < end; slot += t->width) /* a run of thousands of full slots: no hash does that, nothing may overflow */
         if (slot[1])
             drop(t, slot);
     memset(slot_at(t, lo), 0, (hi - lo) * slot_bytes(t));
@@ -248,8 +246,8 @@ static void put_back(struct tm_table *t, uint64_t taken)
     }
 }
 
-/* A step begins and ends at an empty slot, so that no key's way from its home is cut. Keys that were pushed
- * over the boundary since belong to the side their hash says. */
+/* A step begins and ends at an empty slot, so that no key's way from its home is cut. Keys that were pushed over the
+ * boundary since belong to the side their hash says. */
 static void step_down(struct tm_table *t)
 {
     bool first = t->pass_at == t->pass_from;
@@ -329,9 +327,8 @@ static void plan(struct tm_table *t)
         begin(t, full && wanted > cap ? wanted : cap);
 }
 
-/* A pass must be over before 1/16 of the capacity it leads to is added; one that shrinks has further to go
- * for that, and one that time waits for has to hurry: tens of microseconds an insertion, while there are few.
- */
+/* A pass must be over before 1/16 of the capacity it leads to is added; one that shrinks has further to go for that, and
+ * one that time waits for has to hurry: tens of microseconds an insertion, while there are few. */
 static void work(struct tm_table *t)
 {
     t->turn = 0;

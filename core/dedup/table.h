@@ -1,25 +1,23 @@
 /*
  * The table under the seen-set and the counter: fingerprints in the order of their hash, in one array.
  *
- *     slot = two or four words:  | hi | the upper 56 bits of lo, generation tag | payload ... |      second
- * word 0: empty
+ *     slot = two or four words:  | hi | the upper 56 bits of lo, generation tag | payload ... |      second word 0: empty
  *
- * A key's home is hi scaled to the capacity (hi * capacity / 2^64), so any capacity will do, and growing it
- * stretches the order without changing it. Keys stand sorted by hi, each at or behind its home with no empty
- * slot between: a look-up reads on from the home until a larger hi or an empty slot, mostly within one cache
- * line.
+ * A key's home is hi scaled to the capacity (hi * capacity / 2^64), so any capacity will do, and growing it stretches the
+ * order without changing it. Keys stand sorted by hi, each at or behind its home with no empty slot between: a look-up
+ * reads on from the home until a larger hi or an empty slot, mostly within one cache line.
  *
  *     grow:    | old layout, home by the old capacity | gap | new layout              |   the pass moves down
  *     shrink:  | new layout        | gap | old layout, home by the old capacity       |   the pass moves up
  *                                  ^ boundary: a value of hi, on either side of which another capacity counts
  *
- * A pass of small steps, driven by insertions, takes the table from one layout to the next (of another or of
- * the same size) and leaves out dead keys on the way. There is no other rehashing, no page and no pointer: no
- * stall at any size, one cache miss a look-up, and never two copies of anything. Filled to 80 %, then
- * stretched to 53 %: 20 to 30 bytes a key with two words, in the middle of growing too.
+ * A pass of small steps, driven by insertions, takes the table from one layout to the next (of another or of the same
+ * size) and leaves out dead keys on the way. There is no other rehashing, no page and no pointer: no stall at any size,
+ * one cache miss a look-up, and never two copies of anything. Filled to 80 %, then stretched to 53 %: 20 to 30 bytes a
+ * key with two words, in the middle of growing too.
  *
- * The array is address space reserved for the memory bound, of which only what is used is ever touched; what
- * a shrinking pass leaves behind goes back to the kernel in small pieces. One thread.
+ * The array is address space reserved for the memory bound, of which only what is used is ever touched; what a shrinking
+ * pass leaves behind goes back to the kernel in small pieces. One thread.
  */
 #ifndef TM_DEDUP_TABLE_H
 #define TM_DEDUP_TABLE_H
@@ -45,10 +43,8 @@ struct tm_table {
     struct tm_ages ages;
 };
 
-/* TM_EINVAL when the bound is below tm_table_bytes_min, TM_ENOMEM. memory_bytes_max counts everything but *t.
- */
-int tm_table_init(struct tm_table *t, unsigned width, int64_t window_us,
-                  size_t memory_bytes_max) TM_MUST_CHECK;
+/* TM_EINVAL when the bound is below tm_table_bytes_min, TM_ENOMEM. memory_bytes_max counts everything but *t. */
+int tm_table_init(struct tm_table *t, unsigned width, int64_t window_us, size_t memory_bytes_max) TM_MUST_CHECK;
 void tm_table_fini(struct tm_table *t);
 size_t tm_table_bytes_min(unsigned width);
 
@@ -56,8 +52,8 @@ size_t tm_table_bytes_min(unsigned width);
 void tm_table_configure(struct tm_table *t, int64_t window_us, size_t memory_bytes_max);
 void tm_table_clear(struct tm_table *t);
 
-/* The slot of this fingerprint, added if it was not there; *is_new says which. The payload of a new one is
- * not set. NULL: it could not be kept (counted as evicted). */
+/* The slot of this fingerprint, added if it was not there; *is_new says which. The payload of a new one is not set.
+ * NULL: it could not be kept (counted as evicted). */
 uint64_t *tm_table_put(struct tm_table *t, struct tm_fp fp, int64_t now_us, bool *is_new);
 
 /* Time goes on, and one step of work is done. */
@@ -76,8 +72,7 @@ static inline void tm_table_prefetch(const struct tm_table *t, struct tm_fp fp)
     const uint64_t *home = tm_table_home(t, fp.hi);
     __builtin_prefetch(home, 1);
     __builtin_prefetch(home + 4, 1); /* many a search ends in the next line */
-    __asm__ volatile(
-        ""); /* gcc takes a function that only prefetches for one without effect, and drops the call */
+    __asm__ volatile(""); /* gcc takes a function that only prefetches for one without effect, and drops the call */
 }
 
 /* The first slot from the home on that is empty, holds this fingerprint, or a hash behind it. */

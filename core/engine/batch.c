@@ -85,8 +85,7 @@ static struct tm_fp fingerprint(const struct tm_stream *stream, const struct tm_
 /* The next seq that must come after those that are known to be missing. */
 static int64_t skip_explained(struct tm_batch *b, int64_t expected)
 {
-    for (; b->explained_at < b->explained_count && b->explained[b->explained_at] <= expected;
-         b->explained_at++)
+    for (; b->explained_at < b->explained_count && b->explained[b->explained_at] <= expected; b->explained_at++)
         expected += b->explained[b->explained_at] == expected;
     return expected;
 }
@@ -98,21 +97,19 @@ static int check_seq(struct tm_batch *b, int64_t expected, int64_t seq, struct t
         return TM_OK;
     b->missing = expected;
     return tm_error_set(err, TM_ESTATE,
-                        "%s: expected seq %" PRId64 ", got %" PRId64
-                        ": rows are missing in the gatherer's store; the "
+                        "%s: expected seq %" PRId64 ", got %" PRId64 ": rows are missing in the gatherer's store; the "
                         "stream waits until they are back or explained",
                         b->stream->name, expected, seq);
 }
 
-static int index_row(struct tm_batch *b, size_t at, size_t len, const struct tm_hash_key *key,
-                     int64_t *expected, struct tm_error *err)
+static int index_row(struct tm_batch *b, size_t at, size_t len, const struct tm_hash_key *key, int64_t *expected,
+                     struct tm_error *err)
 {
     struct tm_field fields[TM_COLUMNS_MAX];
     const struct tm_stream *s = b->stream;
     uint16_t count = (uint16_t)(s->production_count + 1);
     if (tm_tuple_split(b->bytes.data + at, len, fields, count) || fields[count - 1].len != 8)
-        return tm_error_set(err, TM_ECORRUPT, "%s: expected tuples of %u columns ending in seq", s->name,
-                            count);
+        return tm_error_set(err, TM_ECORRUPT, "%s: expected tuples of %u columns ending in seq", s->name, count);
     int64_t seq = (int64_t)tm_get_be64(fields[count - 1].bytes);
     int rc = check_seq(b, skip_explained(b, *expected), seq, err);
     if (rc)

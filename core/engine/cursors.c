@@ -68,9 +68,8 @@ int tm_cursors_load(struct tm_cursors *c, struct tm_pg *pg, const struct tm_dedu
                     struct tm_error *err)
 {
     PGresult *result;
-    int rc =
-        tm_pg_query(pg, "SELECT gatherer, epoch, stream, seq, hash FROM tidemill.cursors WHERE shard = 0", 0,
-                    NULL, &result, err);
+    int rc = tm_pg_query(pg, "SELECT gatherer, epoch, stream, seq, hash FROM tidemill.cursors WHERE shard = 0", 0, NULL,
+                         &result, err);
     if (rc)
         return rc;
     c->count = 0;
@@ -78,8 +77,7 @@ int tm_cursors_load(struct tm_cursors *c, struct tm_pg *pg, const struct tm_dedu
         size_t gatherer;
         if (find_gatherer(options, PQgetvalue(result, i, 0), &gatherer))
             continue; /* retired, or another deduplicator's */
-        struct tm_cursor *cursor =
-            tm_cursors_get(c, gatherer, PQgetvalue(result, i, 1), PQgetvalue(result, i, 2));
+        struct tm_cursor *cursor = tm_cursors_get(c, gatherer, PQgetvalue(result, i, 1), PQgetvalue(result, i, 2));
         cursor->seq = strtoll(PQgetvalue(result, i, 3), NULL, 10);
         cursor->hash = strtoll(PQgetvalue(result, i, 4), NULL, 10);
     }
@@ -88,36 +86,33 @@ int tm_cursors_load(struct tm_cursors *c, struct tm_pg *pg, const struct tm_dedu
 }
 
 /* Ids and stream names were checked to be plain words, epochs are uuids: nothing here needs escaping. */
-static int build(struct tm_buf *sql, const struct tm_deduplicator_options *options,
-                 const struct tm_cursor_move *moves, size_t count)
+static int build(struct tm_buf *sql, const struct tm_deduplicator_options *options, const struct tm_cursor_move *moves,
+                 size_t count)
 {
     int rc = tm_buf_printf(sql, "WITH v (g, e, s, was, seq, hash) AS (VALUES ");
     for (size_t i = 0; !rc && i < count; i++)
-        rc = tm_buf_printf(
-            sql, "%s('%s', '%s'::uuid, '%s', %" PRId64 "::int8, %" PRId64 "::int8, %" PRId64 "::int8)",
-            i ? ", " : "", options->gatherers[moves[i].gatherer].id, moves[i].epoch, moves[i].stream,
-            moves[i].from, moves[i].to, moves[i].hash);
+        rc = tm_buf_printf(sql, "%s('%s', '%s'::uuid, '%s', %" PRId64 "::int8, %" PRId64 "::int8, %" PRId64 "::int8)",
+                           i ? ", " : "", options->gatherers[moves[i].gatherer].id, moves[i].epoch, moves[i].stream,
+                           moves[i].from, moves[i].to, moves[i].hash);
     return rc ? rc
-              : tm_buf_printf(
-                    sql,
-                    "), moved AS (UPDATE tidemill.cursors c SET seq = v.seq, hash = v.hash, updated_at = "
-                    "now() "
-                    "FROM v WHERE c.gatherer = v.g AND c.epoch = v.e AND c.stream = v.s AND c.shard = %d "
-                    "AND c.seq = v.was RETURNING 1), made AS (INSERT INTO tidemill.cursors "
-                    "(gatherer, epoch, stream, shard, seq, hash) SELECT g, e, s, %d, seq, hash FROM v "
-                    "WHERE was = 0 ON CONFLICT DO NOTHING RETURNING 1) "
-                    "SELECT (SELECT count(*) FROM moved) + (SELECT count(*) FROM made)",
-                    SHARD, SHARD);
+              : tm_buf_printf(sql,
+                              "), moved AS (UPDATE tidemill.cursors c SET seq = v.seq, hash = v.hash, updated_at = "
+                              "now() "
+                              "FROM v WHERE c.gatherer = v.g AND c.epoch = v.e AND c.stream = v.s AND c.shard = %d "
+                              "AND c.seq = v.was RETURNING 1), made AS (INSERT INTO tidemill.cursors "
+                              "(gatherer, epoch, stream, shard, seq, hash) SELECT g, e, s, %d, seq, hash FROM v "
+                              "WHERE was = 0 ON CONFLICT DO NOTHING RETURNING 1) "
+                              "SELECT (SELECT count(*) FROM moved) + (SELECT count(*) FROM made)",
+                              SHARD, SHARD);
 }
 
-int tm_cursors_move(struct tm_pg *pg, const struct tm_deduplicator_options *options,
-                    const struct tm_cursor_move *moves, size_t count, struct tm_error *err)
+int tm_cursors_move(struct tm_pg *pg, const struct tm_deduplicator_options *options, const struct tm_cursor_move *moves,
+                    size_t count, struct tm_error *err)
 {
     struct tm_buf sql = {0};
     PGresult *result;
     const char *text = build(&sql, options, moves, count) ? NULL : tm_buf_cstr(&sql);
-    int rc =
-        text ? tm_pg_query(pg, text, 0, NULL, &result, err) : tm_error_set(err, TM_ENOMEM, "out of memory");
+    int rc = text ? tm_pg_query(pg, text, 0, NULL, &result, err) : tm_error_set(err, TM_ENOMEM, "out of memory");
     tm_buf_fini(&sql);
     if (rc)
         return rc;
@@ -126,7 +121,7 @@ int tm_cursors_move(struct tm_pg *pg, const struct tm_deduplicator_options *opti
     if (moved != count)
         return tm_error_set(
             err, TM_ECONFLICT,
-            "cursors: expected to move %zu, moved %zu: another deduplicator has written; reading them again",
-            count, moved);
+            "cursors: expected to move %zu, moved %zu: another deduplicator has written; reading them again", count,
+            moved);
     return TM_OK;
 }

@@ -34,8 +34,7 @@ struct tm_cursors {
 
 void tm_cursors_fini(struct tm_cursors *c);
 /* The cursor of a stream; made at 0 where there is none. Valid until the next call. */
-struct tm_cursor *tm_cursors_get(struct tm_cursors *c, size_t gatherer, const char *epoch,
-                                 const char *stream);
+struct tm_cursor *tm_cursors_get(struct tm_cursors *c, size_t gatherer, const char *epoch, const char *stream);
 int tm_cursors_copy(struct tm_cursors *to, const struct tm_cursors *from) TM_MUST_CHECK;
 
 /* Read all cursors of the gatherers in the options. */
@@ -49,8 +48,8 @@ struct tm_cursor_move {
     const char *epoch, *stream;
     int64_t from, to, hash;
 };
-int tm_cursors_move(struct tm_pg *pg, const struct tm_deduplicator_options *options,
-                    const struct tm_cursor_move *moves, size_t count, struct tm_error *err) TM_MUST_CHECK;
+int tm_cursors_move(struct tm_pg *pg, const struct tm_deduplicator_options *options, const struct tm_cursor_move *moves,
+                    size_t count, struct tm_error *err) TM_MUST_CHECK;
 
 /* ---- batches ---- */
 
@@ -103,7 +102,7 @@ struct tm_peer {
     struct tm_deduplicator_gatherer_stats stats; /* under d->lock */
     struct tm_queue *queue;                      /* of batches; the merger takes from all peers in turn */
     size_t outstanding;                          /* batches handed over and not merged; under d->lock */
-    int64_t oldest_us; /* Unix arrival of the oldest row among them; 0: none; under d->lock */
+    int64_t oldest_us;                           /* Unix arrival of the oldest row among them; 0: none; under d->lock */
     struct tm_metric *health;
 };
 
@@ -121,8 +120,7 @@ struct tm_deduplicator {
     struct tm_peer *peers;
     struct tm_merger *merger;
     struct tm_stream_metrics *streams;
-    struct tm_metric *lag, *holes, *connected, *errors, *commit_seconds, *latency, *conflicts, *seen_keys,
-        *seen_bytes;
+    struct tm_metric *lag, *holes, *connected, *errors, *commit_seconds, *latency, *conflicts, *seen_keys, *seen_bytes;
 
     pthread_mutex_t lock;
     uint64_t generation; /* of `cursors`; 0: production is not ready, pollers wait */

@@ -28,8 +28,7 @@ const char *tm_peer_state_name(enum tm_peer_state state)
 bool tm_dedup_take_cursors(struct tm_deduplicator *d, uint64_t *generation, struct tm_cursors *out)
 {
     pthread_mutex_lock(&d->lock);
-    bool changed =
-        d->generation && d->generation != *generation && tm_cursors_copy(out, &d->cursors) == TM_OK;
+    bool changed = d->generation && d->generation != *generation && tm_cursors_copy(out, &d->cursors) == TM_OK;
     if (changed)
         *generation = d->generation;
     pthread_mutex_unlock(&d->lock);
@@ -87,8 +86,7 @@ struct tm_deduplicator_stats tm_deduplicator_stats(struct tm_deduplicator *d)
     return s;
 }
 
-int tm_deduplicator_gatherer_stats(struct tm_deduplicator *d, size_t index,
-                                   struct tm_deduplicator_gatherer_stats *out)
+int tm_deduplicator_gatherer_stats(struct tm_deduplicator *d, size_t index, struct tm_deduplicator_gatherer_stats *out)
 {
     if (index >= d->options.gatherer_count)
         return TM_ENOENT;
@@ -109,15 +107,14 @@ static int check_id(const char *id, struct tm_error *err)
     for (size_t i = 0; plain && i < len; i++)
         plain = isalnum((unsigned char)id[i]) || strchr("_.-", id[i]);
     if (!plain)
-        return tm_error_set(err, TM_EINVAL,
-                            "gatherer id \"%.80s\": expected 1 to 63 letters, digits, '_', '.' or '-'", id);
+        return tm_error_set(err, TM_EINVAL, "gatherer id \"%.80s\": expected 1 to 63 letters, digits, '_', '.' or '-'",
+                            id);
     return TM_OK;
 }
 
 static int check_options(const struct tm_deduplicator_options *o, struct tm_error *err)
 {
-    int rc = o->gatherer_count ? TM_OK
-                               : tm_error_set(err, TM_EINVAL, "a deduplicator needs at least one gatherer");
+    int rc = o->gatherer_count ? TM_OK : tm_error_set(err, TM_EINVAL, "a deduplicator needs at least one gatherer");
     for (size_t i = 0; !rc && i < o->gatherer_count; i++) {
         rc = check_id(o->gatherers[i].id, err);
         for (size_t j = 0; !rc && j < i; j++)
@@ -130,8 +127,7 @@ static int check_options(const struct tm_deduplicator_options *o, struct tm_erro
 static void copy_options(struct tm_deduplicator *d, const struct tm_deduplicator_options *from)
 {
     struct tm_deduplicator_options *o = &d->options;
-    struct tm_deduplicator_gatherer *gatherers =
-        tm_arena_alloc(d->arena, from->gatherer_count * sizeof *gatherers);
+    struct tm_deduplicator_gatherer *gatherers = tm_arena_alloc(d->arena, from->gatherer_count * sizeof *gatherers);
     *o = *from;
     for (size_t i = 0; i < from->gatherer_count; i++) {
         gatherers[i].id = tm_arena_strdup(d->arena, from->gatherers[i].id);
@@ -148,8 +144,7 @@ static void copy_options(struct tm_deduplicator *d, const struct tm_deduplicator
     o->accept_future_us = from->accept_future_us ? from->accept_future_us : ACCEPT_US;
 }
 
-static struct tm_metric *labelled(struct tm_metrics *m, const char *name, const char *help,
-                                  const char *stream)
+static struct tm_metric *labelled(struct tm_metrics *m, const char *name, const char *help, const char *stream)
 {
     char labels[96];
     (void)snprintf(labels, sizeof labels, "stream=\"%s\"", stream);
@@ -162,10 +157,8 @@ static void make_stream_metrics(struct tm_deduplicator *d, struct tm_metrics *m)
     d->streams = tm_arena_alloc(d->arena, count * sizeof *d->streams);
     for (size_t i = 0; i < count; i++) {
         const char *name = tm_plan_stream(d->options.plan, i)->name;
-        d->streams[i].polled =
-            labelled(m, "tidemill_polled_rows_total", "Rows read from gatherers and decided.", name);
-        d->streams[i].written =
-            labelled(m, "tidemill_written_rows_total", "Rows written to production.", name);
+        d->streams[i].polled = labelled(m, "tidemill_polled_rows_total", "Rows read from gatherers and decided.", name);
+        d->streams[i].written = labelled(m, "tidemill_written_rows_total", "Rows written to production.", name);
         d->streams[i].duplicate =
             labelled(m, "tidemill_duplicate_rows_total", "Rows that production had already.", name);
         d->streams[i].quarantined =
@@ -179,15 +172,13 @@ static void make_metrics(struct tm_deduplicator *d, struct tm_metrics *m)
     d->lag = tm_metrics_gauge(m, "dedup_sync_lag_seconds",
                               "Age of the oldest record that a gatherer has and production has not.", NULL);
     d->connected = tm_metrics_gauge(m, "dedup_rds_connected", "1 while production is connected.", NULL);
-    d->errors =
-        tm_metrics_counter(m, "rds_connection_errors_total", "Sessions with production that failed.", NULL);
-    d->holes =
-        tm_metrics_counter(m, "tidemill_poll_holes_total",
-                           "Streams of gatherers that were refused: holes, forks, other columns.", NULL);
+    d->errors = tm_metrics_counter(m, "rds_connection_errors_total", "Sessions with production that failed.", NULL);
+    d->holes = tm_metrics_counter(m, "tidemill_poll_holes_total",
+                                  "Streams of gatherers that were refused: holes, forks, other columns.", NULL);
     d->conflicts = tm_metrics_counter(m, "tidemill_copy_conflicts_total",
                                       "COPYs that met rows already there and were staged.", NULL);
-    d->commit_seconds = tm_metrics_histogram(m, "tidemill_production_commit_seconds",
-                                             "Duration of transactions in production.", NULL);
+    d->commit_seconds =
+        tm_metrics_histogram(m, "tidemill_production_commit_seconds", "Duration of transactions in production.", NULL);
     d->latency = tm_metrics_histogram(m, "tidemill_received_to_production_seconds",
                                       "From arrival at a gatherer to COMMIT in production.", NULL);
     d->seen_keys = tm_metrics_gauge(m, "tidemill_seen_keys", "Keys in the seen-sets.", NULL);
@@ -213,9 +204,8 @@ static void make_peers(struct tm_deduplicator *d, struct tm_metrics *m)
         peer->queue = tm_queue_create(QUEUE_ITEMS_MAX, bytes);
         tm_queue_set_wake(peer->queue, wake_merger, d);
         (void)snprintf(labels, sizeof labels, "gatherer=\"%s\"", peer->stats.id);
-        peer->health =
-            tm_metrics_gauge(m, "dedup_gatherer_health",
-                             "1 while the gatherer's store can be read and its history is whole.", labels);
+        peer->health = tm_metrics_gauge(m, "dedup_gatherer_health",
+                                        "1 while the gatherer's store can be read and its history is whole.", labels);
     }
 }
 

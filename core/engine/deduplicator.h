@@ -50,8 +50,7 @@ struct tm_deduplicator_options {
 };
 
 enum tm_peer_state { TM_PEER_CONNECTING, TM_PEER_CONNECTED, TM_PEER_DOWN, TM_PEER_STOPPED /* hole, fork */ };
-const char *
-tm_peer_state_name(enum tm_peer_state state); /* "connecting", "connected", "disconnected", "stopped" */
+const char *tm_peer_state_name(enum tm_peer_state state); /* "connecting", "connected", "disconnected", "stopped" */
 
 struct tm_deduplicator_gatherer_stats {
     const char *id;

@@ -5,8 +5,7 @@
 
 void tm_gap_open(struct tm_gap *gap, const char *reason, const char *connection, int64_t from_us)
 {
-    *gap = (struct tm_gap){
-        .open = true, .reason = reason, .connection = connection, .from_us = from_us, .sid = -1};
+    *gap = (struct tm_gap){.open = true, .reason = reason, .connection = connection, .from_us = from_us, .sid = -1};
     tm_random_bytes(gap->id, sizeof gap->id);
 }
 

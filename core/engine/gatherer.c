@@ -103,8 +103,7 @@ static void close_writer(struct tm_gatherer *g)
     if (!g->writer)
         return;
     if (tm_journal_wait(g->journal, DURABLE_WAIT_US))
-        tm_log(TM_LOG_WARN, "gatherer",
-               "the journal is slow; its last rows will be stored at the next start");
+        tm_log(TM_LOG_WARN, "gatherer", "the journal is slow; its last rows will be stored at the next start");
     pthread_mutex_lock(&g->lock);
     struct tm_writer *writer = g->writer;
     g->writer = NULL;
@@ -131,8 +130,7 @@ static void gatherer_free(struct tm_gatherer *g)
     free(g);
 }
 
-int tm_gatherer_start(const struct tm_gatherer_options *options, struct tm_gatherer **out,
-                      struct tm_error *err)
+int tm_gatherer_start(const struct tm_gatherer_options *options, struct tm_gatherer **out, struct tm_error *err)
 {
     struct tm_gatherer *g = calloc(1, sizeof *g);
     if (!g)
@@ -245,8 +243,7 @@ static int send_bytes(struct tm_gatherer *g, struct tm_command *c, const char *b
     return command_send(g, c);
 }
 
-int tm_gatherer_link_opening(struct tm_gatherer *g, int link, uint32_t slot, const char *bytes, size_t len,
-                             bool send)
+int tm_gatherer_link_opening(struct tm_gatherer *g, int link, uint32_t slot, const char *bytes, size_t len, bool send)
 {
     struct tm_command *c = command_create(TM_COMMAND_OPENING, link);
     c->slot = slot;

@@ -1,9 +1,10 @@
 /*
  * The gatherer: links -> decode -> dedup -> journal -> local store.
  *
- *     policy thread (caller)        io thread (loop, links, decoder, seen-sets, journal append)     journal,
- * store threads commands  ---------------->   bounded queue events    <----------------   bounded queue, wake
- * callback
+ *     policy thread (caller)              io thread                                       journal, store threads
+ *                                         (loop, links, decoder, seen-sets, journal append)
+ *         commands  -- bounded queue -->
+ *         events  <-- bounded queue, wake callback --
  *
  * tm_gatherer_start opens the journal, compiles the plan (it needs the journal's epoch) and starts the
  * threads; from then on it collects whatever its links bring, with or without a living policy thread. All
@@ -81,8 +82,7 @@ int tm_gatherer_link_stats(struct tm_gatherer *g, int link, struct tm_gatherer_l
 
 /* Whole tuples of one stream, end to end; `bytes` is taken over when TM_OK. TM_EFULL: try again later. They
  * pass the seen-set like any other record. */
-int tm_gatherer_submit(struct tm_gatherer *g, const struct tm_stream *stream,
-                       struct tm_buf *bytes) TM_MUST_CHECK;
+int tm_gatherer_submit(struct tm_gatherer *g, const struct tm_stream *stream, struct tm_buf *bytes) TM_MUST_CHECK;
 
 /* ---- events ---- */
 
@@ -116,9 +116,8 @@ struct tm_event *tm_gatherer_next_event(struct tm_gatherer *g); /* NULL: none; f
 struct tm_gatherer_stats {
     size_t links, links_up;
     uint64_t frames, rows, duplicates, unknown, malformed, discarded, gaps;
-    bool discarding; /* the journal is refusing rows now */
-    int64_t
-        last_durable_age_us; /* since a record was last made durable, or since start; health is this (T30) */
+    bool discarding;             /* the journal is refusing rows now */
+    int64_t last_durable_age_us; /* since a record was last made durable, or since start; health is this (T30) */
     int64_t last_message_age_us;
     struct tm_journal_stats journal;
     struct tm_writer_stats store;

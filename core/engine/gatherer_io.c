@@ -54,8 +54,7 @@ static void event_send(struct tm_gatherer *g, struct tm_event *e)
         g->wake(g->wake_arg);
 }
 
-static void raise_text(struct tm_gatherer *g, enum tm_event_type type, int link, const char *text,
-                       int64_t number)
+static void raise_text(struct tm_gatherer *g, enum tm_event_type type, int link, const char *text, int64_t number)
 {
     struct tm_event *e = event_create(type, link, text, text ? strlen(text) : 0);
     e->number = number;
@@ -78,8 +77,7 @@ static void on_down(void *arg, enum tm_ws_why why, int status, const char *text)
     struct tm_io_link *l = arg;
     char detail[160];
     (void)snprintf(detail, sizeof detail, "%s %d %s", tm_ws_why_name(why), status, text ? text : "");
-    tm_feed_interrupted(l->g->intake, l->feed, l->g->stopping ? "stopped" : "disconnected", detail,
-                        now_both());
+    tm_feed_interrupted(l->g->intake, l->feed, l->g->stopping ? "stopped" : "disconnected", detail, now_both());
     if (!l->g->stopping)
         TM_LOG_LIMITED(TM_LOG_WARN, "gatherer", l->up_us ? "connection lost" : "cannot connect",
                        TM_F_STR("connection", l->name), TM_F_STR("why", tm_ws_why_name(why)),
@@ -124,8 +122,8 @@ static void on_control(struct tm_io_link *l, const struct tm_decoded *d)
     switch (d->kind->role) {
     case TM_ROLE_SUBSCRIBED:
     case TM_ROLE_UNSUBSCRIBED:
-        e = event_create(d->kind->role == TM_ROLE_SUBSCRIBED ? TM_EVENT_SUBSCRIBED : TM_EVENT_UNSUBSCRIBED,
-                         l->number, d->channel.at, d->channel.len);
+        e = event_create(d->kind->role == TM_ROLE_SUBSCRIBED ? TM_EVENT_SUBSCRIBED : TM_EVENT_UNSUBSCRIBED, l->number,
+                         d->channel.at, d->channel.len);
         e->sid = d->has_sid ? d->sid : -1;
         event_send(l->g, e);
         break;
@@ -164,8 +162,7 @@ static void on_message(void *arg, const char *bytes, size_t len)
         /* memory, or a tuple that our own decoder made wrong: the frame is not taken, so the feed is not
          * whole */
         (void)tm_error_set(&err, rc, "a frame could not be taken: %s", tm_code_name(rc));
-        TM_LOG_LIMITED(TM_LOG_ERROR, "gatherer", "frame lost", TM_F_STR("connection", l->name),
-                       TM_F_ERR(&err));
+        TM_LOG_LIMITED(TM_LOG_ERROR, "gatherer", "frame lost", TM_F_STR("connection", l->name), TM_F_ERR(&err));
         start_anew(l, "internal", err.message);
         return;
     }
@@ -179,8 +176,7 @@ static void on_message(void *arg, const char *bytes, size_t len)
         forward_frame(l, r.decoded.kind, bytes, len);
 }
 
-static const struct tm_link_events link_events = {
-    .on_up = on_up, .on_message = on_message, .on_down = on_down};
+static const struct tm_link_events link_events = {.on_up = on_up, .on_message = on_message, .on_down = on_down};
 
 static void link_destroy(struct tm_io_link *l)
 {
@@ -210,8 +206,7 @@ static void add_link(struct tm_gatherer *g, const struct tm_command *c)
     (void)snprintf(l->name, sizeof l->name, "%s", c->name);
     int rc = tm_link_create(g->ws, g->limiter, &c->ws, &link_events, l, &l->link, &err);
     if (rc) {
-        tm_log(TM_LOG_ERROR, "gatherer", "cannot make a connection", TM_F_STR("connection", c->name),
-               TM_F_ERR(&err));
+        tm_log(TM_LOG_ERROR, "gatherer", "cannot make a connection", TM_F_STR("connection", c->name), TM_F_ERR(&err));
         free(l);
         return;
     }
@@ -245,8 +240,8 @@ static void take_rows(struct tm_gatherer *g, struct tm_command *c)
 {
     int rc = tm_intake_rows(g->intake, c->stream, &c->bytes, now_both());
     if (rc)
-        tm_log(TM_LOG_ERROR, "gatherer", "rows from a document could not be taken",
-               TM_F_STR("stream", c->stream->name), TM_F_STR("why", tm_code_name(rc)));
+        tm_log(TM_LOG_ERROR, "gatherer", "rows from a document could not be taken", TM_F_STR("stream", c->stream->name),
+               TM_F_STR("why", tm_code_name(rc)));
 }
 
 static void begin_stop(struct tm_gatherer *g)
@@ -392,8 +387,7 @@ void *tm_gatherer_io_main(void *arg)
 
 /* ---- open and close ---- */
 
-int tm_gatherer_io_open(struct tm_gatherer *g, const struct tm_gatherer_options *options,
-                        struct tm_error *err)
+int tm_gatherer_io_open(struct tm_gatherer *g, const struct tm_gatherer_options *options, struct tm_error *err)
 {
     g->loop = tm_loop_create();
     tm_async_init(&g->commands_ready, g->loop, on_commands, g);
@@ -402,10 +396,8 @@ int tm_gatherer_io_open(struct tm_gatherer *g, const struct tm_gatherer_options 
     tm_timer_init(&g->stop_deadline, g->loop, on_stop_deadline, g);
     double rate = options->connects_per_second > 0 ? options->connects_per_second : CONNECTS_PER_S;
     g->limiter = tm_link_limiter_create(rate, CONNECTS_BURST);
-    struct tm_intake_options in = {.plan = g->plan,
-                                   .journal = g->journal,
-                                   .metrics = options->metrics,
-                                   .sequence_start = options->sequence_start};
+    struct tm_intake_options in = {
+        .plan = g->plan, .journal = g->journal, .metrics = options->metrics, .sequence_start = options->sequence_start};
     int rc = tm_intake_create(&in, &g->intake, err);
     return rc ? rc : tm_ws_context_create(g->loop, &g->ws, err);
 }

@@ -72,14 +72,14 @@ int tm_health_gatherer(struct tm_gatherer *g, struct tm_buf *out)
     struct tm_gatherer_stats s = tm_gatherer_stats(g);
     const char *reason;
     enum status status = judge_gatherer(&s, &reason);
-    int rc = tm_buf_printf(
-        out,
-        "{\"status\":\"%s\",\"ws_connections\":%zu,\"db\":\"%s\",\"ws_connections_wanted\":%zu,"
-        "\"last_durable_age_ms\":%" PRId64 ",\"last_message_age_ms\":%" PRId64 ",\"rows\":%" PRIu64
-        ",\"durable\":%" PRIu64 ",\"stored\":%" PRIu64 ",\"journal_lag_bytes\":%" PRIu64 ",\"reason\":",
-        status_name(status), s.links_up, s.store.connected ? "connected" : "disconnected", s.links,
-        s.last_durable_age_us / TM_US_PER_MS, s.last_message_age_us / TM_US_PER_MS, s.rows, s.journal.durable,
-        s.store.rows, s.store.journal_lag_bytes);
+    int rc =
+        tm_buf_printf(out,
+                      "{\"status\":\"%s\",\"ws_connections\":%zu,\"db\":\"%s\",\"ws_connections_wanted\":%zu,"
+                      "\"last_durable_age_ms\":%" PRId64 ",\"last_message_age_ms\":%" PRId64 ",\"rows\":%" PRIu64
+                      ",\"durable\":%" PRIu64 ",\"stored\":%" PRIu64 ",\"journal_lag_bytes\":%" PRIu64 ",\"reason\":",
+                      status_name(status), s.links_up, s.store.connected ? "connected" : "disconnected", s.links,
+                      s.last_durable_age_us / TM_US_PER_MS, s.last_message_age_us / TM_US_PER_MS, s.rows,
+                      s.journal.durable, s.store.rows, s.store.journal_lag_bytes);
     rc = rc ? rc : put_string(out, reason);
     rc = rc ? rc : tm_buf_append(out, "}\n", 2);
     return rc ? 503 : http_status(status);
@@ -143,8 +143,7 @@ int tm_health_deduplicator(struct tm_deduplicator *d, struct tm_buf *out)
             : tm_buf_printf(out,
                             "{\"status\":\"%s\",\"gatherers\":{%.*s},\"rds\":\"%s\",\"lag_ms\":%" PRId64
                             ",\"transactions\":%" PRIu64 ",\"reason\":",
-                            status_name(status), (int)gatherers.len,
-                            gatherers.len ? (char *)gatherers.data : "",
+                            status_name(status), (int)gatherers.len, gatherers.len ? (char *)gatherers.data : "",
                             s.production_connected ? "connected" : "disconnected", s.lag_us / TM_US_PER_MS,
                             s.transactions);
     rc = rc ? rc : put_string(out, reason);

@@ -14,9 +14,8 @@
  * repeat that comes later than this is a redelivery, not another event. */
 #define REPEAT_WINDOW_US (10 * TM_US_PER_S)
 #define COUNTER_BYTES_MAX (64u << 20)
-#define MALFORMED_KEPT_PER_HOUR                                                                              \
-    10000            /* raw; beyond it they are only counted, so that garbage cannot fill a disk */
-#define GAP_SLOTS 16 /* sequence gaps of a feed that late frames may still close */
+#define MALFORMED_KEPT_PER_HOUR 10000 /* raw; beyond it they are only counted, so that garbage cannot fill a disk */
+#define GAP_SLOTS 16                  /* sequence gaps of a feed that late frames may still close */
 
 struct lane { /* per stream */
     const struct tm_stream *stream;
@@ -59,16 +58,15 @@ struct tm_feed {
 
 /* ---- accounting of one stream ---- */
 
-static struct tm_metric *stream_counter(struct tm_metrics *m, const char *name, const char *help,
-                                        const char *stream)
+static struct tm_metric *stream_counter(struct tm_metrics *m, const char *name, const char *help, const char *stream)
 {
     char labels[96];
     (void)snprintf(labels, sizeof labels, "stream=\"%s\"", stream);
     return tm_metrics_counter(m, name, help, labels);
 }
 
-static int lane_init(struct tm_intake *in, struct lane *lane, const struct tm_stream *stream,
-                     struct tm_metrics *m, struct tm_error *err)
+static int lane_init(struct tm_intake *in, struct lane *lane, const struct tm_stream *stream, struct tm_metrics *m,
+                     struct tm_error *err)
 {
     lane->stream = stream;
     lane->journal_id = tm_journal_stream(in->journal, stream->name, stream->copy_columns, err);
@@ -77,24 +75,22 @@ static int lane_init(struct tm_intake *in, struct lane *lane, const struct tm_st
     lane->received = stream_counter(m, "tidemill_rows_received_total", "Records decoded.", stream->name);
     lane->journaled =
         stream_counter(m, "tidemill_rows_journaled_total", "Records appended to the journal.", stream->name);
-    lane->duplicate = stream_counter(m, "tidemill_rows_duplicate_total",
-                                     "Records seen before within the window.", stream->name);
+    lane->duplicate =
+        stream_counter(m, "tidemill_rows_duplicate_total", "Records seen before within the window.", stream->name);
     lane->discarded =
         stream_counter(m, "tidemill_rows_discarded_total",
                        "Records given up because the journal was full; see the gap ledger.", stream->name);
     if (stream->observer || stream->mode == TM_STREAM_UPSERT)
         return TM_OK;
-    struct tm_seen_options options = {.window_us = stream->window_us,
-                                      .memory_bytes_max = stream->memory_bytes_max};
+    struct tm_seen_options options = {.window_us = stream->window_us, .memory_bytes_max = stream->memory_bytes_max};
     return tm_seen_create(&options, &lane->seen, err);
 }
 
 static void metrics_init(struct tm_intake *in, struct tm_metrics *m)
 {
     in->frames = tm_metrics_counter(m, "tidemill_frames_total", "WebSocket messages received.", NULL);
-    in->repeated =
-        tm_metrics_counter(m, "tidemill_frames_repeated_total",
-                           "Messages dropped because their sequence number had come before.", NULL);
+    in->repeated = tm_metrics_counter(m, "tidemill_frames_repeated_total",
+                                      "Messages dropped because their sequence number had come before.", NULL);
     in->unknown = tm_metrics_counter(m, "tidemill_frames_unknown_total",
                                      "Messages of unknown type or shape, kept raw in unknown_frames.", NULL);
     in->malformed = tm_metrics_counter(m, "tidemill_frames_malformed_total",
@@ -196,8 +192,7 @@ static void open_sequence_gap(struct tm_intake *in, struct tm_feed *feed, int64_
 {
     struct gap_slot *slot = &feed->slots[feed->next_slot++ % GAP_SLOTS];
     slot->number = r->gap;
-    tm_gap_open(&slot->gap, "sequence", feed->name,
-                feed->last_message_us ? feed->last_message_us : now.wall_us);
+    tm_gap_open(&slot->gap, "sequence", feed->name, feed->last_message_us ? feed->last_message_us : now.wall_us);
     slot->gap.sid = sid;
     slot->gap.first = r->first;
     slot->gap.last = r->last;
@@ -209,8 +204,7 @@ static void open_sequence_gap(struct tm_intake *in, struct tm_feed *feed, int64_
 }
 
 /* Late frames have filled the hole: a second row under the same id says that nothing is missing. */
-static void close_sequence_gap(struct tm_intake *in, struct tm_feed *feed, uint64_t number,
-                               struct tm_intake_time now)
+static void close_sequence_gap(struct tm_intake *in, struct tm_feed *feed, uint64_t number, struct tm_intake_time now)
 {
     for (size_t i = 0; i < GAP_SLOTS; i++) {
         struct gap_slot *slot = &feed->slots[i];
@@ -331,8 +325,7 @@ static int take_row(struct tm_intake *in, struct tm_feed *feed, struct tm_row *r
     }
     tm_metric_add(lane->journaled, 1);
     if (lane->seen)
-        (void)tm_seen_add(lane->seen, fp,
-                          now.mono_us); /* only now: a refused append must not be "seen" (T35) */
+        (void)tm_seen_add(lane->seen, fp, now.mono_us); /* only now: a refused append must not be "seen" (T35) */
     if (feed)
         feed->rows++;
     return TM_OK;
@@ -345,8 +338,7 @@ static void count_bad_frame(struct tm_intake *in, const struct tm_feed *feed, co
     malformed ? in->stats.malformed++ : in->stats.unknown++;
     tm_metric_add(malformed ? in->malformed : in->unknown, 1);
     TM_LOG_LIMITED(TM_LOG_WARN, "intake", malformed ? "malformed frame" : "unknown frame",
-                   TM_F_STR("connection", feed->name), TM_F_STR("reason", d->reason),
-                   TM_F_BYTES("frame", bytes, len));
+                   TM_F_STR("connection", feed->name), TM_F_STR("reason", d->reason), TM_F_BYTES("frame", bytes, len));
 }
 
 static bool keep_malformed(struct tm_intake *in, struct tm_intake_time now)

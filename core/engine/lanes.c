@@ -71,14 +71,12 @@ void tm_lanes_restore(struct tm_lanes *l, const char *stream, int64_t seq, uint6
     f->hash = hash;
 }
 
-static struct tm_lane *add_lane(struct tm_lanes *l, const struct tm_journal_record *record,
-                                struct tm_error *err)
+static struct tm_lane *add_lane(struct tm_lanes *l, const struct tm_journal_record *record, struct tm_error *err)
 {
     struct tm_family *family = family_of(l, record->stream);
     if (!family || l->lane_count == LANES_MAX) {
         (void)tm_error_set(err, TM_EFULL,
-                           "the journal holds more than %d declarations of streams; start a new directory",
-                           LANES_MAX);
+                           "the journal holds more than %d declarations of streams; start a new directory", LANES_MAX);
         return NULL;
     }
     char labels[96];
@@ -94,8 +92,7 @@ static struct tm_lane *add_lane(struct tm_lanes *l, const struct tm_journal_reco
     return lane;
 }
 
-static struct tm_lane *lane_of(struct tm_lanes *l, const struct tm_journal_record *record,
-                               struct tm_error *err)
+static struct tm_lane *lane_of(struct tm_lanes *l, const struct tm_journal_record *record, struct tm_error *err)
 {
     for (size_t i = 0; i < l->lane_count; i++)
         if (l->lanes[i].declaration == record->stream_id)
@@ -103,8 +100,7 @@ static struct tm_lane *lane_of(struct tm_lanes *l, const struct tm_journal_recor
     return add_lane(l, record, err);
 }
 
-static void note_arrival(struct tm_lanes *l, const struct tm_stream *stream,
-                         const struct tm_journal_record *record)
+static void note_arrival(struct tm_lanes *l, const struct tm_stream *stream, const struct tm_journal_record *record)
 {
     struct tm_field fields[TM_COLUMNS_MAX];
     if (!stream || stream->received_column < 0 ||
@@ -134,8 +130,7 @@ int tm_lanes_add(struct tm_lanes *l, const struct tm_journal_record *record, str
         return TM_OK; /* replay: the store has it */
     check_contiguity(f, record->seq);
     struct tm_span_bytes span = {.bytes = (const uint8_t *)(uintptr_t)l->bytes.len, .len = record->len};
-    if (tm_buf_append(&l->bytes, record->tuple, record->len) ||
-        tm_buf_append(&lane->spans, &span, sizeof span))
+    if (tm_buf_append(&l->bytes, record->tuple, record->len) || tm_buf_append(&lane->spans, &span, sizeof span))
         return tm_error_set(err, TM_ENOMEM, "out of memory for a batch");
     if (!f->touched)
         f->first = record->seq;

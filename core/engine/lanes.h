@@ -43,13 +43,11 @@ void tm_lanes_reset(struct tm_lanes *lanes);
 void tm_lanes_restore(struct tm_lanes *lanes, const char *stream, int64_t seq, uint64_t hash);
 
 /* Take a copy of a record. TM_EFULL: more streams than there can be. */
-int tm_lanes_add(struct tm_lanes *lanes, const struct tm_journal_record *record,
-                 struct tm_error *err) TM_MUST_CHECK;
+int tm_lanes_add(struct tm_lanes *lanes, const struct tm_journal_record *record, struct tm_error *err) TM_MUST_CHECK;
 
 size_t tm_lanes_rows(const struct tm_lanes *lanes);
 size_t tm_lanes_bytes(const struct tm_lanes *lanes);
-int64_t
-tm_lanes_newest_us(const struct tm_lanes *lanes); /* Unix arrival time of the newest row taken; 0: unknown */
+int64_t tm_lanes_newest_us(const struct tm_lanes *lanes); /* Unix arrival time of the newest row taken; 0: unknown */
 
 size_t tm_lanes_count(const struct tm_lanes *lanes);
 struct tm_lane *tm_lanes_get(struct tm_lanes *lanes, size_t index);

@@ -160,8 +160,8 @@ int tm_merge_make_days(struct tm_merge *m, struct tm_pg *pg, struct tm_error *er
 
 /* ---- quarantine ---- */
 
-static int put_quarantine(struct tm_merge *m, const struct work *w, const struct choice *c,
-                          const char *sqlstate, const char *why)
+static int put_quarantine(struct tm_merge *m, const struct work *w, const struct choice *c, const char *sqlstate,
+                          const char *why)
 {
     char seq[24];
     struct tm_error err;
@@ -190,12 +190,11 @@ static int quarantine_absurd(struct tm_merge *m, struct work *w, struct tm_error
         rc = put_quarantine(m, w, &c[i], "",
                             "the exchange's time is outside what is accepted (accept_past, accept_future)");
     w->quarantined += count_of(&w->absurd);
-    return rc ? tm_error_set(err, rc, "%s: a row with an absurd time could not be put aside", w->stream->name)
-              : TM_OK;
+    return rc ? tm_error_set(err, rc, "%s: a row with an absurd time could not be put aside", w->stream->name) : TM_OK;
 }
 
-static int on_reject(void *arg, const struct tm_stream *stream, const struct tm_span_bytes *tuple,
-                     const char *sqlstate, const char *message)
+static int on_reject(void *arg, const struct tm_stream *stream, const struct tm_span_bytes *tuple, const char *sqlstate,
+                     const char *message)
 {
     struct tm_merge *m = arg;
     (void)stream;

@@ -2,10 +2,11 @@
  * The rows of one transaction: which of the polled rows go into production, and putting them there. merger.c
  * opens and ends the transaction and moves the cursors.
  *
- *     choose     what production is known to hold and what is twice in the transaction is left out, absurd
- * times are set aside; no statement is sent make_days  the partitions that the rows need, outside the
- * transaction store      COPY; refused and absurd rows into tidemill.quarantine committed  the seen-sets
- * learn what is in production now; polled = written + duplicate + quarantined is counted
+ *     choose     what production is known to hold and what is twice in the transaction is left out, absurd times are
+ *                set aside; no statement is sent
+ *     make_days  the partitions that the rows need, outside the transaction
+ *     store      COPY; refused and absurd rows into tidemill.quarantine
+ *     committed  the seen-sets learn what is in production now; polled = written + duplicate + quarantined is counted
  *
  * A row that was left out as a repeat of one that production then refused is stored in its place: it may be
  * the good copy (another gatherer's). One thread.

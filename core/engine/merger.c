@@ -19,8 +19,7 @@
 #define COMMIT_EVERY_US (15 * TM_US_PER_MS) /* a commit costs the same for one row as for a thousand */
 #define IDLE_US (1 * TM_US_PER_S)
 #define STANDBY_US (1 * TM_US_PER_S)
-#define STOP_S 4 /* for the transaction under way; then it is given up, and polled again at the next start   \
-                  */
+#define STOP_S 4 /* for the transaction under way; then it is given up, and polled again at the next start */
 #define BATCHES_MAX 512
 
 /* Politeness between deduplicators; safety is the compare-and-swap. "millrace" in ASCII. */
@@ -31,10 +30,10 @@
  * not keep the standby waiting for hours. A role or database that is set to commit asynchronously would lose
  * rows that cursors say are there (FAILURES T21).
  */
-#define SESSION_SQL                                                                                          \
-    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"           \
-    "SET tcp_user_timeout = 30000; SET idle_in_transaction_session_timeout = 60000;"                         \
-    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = "    \
+#define SESSION_SQL                                                                                                    \
+    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"                     \
+    "SET tcp_user_timeout = 30000; SET idle_in_transaction_session_timeout = 60000;"                                   \
+    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = "              \
     "'off'"
 
 struct tm_merger {
@@ -66,8 +65,7 @@ static void note_down(struct tm_merger *m, const struct tm_error *err)
     pthread_mutex_unlock(&d->lock);
     tm_metric_set(d->connected, 0);
     tm_metric_add(d->errors, 1);
-    TM_LOG_LIMITED(TM_LOG_WARN, "merger", "production is away; the gatherers keep the records",
-                   TM_F_ERR(err));
+    TM_LOG_LIMITED(TM_LOG_WARN, "merger", "production is away; the gatherers keep the records", TM_F_ERR(err));
 }
 
 /* From here on the pollers read from these cursors; what they fetched before is stale. */
@@ -114,8 +112,7 @@ static int64_t expected_from(struct tm_merger *m, const struct tm_batch *b)
 {
     for (size_t i = m->batch_count; i-- > 0;) {
         const struct tm_batch *before = m->batches[i];
-        if (before->gatherer == b->gatherer && before->stream == b->stream &&
-            strcmp(before->epoch, b->epoch) == 0)
+        if (before->gatherer == b->gatherer && before->stream == b->stream && strcmp(before->epoch, b->epoch) == 0)
             return before->to;
     }
     return tm_cursors_get(&m->cursors, b->gatherer, b->epoch, b->stream->name)->seq;
@@ -135,8 +132,7 @@ static struct tm_batch *next_batch(struct tm_merger *m)
 
 static void wait_for_batches(struct tm_merger *m, int64_t us)
 {
-    struct pollfd fds[2] = {{.fd = m->d->ready_fd, .events = POLLIN},
-                            {.fd = m->d->pollers_stop.fd, .events = POLLIN}};
+    struct pollfd fds[2] = {{.fd = m->d->ready_fd, .events = POLLIN}, {.fd = m->d->pollers_stop.fd, .events = POLLIN}};
     struct timespec ts = {.tv_sec = us / TM_US_PER_S, .tv_nsec = us % TM_US_PER_S * 1000};
     eventfd_t ignored;
     if (ppoll(fds, 2, &ts, NULL) > 0 && fds[0].revents)
@@ -176,8 +172,8 @@ static struct tm_cursor_move *move_of(struct tm_merger *m, const struct tm_batch
         if (v->gatherer == b->gatherer && v->stream == b->stream->name && strcmp(v->epoch, b->epoch) == 0)
             return v;
     }
-    m->moves[m->move_count] = (struct tm_cursor_move){
-        .gatherer = b->gatherer, .epoch = b->epoch, .stream = b->stream->name, .from = b->from};
+    m->moves[m->move_count] =
+        (struct tm_cursor_move){.gatherer = b->gatherer, .epoch = b->epoch, .stream = b->stream->name, .from = b->from};
     return &m->moves[m->move_count++];
 }
 

@@ -9,8 +9,7 @@
 
 #define SERIES_MAX 1000
 
-static const double bounds_s[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
-                                  0.5,   1,      2.5,   5,    10,    30,   60,  300};
+static const double bounds_s[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300};
 #define BOUNDS (sizeof bounds_s / sizeof *bounds_s)
 
 enum kind { COUNTER, GAUGE, HISTOGRAM };
@@ -140,20 +139,17 @@ static struct tm_metric *series(struct tm_metrics *m, enum kind kind, const char
     return &m->overflow;
 }
 
-struct tm_metric *tm_metrics_counter(struct tm_metrics *m, const char *name, const char *help,
-                                     const char *labels)
+struct tm_metric *tm_metrics_counter(struct tm_metrics *m, const char *name, const char *help, const char *labels)
 {
     return series(m, COUNTER, name, help, labels);
 }
 
-struct tm_metric *tm_metrics_gauge(struct tm_metrics *m, const char *name, const char *help,
-                                   const char *labels)
+struct tm_metric *tm_metrics_gauge(struct tm_metrics *m, const char *name, const char *help, const char *labels)
 {
     return series(m, GAUGE, name, help, labels);
 }
 
-struct tm_metric *tm_metrics_histogram(struct tm_metrics *m, const char *name, const char *help,
-                                       const char *labels)
+struct tm_metric *tm_metrics_histogram(struct tm_metrics *m, const char *name, const char *help, const char *labels)
 {
     return series(m, HISTOGRAM, name, help, labels);
 }

@@ -20,16 +20,13 @@ void tm_metrics_destroy(struct tm_metrics *m);
 
 /* `labels` is NULL or `name="value",name="value"` already escaped; the same name and labels give the same
  * series. `help` is taken from the first call. */
-struct tm_metric *tm_metrics_counter(struct tm_metrics *m, const char *name, const char *help,
-                                     const char *labels);
-struct tm_metric *tm_metrics_gauge(struct tm_metrics *m, const char *name, const char *help,
-                                   const char *labels);
+struct tm_metric *tm_metrics_counter(struct tm_metrics *m, const char *name, const char *help, const char *labels);
+struct tm_metric *tm_metrics_gauge(struct tm_metrics *m, const char *name, const char *help, const char *labels);
 /* Latency histogram in seconds, buckets 1 ms to 300 s, fixed. */
-struct tm_metric *tm_metrics_histogram(struct tm_metrics *m, const char *name, const char *help,
-                                       const char *labels);
+struct tm_metric *tm_metrics_histogram(struct tm_metrics *m, const char *name, const char *help, const char *labels);
 
-void tm_metric_add(struct tm_metric *metric, uint64_t n); /* counter */
-void tm_metric_set(struct tm_metric *metric, double v);   /* gauge; also sets a counter kept elsewhere */
+void tm_metric_add(struct tm_metric *metric, uint64_t n);        /* counter */
+void tm_metric_set(struct tm_metric *metric, double v);          /* gauge; also sets a counter kept elsewhere */
 void tm_metric_observe_us(struct tm_metric *metric, int64_t us); /* histogram; negative counts as 0 */
 double tm_metric_get(const struct tm_metric *metric);
 

@@ -14,7 +14,7 @@
 #define CONNECT_US (3 * TM_US_PER_S)
 #define STATEMENT_US (30 * TM_US_PER_S)
 #define REST_US (10 * TM_US_PER_S)
-#define REST_HOLE_US                                                                                         \
+#define REST_HOLE_US                                                                                                   \
     (1 * TM_US_PER_S) /* a hole may be filled: look again soon, but not with every commit                    \
                        */
 #define WAIT_CURSORS_US (200 * TM_US_PER_MS)
@@ -109,9 +109,8 @@ static void forget_complaint(struct poller *p, const struct standing *s)
     if (!c)
         return;
     *c = p->complaints[--p->complaint_count];
-    tm_log(TM_LOG_INFO, "poller", "a stream that was refused goes on",
-           TM_F_STR("gatherer", p->peer->stats.id), TM_F_STR("epoch", s->epoch),
-           TM_F_STR("stream", s->stream));
+    tm_log(TM_LOG_INFO, "poller", "a stream that was refused goes on", TM_F_STR("gatherer", p->peer->stats.id),
+           TM_F_STR("epoch", s->epoch), TM_F_STR("stream", s->stream));
 }
 
 /* Data of this stream cannot be taken as it is: it stays where it is, the others go on. */
@@ -138,21 +137,20 @@ static int query(struct poller *p, const char *sql, int count, const char *const
 
 /* The highest mark that is not beyond `reach`; with `or_next`, the one after it if there is none. 1: found,
  * 0: none. */
-static int find_mark(struct poller *p, const struct standing *s, struct tm_batch *b, int64_t reach,
-                     bool or_next, struct tm_error *err)
+static int find_mark(struct poller *p, const struct standing *s, struct tm_batch *b, int64_t reach, bool or_next,
+                     struct tm_error *err)
 {
     char from[24], to[24];
     const char *values[] = {s->epoch_no, s->stream, from, to, or_next ? "t" : "f"};
     PGresult *result;
     (void)snprintf(from, sizeof from, "%" PRId64, b->from);
     (void)snprintf(to, sizeof to, "%" PRId64, reach);
-    int rc =
-        query(p,
-              "(SELECT seq, hash FROM tidemill.marks WHERE epoch_no = $1 AND stream = $2 AND seq > $3 AND "
-              "seq <= $4 ORDER BY seq DESC LIMIT 1) UNION ALL (SELECT seq, hash FROM tidemill.marks WHERE "
-              "epoch_no = $1 AND stream = $2 AND seq > $3 AND $5::bool ORDER BY seq LIMIT 1) "
-              "ORDER BY seq DESC LIMIT 1",
-              5, values, &result, err);
+    int rc = query(p,
+                   "(SELECT seq, hash FROM tidemill.marks WHERE epoch_no = $1 AND stream = $2 AND seq > $3 AND "
+                   "seq <= $4 ORDER BY seq DESC LIMIT 1) UNION ALL (SELECT seq, hash FROM tidemill.marks WHERE "
+                   "epoch_no = $1 AND stream = $2 AND seq > $3 AND $5::bool ORDER BY seq LIMIT 1) "
+                   "ORDER BY seq DESC LIMIT 1",
+                   5, values, &result, err);
     if (rc)
         return rc;
     int found = PQntuples(result);
@@ -195,25 +193,23 @@ static void note_verified(struct poller *p, const struct standing *s)
 
 /* The same epoch with another history is a fork (FAILURES T4b): a backup that was restored and went on. A
  * mark that is not there proves nothing: a replay after a crash of the store commits in other groups. */
-static int check_history(struct poller *p, const struct standing *s, const struct tm_cursor *at,
-                         struct tm_error *err)
+static int check_history(struct poller *p, const struct standing *s, const struct tm_cursor *at, struct tm_error *err)
 {
     char seq[24];
     const char *values[] = {s->epoch_no, s->stream, seq};
     PGresult *result;
     (void)snprintf(seq, sizeof seq, "%" PRId64, at->seq);
-    int rc = query(p, "SELECT hash FROM tidemill.marks WHERE epoch_no = $1 AND stream = $2 AND seq = $3", 3,
-                   values, &result, err);
+    int rc = query(p, "SELECT hash FROM tidemill.marks WHERE epoch_no = $1 AND stream = $2 AND seq = $3", 3, values,
+                   &result, err);
     if (rc)
         return rc;
     bool same = PQntuples(result) == 0 || strtoll(PQgetvalue(result, 0, 0), NULL, 10) == at->hash;
     PQclear(result);
     if (!same)
-        return tm_error_set(
-            err, TM_ESTATE,
-            "%s: the gatherer's history differs from what was taken from it up to seq %" PRId64
-            ": its store or journal was restored from a backup; give it a new journal directory",
-            s->stream, at->seq);
+        return tm_error_set(err, TM_ESTATE,
+                            "%s: the gatherer's history differs from what was taken from it up to seq %" PRId64
+                            ": its store or journal was restored from a backup; give it a new journal directory",
+                            s->stream, at->seq);
     return TM_OK;
 }
 
@@ -223,8 +219,8 @@ static int copy_rows(struct poller *p, const struct standing *s, struct tm_batch
     int rc = tm_schema_poll_columns(b->stream, &columns);
     const char *list = rc ? NULL : tm_buf_cstr(&columns);
     rc = list ? tm_buf_printf(&sql,
-                              "COPY (SELECT %s FROM %s WHERE epoch_no = %s AND seq > %" PRId64
-                              " AND seq <= %" PRId64 " ORDER BY seq) TO STDOUT (FORMAT binary)",
+                              "COPY (SELECT %s FROM %s WHERE epoch_no = %s AND seq > %" PRId64 " AND seq <= %" PRId64
+                              " ORDER BY seq) TO STDOUT (FORMAT binary)",
                               list, s->stream, s->epoch_no, b->from, b->to)
               : TM_ENOMEM;
     const char *text = rc ? NULL : tm_buf_cstr(&sql);
@@ -235,19 +231,17 @@ static int copy_rows(struct poller *p, const struct standing *s, struct tm_batch
 }
 
 /* Rows that the gatherer's store could not take are in its quarantine: that explains their absence. */
-static int load_explained(struct poller *p, const struct standing *s, struct tm_batch *b,
-                          struct tm_error *err)
+static int load_explained(struct poller *p, const struct standing *s, struct tm_batch *b, struct tm_error *err)
 {
     char from[24], to[24];
     const char *values[] = {s->epoch, s->stream, from, to};
     PGresult *result;
     (void)snprintf(from, sizeof from, "%" PRId64, b->from);
     (void)snprintf(to, sizeof to, "%" PRId64, b->to);
-    int rc = query(
-        p,
-        "SELECT DISTINCT seq FROM tidemill.quarantine WHERE epoch = $1 AND stream = $2 AND seq > $3 AND "
-        "seq <= $4 ORDER BY seq",
-        4, values, &result, err);
+    int rc = query(p,
+                   "SELECT DISTINCT seq FROM tidemill.quarantine WHERE epoch = $1 AND stream = $2 AND seq > $3 AND "
+                   "seq <= $4 ORDER BY seq",
+                   4, values, &result, err);
     if (rc)
         return rc;
     b->explained_count = (size_t)PQntuples(result);
@@ -272,8 +266,7 @@ static int fetch_rows(struct poller *p, const struct standing *s, struct tm_batc
 }
 
 /* What lies before a hole up to a mark is whole, and is taken. */
-static int fetch_before_hole(struct poller *p, const struct standing *s, struct tm_batch *b,
-                             struct tm_error *err)
+static int fetch_before_hole(struct poller *p, const struct standing *s, struct tm_batch *b, struct tm_error *err)
 {
     struct tm_error hole = *err;
     int rc = find_mark(p, s, b, b->missing - 1, false, err);
@@ -283,8 +276,8 @@ static int fetch_before_hole(struct poller *p, const struct standing *s, struct 
     return rc ? rc : TM_ESTATE;
 }
 
-static int fetch_batch(struct poller *p, const struct standing *s, const struct tm_cursor *at,
-                       struct tm_batch *b, struct tm_error *err)
+static int fetch_batch(struct poller *p, const struct standing *s, const struct tm_cursor *at, struct tm_batch *b,
+                       struct tm_error *err)
 {
     b->gatherer = p->peer->index;
     b->generation = p->generation;
@@ -346,8 +339,8 @@ static int look(struct poller *p, struct tm_error *err)
     PGresult *result;
     p->refused = false;
     int rc = query(p,
-                   "SELECT e.epoch, e.epoch_no, s.stream, s.seq, s.hash FROM tidemill.streams s JOIN "
-                   "tidemill.epochs e USING (epoch_no) ORDER BY e.epoch_no, s.stream",
+                   "SELECT e.epoch, e.epoch_no, s.stream, s.seq, s.hash FROM tidemill.streams s JOIN tidemill.epochs e "
+                   "USING (epoch_no) ORDER BY e.epoch_no, s.stream",
                    0, NULL, &result, err);
     for (int i = 0; !rc && i < PQntuples(result); i++) {
         struct standing s = {.epoch = PQgetvalue(result, i, 0),
@@ -479,8 +472,8 @@ void *tm_poller_main(void *arg)
         if (rc == TM_ESTOPPED)
             break;
         set_state(&p, TM_PEER_DOWN, &err);
-        TM_LOG_LIMITED(TM_LOG_WARN, "poller", "a gatherer's store is away",
-                       TM_F_STR("gatherer", peer->stats.id), TM_F_ERR(&err));
+        TM_LOG_LIMITED(TM_LOG_WARN, "poller", "a gatherer's store is away", TM_F_STR("gatherer", peer->stats.id),
+                       TM_F_ERR(&err));
         failures = tm_clock_mono_us() - started_us > BACKOFF_MAX_US ? 0 : failures + 1;
         if (tm_stop_wait(&p.d->pollers_stop,
                          tm_backoff_us(failures, BACKOFF_BASE_US, BACKOFF_MAX_US, tm_random_unit())))

@@ -61,8 +61,7 @@ int tm_registry_create(const struct tm_stream *stream, const char *const *column
     r->free_head = NONE;
     r->index_size = INDEX_MIN;
     r->index = malloc(INDEX_MIN * sizeof *r->index);
-    int rc =
-        r->index ? choose_columns(r, columns, err) : tm_error_set(err, TM_ENOMEM, "registry: out of memory");
+    int rc = r->index ? choose_columns(r, columns, err) : tm_error_set(err, TM_ENOMEM, "registry: out of memory");
     if (rc) {
         tm_registry_destroy(r);
         return rc;

@@ -68,8 +68,8 @@ static void note_error(struct tm_writer *w, const struct tm_error *err)
     (void)snprintf(w->stats.last_error, sizeof w->stats.last_error, "%.255s", err->message);
     pthread_mutex_unlock(&w->lock);
     tm_metric_add(w->errors, 1);
-    TM_LOG_LIMITED(TM_LOG_WARN, "store",
-                   "the session with the local store ended; the journal keeps the records", TM_F_ERR(err));
+    TM_LOG_LIMITED(TM_LOG_WARN, "store", "the session with the local store ended; the journal keeps the records",
+                   TM_F_ERR(err));
 }
 
 /* What is durable and not yet stored: exact within a segment, else what the journal holds at most. */
@@ -226,17 +226,16 @@ static int build_ending(struct tm_writer *w, struct tm_journal_position at)
         comma = ", ";
     }
     rc = rc ? rc
-            : tm_buf_printf(
-                  &w->sql,
-                  "), marked AS (INSERT INTO tidemill.marks (epoch_no, stream, seq, hash) "
-                  "SELECT %d, stream, seq, hash FROM now_at) "
-                  "INSERT INTO tidemill.streams (epoch_no, stream, seq, hash) SELECT %d, stream, seq, hash "
-                  "FROM now_at ON CONFLICT (epoch_no, stream) DO UPDATE SET seq = excluded.seq, "
-                  "hash = excluded.hash;"
-                  "INSERT INTO tidemill.checkpoint VALUES (%d, %" PRIu64 ", %" PRIu64 ") "
-                  "ON CONFLICT (epoch_no) DO UPDATE SET segment = excluded.segment, "
-                  "journal_offset = excluded.journal_offset; NOTIFY tidemill; COMMIT",
-                  w->epoch_no, w->epoch_no, w->epoch_no, at.segment, at.offset);
+            : tm_buf_printf(&w->sql,
+                            "), marked AS (INSERT INTO tidemill.marks (epoch_no, stream, seq, hash) "
+                            "SELECT %d, stream, seq, hash FROM now_at) "
+                            "INSERT INTO tidemill.streams (epoch_no, stream, seq, hash) SELECT %d, stream, seq, hash "
+                            "FROM now_at ON CONFLICT (epoch_no, stream) DO UPDATE SET seq = excluded.seq, "
+                            "hash = excluded.hash;"
+                            "INSERT INTO tidemill.checkpoint VALUES (%d, %" PRIu64 ", %" PRIu64 ") "
+                            "ON CONFLICT (epoch_no) DO UPDATE SET segment = excluded.segment, "
+                            "journal_offset = excluded.journal_offset; NOTIFY tidemill; COMMIT",
+                            w->epoch_no, w->epoch_no, w->epoch_no, at.segment, at.offset);
     return rc ? rc : tm_buf_cstr(&w->sql) ? TM_OK : TM_ENOMEM;
 }
 
@@ -293,8 +292,7 @@ static int release(struct tm_writer *w, struct tm_error *err)
     if (w->release.segment == w->committed.segment && w->release.offset == w->committed.offset)
         return TM_OK;
     w->release = w->committed;
-    return query_text(w, "SELECT pg_current_wal_insert_lsn()", NULL, w->release_lsn, sizeof w->release_lsn,
-                      err);
+    return query_text(w, "SELECT pg_current_wal_insert_lsn()", NULL, w->release_lsn, sizeof w->release_lsn, err);
 }
 
 /* ---- a session: from connect to the first error ---- */
@@ -306,8 +304,8 @@ static int load_checkpoint(struct tm_writer *w, struct tm_error *err)
     PGresult *result;
     (void)snprintf(number, sizeof number, "%d", w->epoch_no);
     w->committed = (struct tm_journal_position){0, 0};
-    int rc = tm_pg_query(w->pg, "SELECT segment, journal_offset FROM tidemill.checkpoint WHERE epoch_no = $1",
-                         1, values, &result, err);
+    int rc = tm_pg_query(w->pg, "SELECT segment, journal_offset FROM tidemill.checkpoint WHERE epoch_no = $1", 1,
+                         values, &result, err);
     if (rc)
         return rc;
     if (PQntuples(result) > 0) {
@@ -315,8 +313,8 @@ static int load_checkpoint(struct tm_writer *w, struct tm_error *err)
         w->committed.offset = strtoull(PQgetvalue(result, 0, 1), NULL, 10);
     }
     PQclear(result);
-    rc = tm_pg_query(w->pg, "SELECT stream, seq, hash FROM tidemill.streams WHERE epoch_no = $1", 1, values,
-                     &result, err);
+    rc = tm_pg_query(w->pg, "SELECT stream, seq, hash FROM tidemill.streams WHERE epoch_no = $1", 1, values, &result,
+                     err);
     if (rc)
         return rc;
     tm_lanes_reset(w->lanes);
@@ -334,8 +332,7 @@ static int open_reader(struct tm_writer *w, struct tm_error *err)
         return rc;
     /* the store is older than what was released (restored from a backup): what is left goes in, and the hole
      * in seq that this makes is seen by whoever polls */
-    tm_log(TM_LOG_ERROR, "store",
-           "the store's checkpoint is older than the journal; rows in between are not here",
+    tm_log(TM_LOG_ERROR, "store", "the store's checkpoint is older than the journal; rows in between are not here",
            TM_F_U64("segment", w->committed.segment), TM_F_ERR(err));
     return tm_journal_reader_open(w->options.journal, (struct tm_journal_position){0, 0}, &w->reader, err);
 }
@@ -347,30 +344,26 @@ static int open_reader(struct tm_writer *w, struct tm_error *err)
 static int lock_store(struct tm_writer *w, struct tm_error *err)
 {
     char got[8];
-    int rc =
-        query_text(w, "SELECT pg_try_advisory_lock(hashtext('tidemill writer'))", NULL, got, sizeof got, err);
+    int rc = query_text(w, "SELECT pg_try_advisory_lock(hashtext('tidemill writer'))", NULL, got, sizeof got, err);
     if (rc || strcmp(got, "t") == 0)
         return rc;
-    return tm_error_set(
-        err, TM_ERETRY,
-        "another gatherer writes to this store, or the server has not noticed its end yet; each "
-        "gatherer needs a store of its own");
+    return tm_error_set(err, TM_ERETRY,
+                        "another gatherer writes to this store, or the server has not noticed its end yet; each "
+                        "gatherer needs a store of its own");
 }
 
 static int open_session(struct tm_writer *w, struct tm_error *err)
 {
-    struct tm_pg_options options = {.conninfo = w->conninfo,
-                                    .application_name = w->application_name,
-                                    .stop = &w->stop,
-                                    .connect_us = CONNECT_US};
+    struct tm_pg_options options = {
+        .conninfo = w->conninfo, .application_name = w->application_name, .stop = &w->stop, .connect_us = CONNECT_US};
     int rc = tm_pg_connect(&options, &w->pg, err);
     rc = rc ? rc : tm_pg_exec(w->pg, "SET synchronous_commit = off", err);
     rc = rc ? rc : lock_store(w, err);
     if (!rc && w->options.migrate)
         rc = tm_migrate_local(w->pg, w->options.plan, err);
     rc = rc ? rc
-            : tm_migrate_epoch(w->pg, w->options.plan, tm_journal_epoch(w->options.journal), w->gatherer,
-                               &w->epoch_no, err);
+            : tm_migrate_epoch(w->pg, w->options.plan, tm_journal_epoch(w->options.journal), w->gatherer, &w->epoch_no,
+                               err);
     rc = rc ? rc : load_checkpoint(w, err);
     return rc ? rc : open_reader(w, err);
 }
@@ -461,8 +454,7 @@ static void *writer_main(void *arg)
         note_error(w, &err);
         note_lag(w);
         failures = w->stats.batches > batches ? 1 : failures + 1;
-        if (tm_stop_wait(&w->stop,
-                         tm_backoff_us(failures, BACKOFF_BASE_US, BACKOFF_MAX_US, tm_random_unit())))
+        if (tm_stop_wait(&w->stop, tm_backoff_us(failures, BACKOFF_BASE_US, BACKOFF_MAX_US, tm_random_unit())))
             return NULL;
     }
 }
@@ -484,17 +476,15 @@ static void writer_free(struct tm_writer *w)
 
 static void make_metrics(struct tm_writer *w, struct tm_metrics *m)
 {
-    w->connected =
-        tm_metrics_gauge(m, "tidemill_store_connected", "1 while the local store is connected.", NULL);
-    w->errors = tm_metrics_counter(m, "tidemill_store_errors_total",
-                                   "Sessions with the local store that failed.", NULL);
-    w->quarantined = tm_metrics_counter(m, "tidemill_store_quarantined_total",
-                                        "Rows that the local store can never take.", NULL);
-    w->lag = tm_metrics_gauge(m, "tidemill_journal_lag_bytes",
-                              "Durable in the journal, not yet in the local store.", NULL);
-    w->latency =
-        tm_metrics_histogram(m, "tidemill_journal_to_store_seconds",
-                             "From arrival to commit in the local store, newest row of each commit.", NULL);
+    w->connected = tm_metrics_gauge(m, "tidemill_store_connected", "1 while the local store is connected.", NULL);
+    w->errors =
+        tm_metrics_counter(m, "tidemill_store_errors_total", "Sessions with the local store that failed.", NULL);
+    w->quarantined =
+        tm_metrics_counter(m, "tidemill_store_quarantined_total", "Rows that the local store can never take.", NULL);
+    w->lag =
+        tm_metrics_gauge(m, "tidemill_journal_lag_bytes", "Durable in the journal, not yet in the local store.", NULL);
+    w->latency = tm_metrics_histogram(m, "tidemill_journal_to_store_seconds",
+                                      "From arrival to commit in the local store, newest row of each commit.", NULL);
 }
 
 int tm_writer_start(const struct tm_writer_options *options, struct tm_writer **out, struct tm_error *err)

@@ -1,7 +1,6 @@
 /*
- * What the generator has promised for later: a binary heap of (event number, what, market). Equal numbers
- * come out in the order in which they were put in. Bounded by the number of markets: each has at most one
- * item in it at a time.
+ * What the generator has promised for later: a binary heap of (event number, what, market). Equal numbers come out in
+ * the order in which they were put in. Bounded by the number of markets: each has at most one item in it at a time.
  */
 #ifndef TM_EXCHANGE_AGENDA_H
 #define TM_EXCHANGE_AGENDA_H

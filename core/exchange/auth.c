@@ -98,8 +98,7 @@ static bool verify(EVP_PKEY *key, const struct tm_buf *signed_text, struct tm_sl
     return good;
 }
 
-static bool verify_request(EVP_PKEY *key, const struct tm_request *r, struct tm_slice stamp,
-                           struct tm_slice signature)
+static bool verify_request(EVP_PKEY *key, const struct tm_request *r, struct tm_slice stamp, struct tm_slice signature)
 {
     struct tm_buf text = {0};
     bool good = tm_buf_append(&text, stamp.at, stamp.len) == TM_OK &&
@@ -120,18 +119,16 @@ static EVP_PKEY *find_key(const struct tm_auth *auth, struct tm_slice id)
 static bool deny(struct tm_reply *reply, const char *code, const char *message, const char *details)
 {
     if (details)
-        tm_reply_printf(reply, 401, "{\"error\":{\"code\":\"%s\",\"message\":\"%s\",\"details\":\"%s\"}}",
-                        code, message, details);
+        tm_reply_printf(reply, 401, "{\"error\":{\"code\":\"%s\",\"message\":\"%s\",\"details\":\"%s\"}}", code,
+                        message, details);
     else
         tm_reply_printf(reply, 401, "{\"error\":{\"code\":\"%s\",\"message\":\"%s\"}}", code, message);
     return false;
 }
 
-bool tm_auth_check(const struct tm_auth *auth, const struct tm_request *r, int64_t now_us,
-                   struct tm_reply *reply)
+bool tm_auth_check(const struct tm_auth *auth, const struct tm_request *r, int64_t now_us, struct tm_reply *reply)
 {
-    struct tm_slice id = tm_http_header(r, "KALSHI-ACCESS-KEY"),
-                    stamp = tm_http_header(r, "KALSHI-ACCESS-TIMESTAMP"),
+    struct tm_slice id = tm_http_header(r, "KALSHI-ACCESS-KEY"), stamp = tm_http_header(r, "KALSHI-ACCESS-TIMESTAMP"),
                     signature = tm_http_header(r, "KALSHI-ACCESS-SIGNATURE");
     int64_t ms = 0;
     if (!auth->required)

@@ -71,8 +71,7 @@ void tm_body_delta(struct tm_body *b, struct tm_event *e, bool yes_leg)
 static char *put_taker(char *p, enum tm_side side)
 {
     if (side == TM_YES)
-        return tm_put_lit(
-            p, "\"taker_side\":\"yes\",\"taker_outcome_side\":\"yes\",\"taker_book_side\":\"bid\"");
+        return tm_put_lit(p, "\"taker_side\":\"yes\",\"taker_outcome_side\":\"yes\",\"taker_book_side\":\"bid\"");
     return tm_put_lit(p, "\"taker_side\":\"no\",\"taker_outcome_side\":\"no\",\"taker_book_side\":\"ask\"");
 }
 
@@ -184,8 +183,7 @@ char *tm_body_put_levels(const struct tm_body *b, char *p, const struct tm_book 
     return p;
 }
 
-char *tm_body_put_snapshot(const struct tm_body *b, char *p, uint32_t market, const struct tm_book *book,
-                           bool yes_leg)
+char *tm_body_put_snapshot(const struct tm_body *b, char *p, uint32_t market, const struct tm_book *book, bool yes_leg)
 {
     *p++ = '{';
     p = tm_body_put_market(b, p, market);

@@ -1,6 +1,6 @@
 /*
- * The bodies of messages: `"msg":{...}}\n`, written once per event and shared by all subscribers (snapshots
- * are written for each). A body belongs to whoever holds it and is overwritten by the next.
+ * The bodies of messages: `"msg":{...}}\n`, written once per event and shared by all subscribers (snapshots are written
+ * for each). A body belongs to whoever holds it and is overwritten by the next.
  */
 #ifndef TM_EXCHANGE_BODY_H
 #define TM_EXCHANGE_BODY_H
@@ -33,16 +33,14 @@ void tm_body_delta(struct tm_body *b, struct tm_event *e, bool yes_leg);
 void tm_body_trade(struct tm_body *b, struct tm_event *e);
 void tm_body_ticker(struct tm_body *b, struct tm_event *e, const struct tm_live *live);
 
-/* Free-form bodies (lifecycle): begin, write at the returned place, end with the place after the msg object.
- */
+/* Free-form bodies (lifecycle): begin, write at the returned place, end with the place after the msg object. */
 char *tm_body_begin(struct tm_body *b);
 void tm_body_end(struct tm_body *b, struct tm_event *e, char *end);
 char *tm_body_put_market(const struct tm_body *b, char *p, uint32_t market);   /* "market_ticker":"..." */
 char *tm_body_put_structure(const struct tm_body *b, char *p, uint8_t number); /* name and price_ranges */
 
 /* The msg object of a snapshot, at most TM_SNAPSHOT_MAX bytes; returns the place after it. */
-char *tm_body_put_snapshot(const struct tm_body *b, char *p, uint32_t market, const struct tm_book *book,
-                           bool yes_leg);
+char *tm_body_put_snapshot(const struct tm_body *b, char *p, uint32_t market, const struct tm_book *book, bool yes_leg);
 
 /* Levels as [["0.4700","31.54"],...]; from the last `depth` ones (0: all). */
 char *tm_body_put_levels(const struct tm_body *b, char *p, const struct tm_book *book, enum tm_side side,

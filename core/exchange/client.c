@@ -9,6 +9,10 @@ static void on_ping(void *arg)
 {
     struct tm_client *c = arg;
     static const char body[] = "heartbeat";
+    bool busy = c->frames != c->frames_at_ping;
+    c->frames_at_ping = c->frames;
+    if (busy && c->feed->opt->ping_idle)
+        return;
     if (tm_ws_append(&c->conn->out, TM_WS_PING, body, sizeof body - 1) == TM_OK)
         tm_client_mark(c);
 }

@@ -1,5 +1,4 @@
-/* What clients say: subscribe, unsubscribe, update_subscription, list_subscriptions, and the errors they
- * earn. */
+/* What clients say: subscribe, unsubscribe, update_subscription, list_subscriptions, and the errors they earn. */
 #include "exchange/feed.h"
 #include "base/clock.h"
 #include "exchange/text.h"
@@ -172,8 +171,8 @@ static bool list_ticker(const struct tm_feed *f, struct market_list *list, struc
 {
     for (size_t i = 0; i < ticker.len; i++) {
         char c = ticker.at[i];
-        if (!((c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || c == '.' ||
-              c == '-' || c == '_'))
+        if (!((c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || c == '.' || c == '-' ||
+              c == '_'))
             return false;
     }
     list_add(list, tm_markets_find(f->markets, ticker));
@@ -328,8 +327,8 @@ static struct tm_sub *find_sid(const struct tm_client *c, int64_t sid)
 static void end_subscription(struct tm_sub *s, int64_t id)
 {
     struct tm_buf text = begin_reply(id);
-    TM_FATAL_UNLESS(tm_buf_printf(&text, "\"sid\":%u,\"seq\":%llu,\"type\":\"unsubscribed\",\"msg\":{}}",
-                                  s->sid, (unsigned long long)++s->seq) == TM_OK);
+    TM_FATAL_UNLESS(tm_buf_printf(&text, "\"sid\":%u,\"seq\":%llu,\"type\":\"unsubscribed\",\"msg\":{}}", s->sid,
+                                  (unsigned long long)++s->seq) == TM_OK);
     end_reply(s->client, &text);
     tm_sub_close(s, "unsubscribed");
 }
@@ -423,8 +422,8 @@ static int list_subscriptions(struct tm_client *c, const struct command *cmd)
         const struct tm_sub *s = find_sid(c, sid);
         if (!s)
             continue;
-        TM_FATAL_UNLESS(tm_buf_printf(&text, "%s{\"channel\":\"%s\",\"sid\":%u}", comma,
-                                      tm_channel_name(s->channel), s->sid) == TM_OK);
+        TM_FATAL_UNLESS(tm_buf_printf(&text, "%s{\"channel\":\"%s\",\"sid\":%u}", comma, tm_channel_name(s->channel),
+                                      s->sid) == TM_OK);
         comma = ",";
     }
     TM_FATAL_UNLESS(tm_buf_append(&text, "]}", 2) == TM_OK);

@@ -91,7 +91,7 @@ static void greet(struct tm_conn *c)
 /* False when the connection is gone. */
 static bool receive(struct tm_conn *c)
 {
-    for (int round = 0; round < READ_ROUNDS; round++) {
+    for (int round = 0; round < READ_ROUNDS || (c->ssl && SSL_pending(c->ssl)); round++) {
         if (tm_buf_reserve(&c->in, READ_CHUNK)) {
             tm_conn_close(c, true, "out of memory");
             return false;

@@ -1,16 +1,15 @@
 /*
- * One accepted socket, plain or TLS: non-blocking, with an input buffer that its owner consumes and an output
- * buffer that is sent as the peer takes it. Many frames leave in one send(). Embedded in its owner; loop's
- * thread.
+ * One accepted socket, plain or TLS: non-blocking, with an input buffer that its owner consumes and an output buffer
+ * that is sent as the peer takes it. Many frames leave in one send(). Embedded in its owner; loop's thread.
  *
  *      out.data        sent              released          out.len
  *      |  sent          |  may leave now  |  delayed        |
  *
- * Callbacks: on_data when `in` grew, on_drained when the backlog went below TM_CONN_LOW, on_closed once,
- * whatever the reason; the owner may free itself only after the turn of the loop in which that came.
+ * Callbacks: on_data when `in` grew, on_drained when the backlog went below TM_CONN_LOW, on_closed once, whatever the
+ * reason; the owner may free itself only after the turn of the loop in which that came.
  *
- * Faults live here as far as they are about bytes: a delay for everything that leaves, and a freeze in which
- * nothing is read, sent or answered (half-open).
+ * Faults live here as far as they are about bytes: a delay for everything that leaves, and a freeze in which nothing
+ * is read, sent or answered (half-open).
  */
 #ifndef TM_EXCHANGE_CONN_H
 #define TM_EXCHANGE_CONN_H
@@ -38,8 +37,7 @@ struct tm_conn {
     struct tm_buf in, out, marks;
     size_t sent;
     uint64_t sent_total, released; /* counted from the first byte ever sent */
-    uint64_t
-        frames_from; /* with TLS, one record per frame from this byte on; UINT64_MAX: pack records full */
+    uint64_t frames_from;          /* with TLS, one record per frame from this byte on; UINT64_MAX: pack records full */
     int64_t delay_us;
     bool greeted; /* TLS handshake done, or plain */
     bool closing; /* close when all is sent */
@@ -66,8 +64,7 @@ void tm_conn_finish(struct tm_conn *c);
 /* Close now. `reset`: with RST, as a crash or a middlebox would. */
 void tm_conn_close(struct tm_conn *c, bool reset, const char *reason);
 
-/* From now on whatever leaves does so `delay_us` after it was due; 0 ends it (what is under way keeps its
- * time). */
+/* From now on whatever leaves does so `delay_us` after it was due; 0 ends it (what is under way keeps its time). */
 void tm_conn_set_delay(struct tm_conn *c, int64_t delay_us);
 void tm_conn_set_frozen(struct tm_conn *c, bool frozen);
 

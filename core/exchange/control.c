@@ -19,22 +19,19 @@ static void put_client(struct tm_reply *reply, const struct tm_client *c, const 
         rc = tm_json_quote(&reply->body, c->label, strlen(c->label));
     if (!rc)
         rc = tm_buf_printf(
-            &reply->body,
-            ",\"frames\":%llu,\"bytes\":%llu,\"backlog\":%zu,\"subscriptions\":%u,\"markets\":%llu}",
-            (ull)c->frames, (ull)c->bytes, tm_conn_backlog(c->conn) + c->held.len, subscriptions,
-            (ull)markets);
+            &reply->body, ",\"frames\":%llu,\"bytes\":%llu,\"backlog\":%zu,\"subscriptions\":%u,\"markets\":%llu}",
+            (ull)c->frames, (ull)c->bytes, tm_conn_backlog(c->conn) + c->held.len, subscriptions, (ull)markets);
     TM_FATAL_UNLESS(rc == TM_OK);
 }
 
 static void put_emitted(const struct tm_feed *f, struct tm_reply *reply)
 {
-    int rc = tm_buf_printf(
-        &reply->body,
-        "\"emitted\":{\"total\":%llu,\"orderbook_deltas\":%llu,\"trades\":%llu,\"tickers\":%llu,"
-        "\"lifecycle\":%llu,\"orderbook_snapshots\":%llu},",
-        (ull)f->emitted_total, (ull)f->emitted[TM_STREAM_DELTA], (ull)f->emitted[TM_STREAM_TRADE],
-        (ull)f->emitted[TM_STREAM_TICKER], (ull)f->emitted[TM_STREAM_LIFECYCLE],
-        (ull)f->emitted[TM_STREAM_SNAPSHOT]);
+    int rc = tm_buf_printf(&reply->body,
+                           "\"emitted\":{\"total\":%llu,\"orderbook_deltas\":%llu,\"trades\":%llu,\"tickers\":%llu,"
+                           "\"lifecycle\":%llu,\"orderbook_snapshots\":%llu},",
+                           (ull)f->emitted_total, (ull)f->emitted[TM_STREAM_DELTA], (ull)f->emitted[TM_STREAM_TRADE],
+                           (ull)f->emitted[TM_STREAM_TICKER], (ull)f->emitted[TM_STREAM_LIFECYCLE],
+                           (ull)f->emitted[TM_STREAM_SNAPSHOT]);
     TM_FATAL_UNLESS(rc == TM_OK);
 }
 
@@ -51,9 +48,9 @@ static void put_stats(const struct tm_control *c, struct tm_reply *reply)
                            "\"state\":\"%s\",\"markets\":%u,\"frames\":%llu,\"bytes\":%llu,\"withheld\":%llu,"
                            "\"injected\":%llu,\"faults\":%u,\"rest_requests\":%llu,\"rest_refused\":%llu,"
                            "\"connections\":%u,\"clients\":[",
-                           tm_pacer_state(c->pacer), tm_markets_count(f->markets), (ull)f->frames,
-                           (ull)f->bytes, (ull)f->withheld, (ull)f->injected, faults, (ull)c->rest->requests,
-                           (ull)c->rest->refused, f->client_count);
+                           tm_pacer_state(c->pacer), tm_markets_count(f->markets), (ull)f->frames, (ull)f->bytes,
+                           (ull)f->withheld, (ull)f->injected, faults, (ull)c->rest->requests, (ull)c->rest->refused,
+                           f->client_count);
     TM_FATAL_UNLESS(rc == TM_OK);
     for (uint32_t i = 0; i < f->client_count; i++)
         put_client(reply, f->clients[i], i ? "," : "");
@@ -94,8 +91,7 @@ static bool get(struct tm_control *c, struct tm_slice what, struct tm_reply *rep
     return true;
 }
 
-static bool post(struct tm_control *c, struct tm_slice what, const struct tm_request *r,
-                 struct tm_reply *reply)
+static bool post(struct tm_control *c, struct tm_slice what, const struct tm_request *r, struct tm_reply *reply)
 {
     tm_reply_printf(reply, 200, "{}");
     if (tm_json_is(what, "/start")) {

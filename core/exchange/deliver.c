@@ -11,8 +11,8 @@
 #define LATE_MAX 100000
 
 /*
- * Append `{"type":..,"sid":..,"seq":..,` and the suffix as one text frame. The payload is written behind the
- * commonest head (4 bytes) and moved in the rare cases where the head turns out shorter or longer.
+ * Append `{"type":..,"sid":..,"seq":..,` and the suffix as one text frame. The payload is written behind the commonest
+ * head (4 bytes) and moved in the rare cases where the head turns out shorter or longer.
  */
 static bool append_frame(struct tm_buf *out, const struct tm_sub *s, const char *type, struct tm_slice suffix)
 {
@@ -56,11 +56,8 @@ static void withhold(const struct tm_client *c, struct tm_fact fact, const char 
 
 static struct tm_fact fact_of(const struct tm_sub *s, const struct tm_event *e)
 {
-    return (struct tm_fact){.stream = tm_channel_name(s->channel),
-                            .number = e->number,
-                            .market = e->market,
-                            .sid = s->sid,
-                            .seq = s->seq};
+    return (struct tm_fact){
+        .stream = tm_channel_name(s->channel), .number = e->number, .market = e->market, .sid = s->sid, .seq = s->seq};
 }
 
 static void append_late(struct tm_client *c)
@@ -106,8 +103,7 @@ void tm_client_stop_late(struct tm_client *c)
 static bool keep_for_later(struct tm_sub *s, const struct tm_event *e, const struct tm_buf *frame)
 {
     struct tm_client *c = s->client;
-    struct tm_late *late =
-        c->late_count < LATE_MAX ? realloc(c->late, (c->late_count + 1) * sizeof *late) : NULL;
+    struct tm_late *late = c->late_count < LATE_MAX ? realloc(c->late, (c->late_count + 1) * sizeof *late) : NULL;
     if (!late)
         return false;
     c->late = late;
@@ -211,8 +207,8 @@ void tm_deliver(struct tm_sub *s, const struct tm_event *e, struct tm_slice suff
     }
     size_t before = c->data->len;
     s->seq++;
-    bool sent = __builtin_expect(s->slow_path, 0) ? deliver_slowly(s, e, suffix)
-                                                  : append_frame(c->data, s, e->type, suffix);
+    bool sent =
+        __builtin_expect(s->slow_path, 0) ? deliver_slowly(s, e, suffix) : append_frame(c->data, s, e->type, suffix);
     if (!sent) {
         tm_conn_close(c->conn, true, "out of memory");
         return;
@@ -275,9 +271,8 @@ void tm_sub_fail(struct tm_sub *s, int code)
     char reason[32];
     (void)snprintf(reason, sizeof reason, "error %d", code);
     s->seq++;
-    int rc = tm_buf_printf(
-        &text, "{\"type\":\"error\",\"sid\":%u,\"seq\":%llu,\"msg\":{\"code\":%d,\"msg\":\"%s\"}}", s->sid,
-        (unsigned long long)s->seq, code, tm_error_text(code));
+    int rc = tm_buf_printf(&text, "{\"type\":\"error\",\"sid\":%u,\"seq\":%llu,\"msg\":{\"code\":%d,\"msg\":\"%s\"}}",
+                           s->sid, (unsigned long long)s->seq, code, tm_error_text(code));
     TM_FATAL_UNLESS(rc == TM_OK);
     tm_client_send_text(c, &text);
     tm_buf_fini(&text);

@@ -1,7 +1,6 @@
 /*
- * An event: what the exchange has to say to everybody, before each client's sid and seq are put in front of
- * it. Made by the generator or read from a recording, written to the ledger, sent to the subscribers, and
- * then forgotten.
+ * An event: what the exchange has to say to everybody, before each client's sid and seq are put in front of it. Made by
+ * the generator or read from a recording, written to the ledger, sent to the subscribers, and then forgotten.
  */
 #ifndef TM_EXCHANGE_EVENT_H
 #define TM_EXCHANGE_EVENT_H
@@ -44,8 +43,7 @@ struct tm_event {
     struct tm_slice suffix; /* the rest of the frame from "msg" on: `"msg":{...}}` and the newline */
 };
 
-/* Where events go. `cleared`: the market closed, its levels are gone without deltas; the book is empty
- * already. */
+/* Where events go. `cleared`: the market closed, its levels are gone without deltas; the book is empty already. */
 struct tm_sink {
     void (*event)(void *arg, const struct tm_event *event);
     void (*cleared)(void *arg, uint32_t market);

@@ -140,6 +140,29 @@ uint32_t tm_fault_begin(struct tm_fault *f)
     return met;
 }
 
+static void forgive(struct tm_sub *s)
+{
+    struct tm_client *c = s->client;
+    if (!s->trouble)
+        return;
+    if (tm_buf_append(c->data, s->trouble->kept.data, s->trouble->kept.len)) {
+        tm_conn_close(c->conn, true, "out of memory"); /* and with it the subscription */
+        return;
+    }
+    tm_buf_fini(&s->trouble->kept);
+    free(s->trouble);
+    s->trouble = NULL;
+    s->slow_path = c->dropping;
+    tm_client_mark(c);
+}
+
+void tm_faults_forgive(struct tm_feed *feed)
+{
+    for (uint32_t i = 0; i < feed->sub_count; i++)
+        if (feed->subs[i])
+            forgive(feed->subs[i]);
+}
+
 void tm_fault_end(struct tm_fault *f)
 {
     struct tm_feed *feed = f->all->feed;

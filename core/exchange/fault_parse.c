@@ -4,9 +4,8 @@
 #include <stdlib.h>
 
 static const char *const kinds[TM_FAULT_KINDS] = {
-    "gap",       "duplicate", "reorder", "late",    "fragment",    "unknown",    "malformed",
-    "poison",    "protocol",  "error",   "stall",   "slow",        "disconnect", "close",
-    "handshake", "rest",      "refuse",  "silence", "maintenance",
+    "gap",   "duplicate", "reorder",    "late",  "fragment",  "unknown", "malformed", "poison",  "protocol",    "error",
+    "stall", "slow",      "disconnect", "close", "handshake", "rest",    "refuse",    "silence", "maintenance",
 };
 
 const char *tm_fault_name(enum tm_fault_kind kind)

@@ -50,8 +50,7 @@ static void on_begin(void *arg)
 {
     struct tm_fault *fault = arg;
     tm_feed_begin(fault->all->feed);
-    fault->lasting =
-        fault->kind >= TM_FAULT_HANDSHAKE || fault->kind == TM_FAULT_STALL || fault->kind == TM_FAULT_SLOW;
+    fault->lasting = fault->kind >= TM_FAULT_HANDSHAKE || fault->kind == TM_FAULT_STALL || fault->kind == TM_FAULT_SLOW;
     write_fact(fault, tm_fault_begin(fault));
     if (!fault->lasting)
         drop(fault);
@@ -94,6 +93,7 @@ void tm_faults_on_start(struct tm_faults *all)
 
 void tm_faults_clear(struct tm_faults *all)
 {
+    tm_faults_forgive(all->feed);
     while (all->list) {
         if (all->list->lasting)
             tm_fault_end(all->list);
@@ -103,9 +103,8 @@ void tm_faults_clear(struct tm_faults *all)
 
 static bool concerns(const struct tm_fault *f, const struct tm_identity *who, struct tm_slice path)
 {
-    if (who &&
-        ((f->label[0] && strcmp(f->label, who->label) != 0) || (f->key[0] && strcmp(f->key, who->key) != 0) ||
-         (f->agent[0] && !strstr(who->agent, f->agent))))
+    if (who && ((f->label[0] && strcmp(f->label, who->label) != 0) || (f->key[0] && strcmp(f->key, who->key) != 0) ||
+                (f->agent[0] && !strstr(who->agent, f->agent))))
         return false;
     size_t prefix = strlen(f->path);
     return !prefix || (path.len >= prefix && memcmp(path.at, f->path, prefix) == 0);
@@ -137,8 +136,7 @@ void tm_reply_too_many(struct tm_reply *reply, bool flat)
     if (flat)
         tm_reply_printf(reply, 429, "{\"error\":\"too many requests\"}");
     else
-        tm_reply_printf(reply, 429,
-                        "{\"error\":{\"code\":\"too_many_requests\",\"message\":\"too many requests\"}}");
+        tm_reply_printf(reply, 429, "{\"error\":{\"code\":\"too_many_requests\",\"message\":\"too many requests\"}}");
 }
 
 void tm_fault_reply(const struct tm_fault *f, struct tm_reply *reply)
@@ -146,8 +144,8 @@ void tm_fault_reply(const struct tm_fault *f, struct tm_reply *reply)
     if (strcmp(f->shape, "html") == 0) {
         reply->type = "text/html";
         tm_reply_printf(reply, f->status,
-                        "<html><head><title>%d</title></head><body><h1>Error %d</h1>\n</body></html>\n",
-                        f->status, f->status);
+                        "<html><head><title>%d</title></head><body><h1>Error %d</h1>\n</body></html>\n", f->status,
+                        f->status);
     } else if (strcmp(f->shape, "none") == 0) {
         tm_reply_printf(reply, f->status, "%s", "");
     } else if (f->status == 429) {
@@ -159,7 +157,6 @@ void tm_fault_reply(const struct tm_fault *f, struct tm_reply *reply)
     } else if (strcmp(f->shape, "flat") == 0) {
         tm_reply_printf(reply, f->status, "{\"code\":\"internal_error\",\"message\":\"internal error\"}");
     } else {
-        tm_reply_printf(reply, f->status,
-                        "{\"error\":{\"code\":\"internal_error\",\"message\":\"internal error\"}}");
+        tm_reply_printf(reply, f->status, "{\"error\":{\"code\":\"internal_error\",\"message\":\"internal error\"}}");
     }
 }

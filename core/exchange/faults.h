@@ -3,10 +3,9 @@
  *
  *     at=10s,kind=gap,count=3,channel=orderbook_delta,fraction=0.3
  *
- * `at` is reckoned from the start of generation; without it the fault begins at once. `for` ends lasting ones
- * (without it they last until POST /control/clear). Which connections: client=NUMBER, label=, key=, agent=
- * (part of the name), fraction=0..1 of those (drawn from the seed); all if none is given. Which
- * subscriptions: channel=, sid=; all if none.
+ * `at` is reckoned from the start of generation; without it the fault begins at once. `for` ends lasting ones (without
+ * it they last until POST /control/clear). Which connections: client=NUMBER, label=, key=, agent= (part of the name),
+ * fraction=0..1 of those (drawn from the seed); all if none is given. Which subscriptions: channel=, sid=; all if none.
  *
  *   kind         does                                                              parameters (default)
  *   gap          frames are lost, their seq is spent                               count (1)
@@ -16,20 +15,21 @@
  *   fragment     frames arrive in pieces of 7 bytes                                count
  *   unknown      an extra frame of a type nobody knows; spends a seq               count, what (its type)
  *   malformed    an extra frame that is not JSON; spends no seq                    count
- *   poison       an extra frame that is JSON but cannot be stored as it is         count, what (number of the
- * case) protocol     bytes that break RFC 6455: masked, rsv, opcode, huge, continuation, interleaved,
- * control_long, control_fragment, bad_utf8, close_code, pings, empty_fragments    what (masked) error an
- * error on the sid, then silence                                 code (25) stall        no data; pings go on,
- * or nothing at all is read or sent           pings=yes|no (yes), keep=yes|no (yes: what piles up is sent at
- * the end) slow         everything arrives later                                          delay (1s)
+ *   poison       an extra frame that is JSON but cannot be stored as it is         count, what (number of the case)
+ *   protocol     bytes that break RFC 6455: masked, rsv, opcode, huge, continuation, interleaved, control_long,
+ *                control_fragment, bad_utf8, close_code, pings, empty_fragments    what (masked)
+ *   error        an error on the sid, then silence                                 code (25)
+ *   stall        no data; pings go on, or nothing at all is read or sent           pings=yes|no (yes), keep=yes|no (yes:
+ *                                                                                  what piles up is sent at the end)
+ *   slow         everything arrives later                                          delay (1s)
  *   disconnect   the connection ends                                               how=rst|fin (rst)
  *   close        a close frame, then the end                                       code (1001), text
- *   handshake    upgrades are answered with a status instead                       status (503), shape, count
- * (no limit) rest         REST requests are                                                 status (503),
- * shape, path (prefix), count shape: nested, flat, html, none; 401 and 429 have the bodies of the real
- * exchange refuse       connections are reset as they come silence      connections are accepted and never
- * answered maintenance  trading pause: no events, status inactive                         disconnect=yes|no
- * (no)
+ *   handshake    upgrades are answered with a status instead                       status (503), shape, count (no limit)
+ *   rest         REST requests are                                                 status (503), shape, path (prefix), count
+ *                shape: nested, flat, html, none; 401 and 429 have the bodies of the real exchange
+ *   refuse       connections are reset as they come
+ *   silence      connections are accepted and never answered
+ *   maintenance  trading pause: no events, status inactive                         disconnect=yes|no (no)
  *
  * Loop's thread.
  */
@@ -113,6 +113,9 @@ void tm_fault_reply(const struct tm_fault *fault, struct tm_reply *reply);
 
 /* 429 in one of its two shapes. */
 void tm_reply_too_many(struct tm_reply *reply, bool flat);
+
+/* Faults that count frames end too: the frame kept for a swap is sent (fault_apply.c). */
+void tm_faults_forgive(struct tm_feed *feed);
 
 /* What a fault does to clients and subscriptions (fault_apply.c): how many it met; and its end. */
 uint32_t tm_fault_begin(struct tm_fault *fault);

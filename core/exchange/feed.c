@@ -3,8 +3,8 @@
 
 #include <stdlib.h>
 
-void tm_feed_init(struct tm_feed *f, const struct tm_options *o, struct tm_loop *loop,
-                  struct tm_markets *markets, struct tm_ledger *ledger)
+void tm_feed_init(struct tm_feed *f, const struct tm_options *o, struct tm_loop *loop, struct tm_markets *markets,
+                  struct tm_ledger *ledger)
 {
     *f = (struct tm_feed){.opt = o, .loop = loop, .markets = markets, .ledger = ledger};
     f->tape.limit = o->tape_limit;
@@ -69,8 +69,7 @@ size_t tm_feed_backlog(const struct tm_feed *f)
     size_t most = 0;
     for (uint32_t i = 0; i < f->client_count; i++) {
         const struct tm_client *c = f->clients[i];
-        size_t backlog =
-            c->data == &c->held || c->conn->frozen || c->conn->delay_us ? 0 : tm_conn_backlog(c->conn);
+        size_t backlog = c->data == &c->held || c->conn->frozen || c->conn->delay_us ? 0 : tm_conn_backlog(c->conn);
         if (backlog > most)
             most = backlog;
     }
@@ -93,8 +92,8 @@ static void deliver_one(struct tm_feed *f, struct tm_sub *s, const struct tm_eve
     tm_deliver(s, e, mirror ? mirrored(f, e) : e->suffix);
 }
 
-/* The i-th listener if it has had its snapshot. Callers count down, because a delivery may end its
- * subscription, which moves the list's last entry into its place or frees the list. */
+/* The i-th listener if it has had its snapshot. Callers count down, because a delivery may end its subscription, which
+ * moves the list's last entry into its place or frees the list. */
 static struct tm_sub *listener(const struct tm_feed *f, const struct tm_market *m, uint32_t i)
 {
     if (!m->listeners || i >= m->listeners->count || (m->listeners->id[i] & TM_LISTENER_WAITS))

@@ -1,18 +1,17 @@
 /*
  * The feed: clients, their subscriptions, and the delivery of events to them.
  *
- * An event's body is written once; a subscriber costs a frame head with its sid and seq, one copy, and
- * nothing else. Events touch only who listens: each market has a list of subscriptions, and each channel a
- * list of those that take all markets. Frames gather in the client's output buffer; tm_feed_flush hands them
- * to the sockets.
+ * An event's body is written once; a subscriber costs a frame head with its sid and seq, one copy, and nothing else.
+ * Events touch only who listens: each market has a list of subscriptions, and each channel a list of those that take
+ * all markets. Frames gather in the client's output buffer; tm_feed_flush hands them to the sockets.
  *
- * Limits and what happens at them: a client whose backlog passes --client-buffer loses that subscription with
- * error 25; a subscription takes --subscription-limit markets (error 26); a client may send 10,000 commands a
- * second (error 27). First snapshots of a large subscription are put out as the client takes them, and a
- * market's deltas begin after its snapshot.
+ * Limits and what happens at them: a client whose backlog passes --client-buffer loses that subscription with error 25;
+ * a subscription takes --subscription-limit markets (error 26); a client may send 10,000 commands a second (error 27).
+ * First snapshots of a large subscription are put out as the client takes them, and a market's deltas begin after its
+ * snapshot.
  *
- * Order of calls: init; open a client after its upgrade, give it messages, close it; begin a batch, publish
- * events, flush. Faults (fault_apply.c) reach into clients and subscriptions. Loop's thread.
+ * Order of calls: init; open a client after its upgrade, give it messages, close it; begin a batch, publish events,
+ * flush. Faults (fault_apply.c) reach into clients and subscriptions. Loop's thread.
  */
 #ifndef TM_EXCHANGE_FEED_H
 #define TM_EXCHANGE_FEED_H
@@ -77,7 +76,7 @@ struct tm_client {
     struct tm_sub *subs[TM_CHANNELS_MAX];
     uint32_t number, next_sid, place;
     bool dirty, dropping, subscribed;
-    uint64_t frames, bytes;
+    uint64_t frames, bytes, frames_at_ping;
     int64_t command_second;
     uint32_t commands;
     char label[80], key[80], agent[160];
@@ -106,8 +105,8 @@ struct tm_feed {
 };
 
 /* Setting up */
-void tm_feed_init(struct tm_feed *f, const struct tm_options *o, struct tm_loop *loop,
-                  struct tm_markets *markets, struct tm_ledger *ledger);
+void tm_feed_init(struct tm_feed *f, const struct tm_options *o, struct tm_loop *loop, struct tm_markets *markets,
+                  struct tm_ledger *ledger);
 void tm_feed_fini(struct tm_feed *f);
 
 /* Clients (client.c). The label, key and agent are copied. */
@@ -122,9 +121,8 @@ void tm_client_on_drained(struct tm_client *c);
 void tm_client_send_close(struct tm_client *c, int code, const char *reason);
 
 /* Batches (feed.c) */
-void tm_feed_begin(struct tm_feed *f); /* what follows happens now, for the ledger */
-void tm_feed_reckon(struct tm_feed *f,
-                    int64_t us); /* with --start-time: "now" is this, not the wall clock's */
+void tm_feed_begin(struct tm_feed *f);              /* what follows happens now, for the ledger */
+void tm_feed_reckon(struct tm_feed *f, int64_t us); /* with --start-time: "now" is this, not the wall clock's */
 void tm_feed_publish(struct tm_feed *f, const struct tm_event *e);
 void tm_feed_cleared(struct tm_feed *f, uint32_t market);
 void tm_feed_flush(struct tm_feed *f);
@@ -148,8 +146,8 @@ int tm_channel_find(struct tm_slice name); /* -1 */
 void tm_deliver(struct tm_sub *s, const struct tm_event *e, struct tm_slice suffix);
 void tm_deliver_snapshot(struct tm_sub *s, uint32_t market, int64_t id);
 void tm_client_send_text(struct tm_client *c, const struct tm_buf *text); /* a reply; the newline is added */
-void tm_client_mark(struct tm_client *c);      /* flush it at the end of the turn */
-void tm_sub_fail(struct tm_sub *s, int code);  /* error on the sid, then silence */
+void tm_client_mark(struct tm_client *c);                                 /* flush it at the end of the turn */
+void tm_sub_fail(struct tm_sub *s, int code);                             /* error on the sid, then silence */
 void tm_client_stop_late(struct tm_client *c); /* late frames will not leave any more: say so */
 void tm_sub_drop_kept(struct tm_sub *s);       /* nor will the one kept for a swap */
 

@@ -34,8 +34,7 @@ static void set_mix(struct tm_generator *g)
         g->mix_below[i] = (uint32_t)(total * 1e6);
     }
     g->mix_total = g->mix_below[TM_MIX_COUNT - 1];
-    /* With chance p a step is a burst of mean m instead of one delta: repeats are p(m-1) of 1+p(m-1) deltas.
-     */
+    /* With chance p a step is a burst of mean m instead of one delta: repeats are p(m-1) of 1+p(m-1) deltas. */
     double p = g->set.repeat / ((BURST_MEAN - 1) * (1 - fmin(g->set.repeat, 0.9)));
     g->burst_below = (uint32_t)(fmin(p, 1) * 4294967295.0);
 }
@@ -127,16 +126,14 @@ static int64_t draw_size(struct tm_generator *g, double fractional)
     return 100 * contracts + (tm_rng_chance(&g->rng, fractional) ? (int64_t)tm_rng_below(&g->rng, 100) : 0);
 }
 
-/* A price for a new order: below the middle and below what would cross, a few ticks off more rarely than one.
- */
+/* A price for a new order: below the middle and below what would cross, a few ticks off more rarely than one. */
 static uint16_t draw_price(struct tm_generator *g, struct tm_live *live, enum tm_side side)
 {
     const struct tm_structure *s = tm_structure_get(tm_market_get(g->set.markets, g->market)->structure);
     int32_t middle = side == TM_YES ? live->middle : TM_PRICE_ONE - live->middle;
     int32_t other = TM_PRICE_ONE - tm_book_best(&live->book, side == TM_YES ? TM_NO : TM_YES);
     int32_t price = middle < other ? middle : other;
-    uint32_t ticks =
-        1 + (uint32_t)__builtin_ctz((uint32_t)tm_rng_next(&g->rng) | 256) + tm_rng_below(&g->rng, 3);
+    uint32_t ticks = 1 + (uint32_t)__builtin_ctz((uint32_t)tm_rng_next(&g->rng) | 256) + tm_rng_below(&g->rng, 3);
     for (; ticks && price > 1; ticks--)
         price = tm_structure_align(s, (uint16_t)(price - 1));
     return price > 0 ? (uint16_t)price : 0;
@@ -152,8 +149,7 @@ static bool place_order(struct tm_generator *g, struct tm_live *live, enum tm_si
 {
     uint16_t price = draw_price(g, live, side);
     const struct tm_level *level = price ? tm_book_at(&live->book, side, price) : NULL;
-    if (!price || (!level && live->book.levels[side] >= g->set.depth) ||
-        (level && level->size > SIZE_MAX_HUNDREDTHS))
+    if (!price || (!level && live->book.levels[side] >= g->set.depth) || (level && level->size > SIZE_MAX_HUNDREDTHS))
         return false;
     return tm_generator_delta(g, side, price, draw_size(g, 0.16));
 }
@@ -162,8 +158,7 @@ static bool cancel_order(struct tm_generator *g, struct tm_live *live, enum tm_s
 {
     if (!live->book.levels[side])
         return false;
-    uint32_t back =
-        (uint32_t)__builtin_ctz((uint32_t)tm_rng_next(&g->rng) | 1u << 12) % live->book.levels[side];
+    uint32_t back = (uint32_t)__builtin_ctz((uint32_t)tm_rng_next(&g->rng) | 1u << 12) % live->book.levels[side];
     struct tm_level level = live->book.side[side][live->book.levels[side] - 1u - back];
     int64_t size = level.size <= 200 || tm_rng_chance(&g->rng, 0.4) ? level.size : draw_size(g, 0.16);
     return tm_generator_delta(g, side, level.price, size < level.size ? -size : -level.size);
@@ -221,8 +216,7 @@ static void put_trade(struct tm_generator *g, enum tm_side maker, struct tm_leve
                          .amount = level.size};
     uint64_t id[2] = {tm_mix(g->set.seed, ++g->trades, 10), tm_mix(g->set.seed, g->trades, 11)};
     memcpy(e.trade_id, id, 16);
-    e.trade_id[6] =
-        (uint8_t)(0x40 | (e.trade_id[6] & 0x3f)); /* real ids have 4 to 7 there, and any variant */
+    e.trade_id[6] = (uint8_t)(0x40 | (e.trade_id[6] & 0x3f)); /* real ids have 4 to 7 there, and any variant */
     live->previous_price = live->last_price;
     live->last_price = e.price;
     live->last_size = e.amount;

@@ -1,16 +1,15 @@
 /*
- * The event generator: a synthetic market, driven by the seed and by nothing else. The order and content of
- * its events are a pure function of the set-up; only the time stamps come from outside, as the caller's
- * `now`.
+ * The event generator: a synthetic market, driven by the seed and by nothing else. The order and content of its events
+ * are a pure function of the set-up; only the time stamps come from outside, as the caller's `now`.
  *
- * A step is one thing that happens at the matching engine: an order placed or cancelled, a trade with the
- * maker's matching delta, a burst of orders at one price, a ticker, a lifecycle change. Its events share one
- * time stamp, no two steps of one market share one, and time never runs backwards. So equal (ticker, ts,
- * side, price, amount) only ever occur inside a step, which is where they are counted (event.occurrence).
+ * A step is one thing that happens at the matching engine: an order placed or cancelled, a trade with the maker's
+ * matching delta, a burst of orders at one price, a ticker, a lifecycle change. Its events share one time stamp, no two
+ * steps of one market share one, and time never runs backwards. So equal (ticker, ts, side, price, amount) only ever
+ * occur inside a step, which is where they are counted (event.occurrence).
  *
- * Events go to the sink one by one; the book already includes the delta when the sink is called. What is due
- * later (a closed market's last snapshot, its determination, its settlement, the end of a pause) waits in an
- * agenda that is keyed by event number, so that it too depends on the seed alone.
+ * Events go to the sink one by one; the book already includes the delta when the sink is called. What is due later
+ * (a closed market's last snapshot, its determination, its settlement, the end of a pause) waits in an agenda that is
+ * keyed by event number, so that it too depends on the seed alone.
  */
 #ifndef TM_EXCHANGE_GENERATOR_H
 #define TM_EXCHANGE_GENERATOR_H

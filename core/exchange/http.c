@@ -57,8 +57,7 @@ static int parse_line(struct tm_request *r, struct tm_slice line)
     struct tm_slice target = cut(&line, ' ');
     r->path = cut(&target, '?');
     r->query = target;
-    if (!r->method.len || !r->path.len || r->path.at[0] != '/' ||
-        !(equal(line, "HTTP/1.1") || equal(line, "HTTP/1.0")))
+    if (!r->method.len || !r->path.len || r->path.at[0] != '/' || !(equal(line, "HTTP/1.1") || equal(line, "HTTP/1.0")))
         return 400;
     r->keep_alive = equal(line, "HTTP/1.1");
     return 0;
@@ -121,7 +120,7 @@ static void decode(struct tm_slice from, char *to, size_t size)
         int high = i + 2 < from.len && from.at[i] == '%' ? hex(from.at[i + 1]) : -1;
         int low = high < 0 ? -1 : hex(from.at[i + 2]);
         char plain = from.at[i] == '+' ? ' ' : from.at[i];
-        to[n++] = low >= 0 ? (char)(high << 4 | low) : plain;
+        to[n++] = low < 0 ? plain : (char)(high * 16 + low);
         i += low >= 0 ? 2 : 0;
     }
     to[n] = '\0';
@@ -130,8 +129,7 @@ static void decode(struct tm_slice from, char *to, size_t size)
 bool tm_query_next(struct tm_slice query, size_t *at, const char *name, char *value, size_t size)
 {
     while (*at < query.len) {
-        struct tm_slice rest = {query.at + *at, query.len - *at}, pair = cut(&rest, '&'),
-                        key = cut(&pair, '=');
+        struct tm_slice rest = {query.at + *at, query.len - *at}, pair = cut(&rest, '&'), key = cut(&pair, '=');
         *at = query.len - rest.len;
         if (tm_json_is(key, name)) {
             decode(pair, value, size);
@@ -166,10 +164,9 @@ static const char *reason(int status)
 void tm_http_send(struct tm_conn *c, const struct tm_request *r, const struct tm_reply *reply)
 {
     bool keep = r && r->keep_alive, head_only = r && equal(r->method, "HEAD");
-    int rc =
-        tm_buf_printf(&c->out, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s\r\n",
-                      reply->status, reason(reply->status), reply->type ? reply->type : "application/json",
-                      reply->body.len, reply->extra ? reply->extra : "", keep ? "" : "Connection: close\r\n");
+    int rc = tm_buf_printf(&c->out, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s\r\n",
+                           reply->status, reason(reply->status), reply->type ? reply->type : "application/json",
+                           reply->body.len, reply->extra ? reply->extra : "", keep ? "" : "Connection: close\r\n");
     if (!rc && !head_only)
         rc = tm_buf_append(&c->out, reply->body.data, reply->body.len);
     if (rc)

@@ -1,7 +1,6 @@
 /*
- * HTTP/1.1, as much as an exchange's REST side and a WebSocket upgrade need: requests with Content-Length
- * bodies, keep-alive, HEAD. A request points into the connection's input buffer and lives until the handler
- * returns.
+ * HTTP/1.1, as much as an exchange's REST side and a WebSocket upgrade need: requests with Content-Length bodies,
+ * keep-alive, HEAD. A request points into the connection's input buffer and lives until the handler returns.
  */
 #ifndef TM_EXCHANGE_HTTP_H
 #define TM_EXCHANGE_HTTP_H

@@ -1,19 +1,17 @@
-/* Frames that no event stands behind: unknown types, broken JSON, poison, and bytes that break the protocol.
- */
+/* Frames that no event stands behind: unknown types, broken JSON, poison, and bytes that break the protocol. */
 #include "exchange/faults.h"
 #include "exchange/text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-#define TRADE(id, ticker, count, ts_ms)                                                                      \
-    "\"msg\":{\"trade_id\":\"" id "\",\"market_ticker\":\"" ticker "\",\"yes_price_dollars\":\"0.4700\","    \
-    "\"no_price_dollars\":\"0.5300\",\"count_fp\":\"" count                                                  \
-    "\",\"taker_side\":\"no\",\"taker_outcome_side\":\"no\","                                                \
+#define TRADE(id, ticker, count, ts_ms)                                                                                \
+    "\"msg\":{\"trade_id\":\"" id "\",\"market_ticker\":\"" ticker "\",\"yes_price_dollars\":\"0.4700\","              \
+    "\"no_price_dollars\":\"0.5300\",\"count_fp\":\"" count "\",\"taker_side\":\"no\",\"taker_outcome_side\":\"no\","  \
     "\"taker_book_side\":\"ask\",\"is_block_trade\":false,\"ts\":1794060000,\"ts_ms\":" ts_ms "}}\n"
-#define DELTA(price, delta, side, ts)                                                                        \
-    "\"msg\":{\"market_ticker\":\"KXPOISON-1\",\"market_id\":\"3c5f0a52-7c1d-4a2e-9b43-0e6f1d2a7b90\","      \
-    "\"price_dollars\":\"" price "\",\"delta_fp\":\"" delta "\",\"side\":\"" side "\",\"ts\":\"" ts          \
+#define DELTA(price, delta, side, ts)                                                                                  \
+    "\"msg\":{\"market_ticker\":\"KXPOISON-1\",\"market_id\":\"3c5f0a52-7c1d-4a2e-9b43-0e6f1d2a7b90\","                \
+    "\"price_dollars\":\"" price "\",\"delta_fp\":\"" delta "\",\"side\":\"" side "\",\"ts\":\"" ts                    \
     "\",\"ts_ms\":1794060000640}}\n"
 #define ID "d17a9849-e50c-44eb-455a-eb6e1098773f"
 #define TIME "2026-11-05T14:00:00.640173Z"
@@ -46,12 +44,12 @@ static const struct {
     const char *name;
     struct tm_slice bytes;
 } breaches[] = {
-#define BREACH(name, literal)                                                                                \
-    {                                                                                                        \
-        name,                                                                                                \
-        {                                                                                                    \
-            literal, sizeof(literal) - 1                                                                     \
-        }                                                                                                    \
+#define BREACH(name, literal)                                                                                          \
+    {                                                                                                                  \
+        name,                                                                                                          \
+        {                                                                                                              \
+            literal, sizeof(literal) - 1                                                                               \
+        }                                                                                                              \
     }
     BREACH("masked", "\x81\x83\x01\x02\x03\x04zzz"),
     BREACH("rsv", "\xc1\x02{}"),
@@ -87,8 +85,7 @@ static void write_fact(struct tm_sub *s, const char *fault, struct tm_slice byte
 static void send(struct tm_sub *s, const struct tm_fault *fault, const struct tm_buf *text, bool seq)
 {
     write_fact(s, tm_fault_name(fault->kind), (struct tm_slice){(const char *)text->data, text->len}, seq);
-    if (tm_ws_append(s->client->data, TM_WS_TEXT, text->data, text->len))
-        tm_conn_close(s->client->conn, true, "out of memory");
+    TM_FATAL_UNLESS(tm_ws_append(s->client->data, TM_WS_TEXT, text->data, text->len) == TM_OK);
 }
 
 static void send_typed(struct tm_sub *s, const struct tm_fault *fault, const char *type, const char *rest)
@@ -107,10 +104,9 @@ static void send_typed(struct tm_sub *s, const struct tm_fault *fault, const cha
 
 static void send_malformed(struct tm_sub *s, const struct tm_fault *fault, uint32_t round)
 {
-    static const char *const texts[] = {
-        "{\"type\":\"orderbook_delta\",\"sid\":1,\"seq\":", "not json at all\n",
-        "{\"type\":\"trade\",\"msg\":{\"count_fp\":01}}\n", "{\"type\":\"tr\x01\"}\n",
-        "{\"type\":\"trade\"} trailing\n"};
+    static const char *const texts[] = {"{\"type\":\"orderbook_delta\",\"sid\":1,\"seq\":", "not json at all\n",
+                                        "{\"type\":\"trade\",\"msg\":{\"count_fp\":01}}\n", "{\"type\":\"tr\x01\"}\n",
+                                        "{\"type\":\"trade\"} trailing\n"};
     struct tm_buf text = {0};
     TM_FATAL_UNLESS(tm_buf_printf(&text, "%s", texts[round % (sizeof texts / sizeof texts[0])]) == TM_OK);
     send(s, fault, &text, false);

@@ -1,7 +1,7 @@
 /*
- * Reading JSON: a pull parser over a text in memory, for clients' commands and recorded frames. It allocates
- * nothing. The first thing that is not as expected sets `bad`, after which every call returns false; the
- * caller looks at `bad` once, at the end.
+ * Reading JSON: a pull parser over a text in memory, for clients' commands and recorded frames. It allocates nothing.
+ * The first thing that is not as expected sets `bad`, after which every call returns false; the caller looks at `bad`
+ * once, at the end.
  *
  *     struct tm_json j = tm_json_over(text, len);
  *     for (bool in = tm_json_enter(&j, '{'); in && tm_json_next_key(&j, &key);)

@@ -18,8 +18,7 @@ struct tm_ledger {
     uint64_t last;
 };
 
-int tm_ledger_open(const char *path, const struct tm_markets *markets, struct tm_ledger **out,
-                   struct tm_error *err)
+int tm_ledger_open(const char *path, const struct tm_markets *markets, struct tm_ledger **out, struct tm_error *err)
 {
     int fd = -1;
     if (path && (fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) < 0)
@@ -158,8 +157,7 @@ static char *put_order(char *p, const struct tm_event *e)
 
 void tm_ledger_event(struct tm_ledger *l, const struct tm_event *e)
 {
-    static const char *const streams[] = {"orderbook_deltas", "trades", "tickers", "lifecycle",
-                                          "orderbook_snapshots"};
+    static const char *const streams[] = {"orderbook_deltas", "trades", "tickers", "lifecycle", "orderbook_snapshots"};
     l->last = e->number;
     if (l->fd < 0)
         return;

@@ -4,35 +4,41 @@
  *
  *      column      type         meaning
  *   1  what        text         see below
- *   2  number      int8         of the event, from 1 over all streams; on other lines: the last event emitted
- * before 3  wall_us     int8         Unix microseconds: when the batch with the event's bytes was handed to
- * the sockets; with --start-time reckoned like the stamps, so that equal runs make equal ledgers 4  stream
- * text         trades, orderbook_deltas, tickers, lifecycle, orderbook_snapshots; or the channel's name 5
- * ticker      text 6  ts_us       int8         exchange time as exactly as a receiver can know it: trades are
- * cut to milliseconds; NULL for lifecycle, which has none 7  side        text         yes or no; a trade's is
- * the taker's 8  price       int4         micro-dollars; a trade's is the yes price, a delta's that of its
- * own side's leg 9  amount      int8         hundredths of a contract: a trade's count, a delta's signed
- * change 10  occurrence  int4         of a delta: how many with equal (ticker, ts_us, side, price, amount)
- * came before it 11  trade_id    uuid 12  client      int4         number of the connection, from 1 in the
- * order of upgrades 13  label       text         its ?label=, else its access key, else its User-Agent 14 sid
- * int4 15  seq         int8 16  detail      text         JSON, or \x and hex digits for the bytes of an
- * injected frame
+ *   2  number      int8         of the event, from 1 over all streams; on other lines: the last event emitted before
+ *   3  wall_us     int8         Unix microseconds: when the batch with the event's bytes was handed to the sockets; with
+ *                               --start-time reckoned like the stamps, so that equal runs make equal ledgers
+ *   4  stream      text         trades, orderbook_deltas, tickers, lifecycle, orderbook_snapshots; or the channel's name
+ *   5  ticker      text
+ *   6  ts_us       int8         exchange time as exactly as a receiver can know it: trades are cut to milliseconds; NULL
+ *                               for lifecycle, which has none
+ *   7  side        text         yes or no; a trade's is the taker's
+ *   8  price       int4         micro-dollars; a trade's is the yes price, a delta's that of its own side's leg
+ *   9  amount      int8         hundredths of a contract: a trade's count, a delta's signed change
+ *  10  occurrence  int4         of a delta: how many with equal (ticker, ts_us, side, price, amount) came before it
+ *  11  trade_id    uuid
+ *  12  client      int4         number of the connection, from 1 in the order of upgrades
+ *  13  label       text         its ?label=, else its access key, else its User-Agent
+ *  14  sid         int4
+ *  15  seq         int8
+ *  16  detail      text         JSON, or \x and hex digits for the bytes of an injected frame
  *
  *  what        columns           a line for
- *  emit        1-11, 16          each event, whether anybody listened or not; 16: the msg object, except for
- * deltas snapshot    1-5, 12, 14-16    the first snapshot of a market put into a client's stream; 16: its msg
- * object resnapshot  1-5, 12, 14-16    each one that get_snapshot asked for, which changes no subscription
+ *  emit        1-11, 16          each event, whether anybody listened or not; 16: the msg object, except for deltas
+ *  snapshot    1-5, 12, 14-16    the first snapshot of a market put into a client's stream; 16: its msg object
+ *  resnapshot  1-5, 12, 14-16    each one that get_snapshot asked for, which changes no subscription
  *  connect     1-3, 12, 13, 16   each WebSocket connection; 16: {"agent":..,"key":..}
  *  disconnect  1-3, 12, 13, 16   its end; 16: {"reason":..,"unsent":bytes that never left}
- *  open        1-4, 12, 14, 16   each subscription; 16: {"all":bool}, true if it is not limited to listed
- * markets listen      1-5, 12, 14       each market that a ticker or trade subscription lists (with depth:
- * see snapshot) unlisten    1-5, 12, 14       each market removed from a subscription close       1-4, 12,
- * 14-16    its end; 15: the last seq used; 16: {"reason":..} withheld    2-5, 12, 14-16    each event that a
- * fault kept from a subscription; 15: the seq it consumed; 16: {"fault":..}. An event sent late has such a
- * line only if it never left. lost        2-5, 12, 14-16    likewise, of a snapshot or a first ticker, which
- * are no events injected    1-5, 12, 14-16    each frame that no event stands behind, and each one sent
- * twice; 4: the fault, or initial_ticker (16: its msg) where a subscriber asked for that fault       1-3, 4,
- * 16        each fault as it begins; 4: its kind; 16: {"text":.., "clients":n} start, stop 1-3 generation
+ *  open        1-4, 12, 14, 16   each subscription; 16: {"all":bool}, true if it is not limited to listed markets
+ *  listen      1-5, 12, 14       each market that a ticker or trade subscription lists (with depth: see snapshot)
+ *  unlisten    1-5, 12, 14       each market removed from a subscription
+ *  close       1-4, 12, 14-16    its end; 15: the last seq used; 16: {"reason":..}
+ *  withheld    2-5, 12, 14-16    each event that a fault kept from a subscription; 15: the seq it consumed; 16:
+ *                                {"fault":..}. An event sent late has such a line only if it never left.
+ *  lost        2-5, 12, 14-16    likewise, of a snapshot or a first ticker, which are no events
+ *  injected    1-5, 12, 14-16    each frame that no event stands behind, and each one sent twice; 4: the fault, or
+ *                                initial_ticker (16: its msg) where a subscriber asked for that
+ *  fault       1-3, 4, 16        each fault as it begins; 4: its kind; 16: {"text":.., "clients":n}
+ *  start, stop 1-3               generation
  *
  * A subscription's stream is: all events of its channel (of its listed markets, from its listen or snapshot
  * line on) between open and close, in the order of their numbers, except those withheld. What was still

@@ -66,10 +66,9 @@ static char *put_metadata(struct tm_generator *g, char *p, uint32_t market)
     p = tm_put_u64(p, market);
     p = tm_put_lit(p, "\",\"title\":\"Above ");
     p = tm_put_u64(p, market);
-    p = tm_put_lit(
-        p,
-        "?\",\"yes_sub_title\":\"Above\",\"no_sub_title\":\"Not above\",\"rules_primary\":\"Resolves Yes if "
-        "above.\",\"rules_secondary\":\"\",\"can_close_early\":true,\"event_ticker\":\"");
+    p = tm_put_lit(p,
+                   "?\",\"yes_sub_title\":\"Above\",\"no_sub_title\":\"Not above\",\"rules_primary\":\"Resolves Yes if "
+                   "above.\",\"rules_secondary\":\"\",\"can_close_early\":true,\"event_ticker\":\"");
     p = tm_market_put_event(g->set.markets, p, market);
     p = tm_put_lit(p, "\",\"expected_expiration_ts\":");
     p = tm_put_i64(p, tm_market_close_us(g->set.markets, market) / 1000000 + 3600);
@@ -212,8 +211,7 @@ void tm_lifecycle_step(struct tm_generator *g)
         update_fee(g, market);
 }
 
-/* One to nine deltas that share one time stamp, some hundred microseconds after the close; the levels stay.
- */
+/* One to nine deltas that share one time stamp, some hundred microseconds after the close; the levels stay. */
 static void close_market(struct tm_generator *g, uint32_t market)
 {
     tm_generator_begin(g, market);

@@ -1,7 +1,7 @@
 /*
- * tidemill-exchange: a simulated exchange that speaks Kalshi's market data protocol. This file knows all the
- * others: it reads the command line, makes the parts in their order, prints where it listens, and runs the
- * loop until it is told to stop.
+ * tidemill-exchange: a simulated exchange that speaks Kalshi's market data protocol. This file knows all the others:
+ * it reads the command line, makes the parts in their order, prints where it listens, and runs the loop until it is
+ * told to stop.
  */
 #include "base/clock.h"
 #include "base/log.h"
@@ -13,8 +13,7 @@
 #include <sys/resource.h>
 
 #define LEDGER_FLUSH_US 1000000
-#define AGENDA_EVENTS_PER_S 1000.0 /* what a second means for later closings when events are made flat out   \
-                                    */
+#define AGENDA_EVENTS_PER_S 1000.0 /* what a second means for later closings when events are made flat out */
 
 struct exchange {
     struct tm_options opt;
@@ -146,8 +145,8 @@ static int open_all(struct exchange *x, struct tm_error *err)
 static void announce(const struct exchange *x)
 {
     const char *at = x->server.plain.address, *tls = x->server.secure.address;
-    printf("listening ws=ws://%s%s rest=http://%s%s control=http://%s%s", at, TM_WS_PATH, at, TM_REST_BASE,
-           at, TM_CONTROL_BASE);
+    printf("listening ws=ws://%s%s rest=http://%s%s control=http://%s%s", at, TM_WS_PATH, at, TM_REST_BASE, at,
+           TM_CONTROL_BASE);
     if (x->server.secure.fd >= 0)
         printf(" wss=wss://%s%s https=https://%s%s", tls, TM_WS_PATH, tls, TM_REST_BASE);
     printf("\n");

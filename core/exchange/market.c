@@ -216,8 +216,7 @@ int64_t tm_market_close_us(const struct tm_markets *all, uint32_t number)
     return (all->setup.origin_us / DAY_US + 1 + days) * DAY_US;
 }
 
-/* A market that trading has not reached yet: three in ten books are empty, the others have a few levels a
- * side. */
+/* A market that trading has not reached yet: three in ten books are empty, the others have a few levels a side. */
 static void first_book(const struct tm_markets *all, uint32_t number, uint16_t middle, struct tm_book *book)
 {
     struct tm_rng r;
@@ -229,8 +228,7 @@ static void first_book(const struct tm_markets *all, uint32_t number, uint16_t m
         uint16_t price = (uint16_t)(side == TM_YES ? middle : TM_PRICE_ONE - middle);
         for (uint32_t levels = tm_rng_below(&r, 9); levels > 0 && price > 1; levels--) {
             price = tm_structure_align(s, (uint16_t)(price - 1));
-            int64_t size =
-                100 + tm_rng_below(&r, 300) * INT64_C(100) + tm_rng_below(&r, 2) * tm_rng_below(&r, 100);
+            int64_t size = 100 + tm_rng_below(&r, 300) * INT64_C(100) + tm_rng_below(&r, 2) * tm_rng_below(&r, 100);
             if (!price || tm_book_fold(book, side, price, size))
                 break;
         }
@@ -311,8 +309,7 @@ uint32_t tm_event_find(const struct tm_markets *all, struct tm_slice ticker)
     uint32_t number;
     if (all->names)
         return find_named_event(all, ticker);
-    if (!read_number(ticker, &number) ||
-        number >= (all->count + TM_MARKETS_PER_EVENT - 1) / TM_MARKETS_PER_EVENT)
+    if (!read_number(ticker, &number) || number >= (all->count + TM_MARKETS_PER_EVENT - 1) / TM_MARKETS_PER_EVENT)
         return TM_MARKET_NONE;
     number *= TM_MARKETS_PER_EVENT;
     struct tm_slice event = event_name(all, number, name);

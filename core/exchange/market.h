@@ -1,15 +1,14 @@
 /*
- * The table of all markets, by number. What can be computed from the number and the seed is not stored
- * (ticker, event, ids, times of a market that nothing has happened to), so a million markets cost some 80
- * bytes each. A market's *live* part (book, quotes, volumes) is made when the first event touches it; until
- * then its first book is computed on demand, always the same.
+ * The table of all markets, by number. What can be computed from the number and the seed is not stored (ticker, event,
+ * ids, times of a market that nothing has happened to), so a million markets cost some 80 bytes each. A market's
+ * *live* part (book, quotes, volumes) is made when the first event touches it; until then its first book is computed
+ * on demand, always the same.
  *
- * Tickers: KXSIM07-E000154-T1234 (series, event, market; every eighth is written B1234.5 because real tickers
- * have points), combos KXMVESIM-... . Markets named by a replay have their own tickers, kept in a hash table.
+ * Tickers: KXSIM07-E000154-T1234 (series, event, market; every eighth is written B1234.5 because real tickers have
+ * points), combos KXMVESIM-... . Markets named by a replay have their own tickers, kept in a hash table.
  *
- * Owned by the exchange, used by the loop's thread. Numbers are stable; markets are added, never removed. The
- * table's capacity is fixed at creation (untouched memory costs nothing): tm_markets_add answers
- * TM_MARKET_NONE when full.
+ * Owned by the exchange, used by the loop's thread. Numbers are stable; markets are added, never removed. The table's
+ * capacity is fixed at creation (untouched memory costs nothing): tm_markets_add answers TM_MARKET_NONE when full.
  */
 #ifndef TM_EXCHANGE_MARKET_H
 #define TM_EXCHANGE_MARKET_H
@@ -43,8 +42,8 @@ struct tm_listeners {
 struct tm_market {
     struct tm_live *live;           /* NULL until touched */
     struct tm_listeners *listeners; /* NULL: none */
-    int64_t last_us;              /* exchange time of its last event: groups of one market never share one */
-    int64_t created_us, close_us; /* 0: as computed */
+    int64_t last_us;                /* exchange time of its last event: groups of one market never share one */
+    int64_t created_us, close_us;   /* 0: as computed */
     int64_t updated_us, settled_us; /* 0: never */
     int64_t visible_us;             /* wall time from which REST knows it: real ones answer 404 for a while */
     uint32_t place;                 /* in the generator's list of active markets */
@@ -71,8 +70,7 @@ struct tm_market *tm_market_get(struct tm_markets *all, uint32_t number);
 /* One more market; TM_MARKET_NONE when the table is full. */
 uint32_t tm_markets_add(struct tm_markets *all);
 
-/* The market of that name; a replay's unknown names are added by tm_markets_intern. TM_MARKET_NONE if there
- * is none. */
+/* The market of that name; a replay's unknown names are added by tm_markets_intern. TM_MARKET_NONE if there is none. */
 uint32_t tm_markets_find(const struct tm_markets *all, struct tm_slice ticker);
 uint32_t tm_markets_find_id(const struct tm_markets *all, const uint8_t id[16]);
 uint32_t tm_markets_intern(struct tm_markets *all, struct tm_slice ticker);
@@ -91,8 +89,7 @@ void tm_market_id(const struct tm_markets *all, uint32_t number, uint8_t id[16])
 
 /* Events: each is known by its first market. */
 bool tm_market_leads_event(const struct tm_markets *all, uint32_t number);
-uint32_t tm_event_find(const struct tm_markets *all,
-                       struct tm_slice ticker); /* its first market, or TM_MARKET_NONE */
+uint32_t tm_event_find(const struct tm_markets *all, struct tm_slice ticker); /* its first market, or TM_MARKET_NONE */
 bool tm_market_in_event(const struct tm_markets *all, uint32_t number, uint32_t leader);
 
 /* Where to stop looking for an event's markets: they lie in [leader, end). */

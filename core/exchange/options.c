@@ -75,8 +75,7 @@ static int set_structure(struct tm_options *o, const char *value, struct tm_erro
     o->structure = tm_structure_find(value);
     if (o->structure >= 0 || strcmp(value, "mixed") == 0)
         return TM_OK;
-    return tm_error_set(err, TM_EINVAL, "expected mixed or a structure such as linear_cent, got \"%s\"",
-                        value);
+    return tm_error_set(err, TM_EINVAL, "expected mixed or a structure such as linear_cent, got \"%s\"", value);
 }
 
 static int set_shape(struct tm_options *o, const char *value, struct tm_error *err)
@@ -100,8 +99,7 @@ static int set_mix(struct tm_options *o, const char *value, struct tm_error *err
         double v = i < TM_MIX_COUNT ? strtod(at + strlen(names[i]), &rest) : -1;
         if (!rest || !(v >= 0 && v <= 1000) || (*rest && *rest != ','))
             return tm_error_set(err, TM_EINVAL,
-                                "expected e.g. deltas=90,tickers=6,trades=3.5,lifecycle=0.5, got \"%s\"",
-                                value);
+                                "expected e.g. deltas=90,tickers=6,trades=3.5,lifecycle=0.5, got \"%s\"", value);
         o->mix[i] = v;
         at = *rest ? rest + 1 : rest;
     }
@@ -123,15 +121,14 @@ static int set_decimals(struct tm_options *o, const char *value, struct tm_error
 static const struct option table[] = {
     {"Serving", NULL, GROUP, 0, NULL, NULL},
     {"listen", "ADDR:PORT", TEXT, AT(listen), NULL, "where to listen, port 0 picks one (127.0.0.1:0)"},
-    {"tls-cert", "FILE", TEXT, AT(tls_cert), NULL,
-     "certificate chain; opens a second listener for wss and https"},
+    {"tls-cert", "FILE", TEXT, AT(tls_cert), NULL, "certificate chain; opens a second listener for wss and https"},
     {"tls-key", "FILE", TEXT, AT(tls_key), NULL, "its private key"},
     {"tls-listen", "ADDR:PORT", TEXT, AT(tls_listen), NULL, "where that listens (127.0.0.1:0)"},
     {"tls-record-per-message", NULL, FLAG, AT(tls_record_per_message), NULL, "one TLS record for each frame"},
     {"ping-interval", "TIME", DURATION, AT(ping_us), NULL, "between pings to each client, 0: none (10s)"},
+    {"ping-idle-only", NULL, FLAG, AT(ping_idle), NULL, "no ping where data went out since the last one was due"},
     {"client-buffer", "BYTES", U64, AT(client_buffer), NULL, "backlog that ends in error 25 (16777216)"},
-    {"subscription-limit", "N", U64, AT(subscription_limit), NULL,
-     "markets per subscription before error 26 (500000)"},
+    {"subscription-limit", "N", U64, AT(subscription_limit), NULL, "markets per subscription before error 26 (500000)"},
     {"auth", "none|required", CUSTOM, 0, set_auth, "check signed handshakes (none)"},
     {"key-id", "ID", CUSTOM, 0, add_key_id, "an access key; repeat for more, each with its --public-key"},
     {"public-key", "PEM", CUSTOM, 0, add_public_key, "file with the RSA or Ed25519 public key"},
@@ -141,33 +138,26 @@ static const struct option table[] = {
     {"combo-every", "N", U32, AT(combo_every), NULL, "each n-th event is a combo, KXMVE..., 0: none (0)"},
     {"depth", "N", U32, AT(depth), NULL, "levels per side of a book at most (24)"},
     {"mix", "SHARES", CUSTOM, 0, set_mix, "deltas=90,tickers=6,trades=3.5,lifecycle=0.5"},
-    {"repeat-bursts", "SHARE", SHARE, AT(repeat), NULL,
-     "of deltas that repeat a ticker, ts, side and price (0.01)"},
+    {"repeat-bursts", "SHARE", SHARE, AT(repeat), NULL, "of deltas that repeat a ticker, ts, side and price (0.01)"},
     {"structure", "NAME", CUSTOM, 0, set_structure, "price level structure of all markets (mixed)"},
     {"When", NULL, GROUP, 0, NULL, NULL},
-    {"rate", "EVENTS", NUMBER, AT(rate), NULL,
-     "a second over all streams, 0: as fast as clients take them (1000)"},
+    {"rate", "EVENTS", NUMBER, AT(rate), NULL, "a second over all streams, 0: as fast as clients take them (1000)"},
     {"seconds", "TIME", DURATION, AT(run_us), NULL, "stop generating after it, keep serving"},
     {"events", "N", U64, AT(events), NULL, "stop generating after so many (the step under way is finished)"},
     {"wait-clients", "N", U32, AT(wait_clients), NULL, "start when so many clients have subscribed (0)"},
     {"hold", NULL, FLAG, AT(hold), NULL, "start on POST /control/start"},
-    {"start-time", "RFC3339", CUSTOM, 0, set_start_time,
-     "reckon stamps from here and --rate, for equal ledgers"},
+    {"start-time", "RFC3339", CUSTOM, 0, set_start_time, "reckon stamps from here and --rate, for equal ledgers"},
     {"tick", "TIME", DURATION, AT(tick_us), NULL, "how often events are handed over (1ms)"},
     {"ledger", "FILE", TEXT, AT(ledger), NULL, "write what was emitted and delivered (ledger.h says how)"},
     {"replay", "FILE", TEXT, AT(replay), NULL, "send recorded frames instead; .gz too"},
     {"replay-pace", "PACE", TEXT, AT(replay_pace), NULL, "recorded, flat, or events a second (recorded)"},
     {"REST", NULL, GROUP, 0, NULL, NULL},
-    {"rate-limit", "TOKENS", NUMBER, AT(rest_tokens), NULL,
-     "token bucket refill a second, 10 a request, 0: none (0)"},
+    {"rate-limit", "TOKENS", NUMBER, AT(rest_tokens), NULL, "token bucket refill a second, 10 a request, 0: none (0)"},
     {"rate-burst", "SECONDS", NUMBER, AT(rest_burst), NULL, "its capacity in seconds of refill (2)"},
     {"rate-shape", "nested|flat", CUSTOM, 0, set_shape, "body of 429 (nested)"},
-    {"created-404", "TIME", DURATION, AT(created_404_us), NULL,
-     "REST does not know a new market for so long (200ms)"},
-    {"historical-age", "TIME", DURATION, AT(historical_us), NULL,
-     "older trades are under /historical only (90d)"},
-    {"cache", "TIME", DURATION, AT(cache_us), NULL,
-     "serve /markets and /series so stale; the real one: 15s (0)"},
+    {"created-404", "TIME", DURATION, AT(created_404_us), NULL, "REST does not know a new market for so long (200ms)"},
+    {"historical-age", "TIME", DURATION, AT(historical_us), NULL, "older trades are under /historical only (90d)"},
+    {"cache", "TIME", DURATION, AT(cache_us), NULL, "serve /markets and /series so stale; the real one: 15s (0)"},
     {"tape", "N", U64, AT(tape_limit), NULL, "trades that REST remembers (1000000)"},
     {"Other eras of the wire", NULL, GROUP, 0, NULL, NULL},
     {"legacy-no-seq", NULL, FLAG, AT(style.no_seq), NULL, "trades and lifecycle without seq"},
@@ -175,13 +165,11 @@ static const struct option table[] = {
     {"legacy-no-trade-ts-ms", NULL, FLAG, AT(style.no_trade_ts_ms), NULL, "trades without ts_ms"},
     {"legacy-no-ts-ms", NULL, FLAG, AT(style.no_ts_ms), NULL, "deltas without ts_ms"},
     {"no-ts", NULL, FLAG, AT(style.no_ts), NULL, "deltas without the deprecated ts"},
-    {"legacy-error-6", NULL, FLAG, AT(legacy_duplicate), NULL,
-     "a repeated subscribe is error 6, not a merge"},
+    {"legacy-error-6", NULL, FLAG, AT(legacy_duplicate), NULL, "a repeated subscribe is error 6, not a merge"},
     {"price-decimals", "3|4", CUSTOM, 0, set_decimals, "digits of prices, where the tick allows (4)"},
     {"yes-price-default", NULL, FLAG, AT(yes_default), NULL, "use_yes_price where the client does not say"},
     {"Faults", NULL, GROUP, 0, NULL, NULL},
-    {"fault", "FAULT", CUSTOM, 0, add_fault,
-     "e.g. at=10s,kind=gap,count=3 (faults.h lists the kinds); repeatable"},
+    {"fault", "FAULT", CUSTOM, 0, add_fault, "e.g. at=10s,kind=gap,count=3 (faults.h lists the kinds); repeatable"},
 };
 
 #define TABLE_COUNT (sizeof table / sizeof table[0])
@@ -226,8 +214,8 @@ static int set_integer(enum kind kind, void *at, const char *value, struct tm_er
     char *rest;
     uint64_t v = strtoull(value, &rest, 10);
     if (value[0] < '0' || value[0] > '9' || *rest || v > limit)
-        return tm_error_set(err, TM_EINVAL, "expected an integer from 0 to %llu, got \"%s\"",
-                            (unsigned long long)limit, value);
+        return tm_error_set(err, TM_EINVAL, "expected an integer from 0 to %llu, got \"%s\"", (unsigned long long)limit,
+                            value);
     if (kind == U32)
         *(uint32_t *)at = (uint32_t)v;
     else
@@ -235,8 +223,7 @@ static int set_integer(enum kind kind, void *at, const char *value, struct tm_er
     return TM_OK;
 }
 
-static int set_option(const struct option *option, struct tm_options *o, const char *value,
-                      struct tm_error *err)
+static int set_option(const struct option *option, struct tm_options *o, const char *value, struct tm_error *err)
 {
     void *at = (char *)o + option->at;
     switch (option->kind) {
@@ -272,8 +259,8 @@ static const struct option *find(const char *name, size_t len)
 static int check(const struct tm_options *o, struct tm_error *err)
 {
     if (o->key_ids != o->public_keys)
-        return tm_error_set(err, TM_EINVAL, "%zu --key-id but %zu --public-key: give them in pairs",
-                            o->key_ids, o->public_keys);
+        return tm_error_set(err, TM_EINVAL, "%zu --key-id but %zu --public-key: give them in pairs", o->key_ids,
+                            o->public_keys);
     if (o->auth && !o->key_ids)
         return tm_error_set(err, TM_EINVAL, "--auth required needs --key-id and --public-key");
     if (!o->tls_cert != !o->tls_key)
@@ -281,8 +268,7 @@ static int check(const struct tm_options *o, struct tm_error *err)
     if (!o->markets)
         return tm_error_set(err, TM_EINVAL, "--markets must be at least 1");
     if (!o->tick_us || !o->depth || o->depth > TM_LEVELS_MAX / 2)
-        return tm_error_set(err, TM_EINVAL, "--tick must be above zero and --depth 1 to %d",
-                            TM_LEVELS_MAX / 2);
+        return tm_error_set(err, TM_EINVAL, "--tick must be above zero and --depth 1 to %d", TM_LEVELS_MAX / 2);
     return TM_OK;
 }
 

@@ -28,6 +28,7 @@ struct tm_options {
     const char *key_id[TM_KEYS_MAX], *public_key[TM_KEYS_MAX];
     size_t key_ids, public_keys;
     int64_t ping_us;
+    bool ping_idle; /* no pings to a client that gets data */
     double mix[TM_MIX_COUNT], repeat;
     int structure;
     struct tm_style style;
@@ -45,10 +46,8 @@ struct tm_options {
 
 void tm_options_default(struct tm_options *o);
 
-/* Fill *o from argv. TM_OK; TM_EINVAL with the message to print (exit 2). *help is set when --help was given.
- */
-int tm_options_parse(struct tm_options *o, int argc, char **argv, bool *help,
-                     struct tm_error *err) TM_MUST_CHECK;
+/* Fill *o from argv. TM_OK; TM_EINVAL with the message to print (exit 2). *help is set when --help was given. */
+int tm_options_parse(struct tm_options *o, int argc, char **argv, bool *help, struct tm_error *err) TM_MUST_CHECK;
 void tm_options_help(FILE *out);
 
 /* "250ms" and the like to microseconds; false if it is not a duration. */

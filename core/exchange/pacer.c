@@ -22,16 +22,14 @@ static int set_replay_pace(struct tm_pacer *p, const char *text, struct tm_error
     p->rate = strtod(text, &rest);
     if (rest != text && !*rest && p->rate > 0)
         return TM_OK;
-    return tm_error_set(err, TM_EINVAL,
-                        "--replay-pace: expected recorded, flat or events a second, got \"%s\"", text);
+    return tm_error_set(err, TM_EINVAL, "--replay-pace: expected recorded, flat or events a second, got \"%s\"", text);
 }
 
-int tm_pacer_init(struct tm_pacer *p, struct tm_feed *feed, struct tm_faults *faults,
-                  struct tm_generator *generator, struct tm_replay *replay, struct tm_error *err)
+int tm_pacer_init(struct tm_pacer *p, struct tm_feed *feed, struct tm_faults *faults, struct tm_generator *generator,
+                  struct tm_replay *replay, struct tm_error *err)
 {
     const struct tm_options *o = feed->opt;
-    *p =
-        (struct tm_pacer){.opt = o, .feed = feed, .faults = faults, .generator = generator, .replay = replay};
+    *p = (struct tm_pacer){.opt = o, .feed = feed, .faults = faults, .generator = generator, .replay = replay};
     p->rate = o->rate;
     p->pace = o->rate > 0 ? TM_PACE_RATE : TM_PACE_FLAT;
     p->events_max = o->events;
@@ -61,8 +59,7 @@ static void write_fact(struct tm_pacer *p, const char *what)
 static int64_t exchange_us(const struct tm_pacer *p)
 {
     double per_event = p->rate > 0 ? 1e6 / p->rate : 1;
-    return p->opt->start_us ? p->opt->start_us + (int64_t)((double)tm_pacer_count(p) * per_event)
-                            : tm_clock_wall_us();
+    return p->opt->start_us ? p->opt->start_us + (int64_t)((double)tm_pacer_count(p) * per_event) : tm_clock_wall_us();
 }
 
 static bool step(struct tm_pacer *p)
@@ -118,8 +115,7 @@ static bool blocked(struct tm_pacer *p, int64_t now)
     return now - p->blocked_mono_us < FLAT_PATIENCE_US;
 }
 
-/* Make what is due, a batch at most: true if more is due already, with *ended set when there will be no more.
- */
+/* Make what is due, a batch at most: true if more is due already, with *ended set when there will be no more. */
 static bool make_batch(struct tm_pacer *p, int64_t now, bool *ended)
 {
     uint64_t first = tm_pacer_count(p);

@@ -1,12 +1,11 @@
 /*
- * The pacer: when events happen. It asks the generator (or the replay) for as many steps as are due, a batch
- * each tick, and hands every batch to the sockets at once.
+ * The pacer: when events happen. It asks the generator (or the replay) for as many steps as are due, a batch each tick,
+ * and hands every batch to the sockets at once.
  *
- * At a rate, what is due follows the monotonic clock; a pacer that fell behind catches up, but never more
- * than a second's worth. Flat out, it makes events while every client keeps its backlog small; a client that
- * has not read for a second is not waited for any longer (and meets error 25 in the end). Nothing happens
- * before enough clients have subscribed, while it is held, or during maintenance; after --events or --seconds
- * it ends. Loop's thread.
+ * At a rate, what is due follows the monotonic clock; a pacer that fell behind catches up, but never more than a
+ * second's worth. Flat out, it makes events while every client keeps its backlog small; a client that has not read for
+ * a second is not waited for any longer (and meets error 25 in the end). Nothing happens before enough clients have
+ * subscribed, while it is held, or during maintenance; after --events or --seconds it ends. Loop's thread.
  */
 #ifndef TM_EXCHANGE_PACER_H
 #define TM_EXCHANGE_PACER_H
@@ -33,9 +32,8 @@ struct tm_pacer {
 };
 
 /* Exactly one of generator and replay is given. TM_EINVAL if --replay-pace is not understood. */
-int tm_pacer_init(struct tm_pacer *p, struct tm_feed *feed, struct tm_faults *faults,
-                  struct tm_generator *generator, struct tm_replay *replay,
-                  struct tm_error *err) TM_MUST_CHECK;
+int tm_pacer_init(struct tm_pacer *p, struct tm_feed *feed, struct tm_faults *faults, struct tm_generator *generator,
+                  struct tm_replay *replay, struct tm_error *err) TM_MUST_CHECK;
 void tm_pacer_run(struct tm_pacer *p, struct tm_loop *loop); /* start ticking */
 void tm_pacer_fini(struct tm_pacer *p);
 

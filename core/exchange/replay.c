@@ -202,8 +202,8 @@ static uint32_t count_equal(struct counts *c, const struct tm_event *e)
 static bool set_order(struct tm_event *e, const struct message *m)
 {
     int64_t price, amount;
-    if (!m->price.at || !m->amount.at || !tm_decimal_parse(m->price.at, m->price.len, 4, &price) ||
-        price < 0 || price > TM_PRICE_ONE || !tm_decimal_parse(m->amount.at, m->amount.len, 2, &amount))
+    if (!m->price.at || !m->amount.at || !tm_decimal_parse(m->price.at, m->price.len, 4, &price) || price < 0 ||
+        price > TM_PRICE_ONE || !tm_decimal_parse(m->amount.at, m->amount.len, 2, &amount))
         return false;
     e->price = (uint16_t)price;
     e->amount = amount;
@@ -214,10 +214,10 @@ static bool set_order(struct tm_event *e, const struct message *m)
 static bool read_pair(struct tm_json *j, int64_t *price, int64_t *size)
 {
     struct tm_slice a, b;
-    bool good = tm_json_enter(j, '[') && tm_json_next_item(j) && tm_json_string(j, &a) &&
-                tm_json_next_item(j) && tm_json_string(j, &b) && !tm_json_next_item(j);
-    return good && tm_decimal_parse(a.at, a.len, 4, price) && tm_decimal_parse(b.at, b.len, 2, size) &&
-           *price > 0 && *price<TM_PRICE_ONE && * size> 0;
+    bool good = tm_json_enter(j, '[') && tm_json_next_item(j) && tm_json_string(j, &a) && tm_json_next_item(j) &&
+                tm_json_string(j, &b) && !tm_json_next_item(j);
+    return good && tm_decimal_parse(a.at, a.len, 4, price) && tm_decimal_parse(b.at, b.len, 2, size) && *price > 0 &&
+           *price<TM_PRICE_ONE && * size> 0;
 }
 
 static void fold_levels(struct tm_book *book, enum tm_side side, struct tm_slice levels)
@@ -261,8 +261,8 @@ static bool read_event(struct tm_replay *r, struct tm_slice line)
     struct message *m = &r->message;
     *m = (struct message){0};
     *e = (struct tm_event){.market = TM_MARKET_NONE};
-    if (!line.len || !read_frame(line, &f) || (f.event.at && !read_frame(f.event, &f)) || !f.type.at ||
-        !f.msg.at || !set_type(r, f.type, e) || !read_message(f.msg, m))
+    if (!line.len || !read_frame(line, &f) || (f.event.at && !read_frame(f.event, &f)) || !f.type.at || !f.msg.at ||
+        !set_type(r, f.type, e) || !read_message(f.msg, m))
         return false;
     if (m->ticker.at)
         e->market = tm_markets_intern(r->markets, m->ticker);
@@ -339,8 +339,7 @@ int tm_replay_count_lines(const char *path, uint32_t *lines, struct tm_error *er
         for (int i = 0; i < n; i++)
             *lines += chunk[i] == '\n';
     gzclose(file);
-    return n < 0 ? tm_error_set(err, TM_EIO, "replay %s: cannot be read; is the gzip file whole?", path)
-                 : TM_OK;
+    return n < 0 ? tm_error_set(err, TM_EIO, "replay %s: cannot be read; is the gzip file whole?", path) : TM_OK;
 }
 
 int tm_replay_open(const char *path, struct tm_markets *markets, struct tm_sink sink, struct tm_replay **out,
@@ -358,8 +357,7 @@ int tm_replay_open(const char *path, struct tm_markets *markets, struct tm_sink 
     learn_markets(r);
     if (!tm_markets_count(markets) || gzrewind(r->file)) {
         tm_replay_close(r);
-        return tm_error_set(err, TM_EPARSE,
-                            "replay %s: no frame of a known type in it; expected one JSON frame a line",
+        return tm_error_set(err, TM_EPARSE, "replay %s: no frame of a known type in it; expected one JSON frame a line",
                             path);
     }
     *out = r;
@@ -368,8 +366,7 @@ int tm_replay_open(const char *path, struct tm_markets *markets, struct tm_sink 
 
 void tm_replay_close(struct tm_replay *r)
 {
-    tm_log(TM_LOG_INFO, "exchange", "replay closed", TM_F_U64("frames", r->count),
-           TM_F_U64("skipped", r->skipped));
+    tm_log(TM_LOG_INFO, "exchange", "replay closed", TM_F_U64("frames", r->count), TM_F_U64("skipped", r->skipped));
     (void)gzclose(r->file);
     tm_buf_fini(&r->in);
     tm_buf_fini(&r->body);

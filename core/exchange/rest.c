@@ -7,8 +7,7 @@
 
 #define REQUEST_COST 10.0
 
-void tm_rest_init(struct tm_rest *rest, const struct tm_auth *auth, struct tm_feed *feed,
-                  struct tm_faults *faults)
+void tm_rest_init(struct tm_rest *rest, const struct tm_auth *auth, struct tm_feed *feed, struct tm_faults *faults)
 {
     *rest = (struct tm_rest){.opt = feed->opt, .auth = auth, .feed = feed, .faults = faults};
 }
@@ -30,8 +29,7 @@ static struct tm_bucket *find_bucket(struct tm_rest *rest, struct tm_slice key)
         if (b->at_us < oldest->at_us)
             oldest = b;
     }
-    *oldest =
-        (struct tm_bucket){.tokens = rest->opt->rest_tokens * rest->opt->rest_burst, .at_us = rest->now_us};
+    *oldest = (struct tm_bucket){.tokens = rest->opt->rest_tokens * rest->opt->rest_burst, .at_us = rest->now_us};
     (void)snprintf(oldest->key, sizeof oldest->key, "%.*s", (int)key.len, key.at);
     return oldest;
 }
@@ -42,8 +40,7 @@ static bool take_tokens(struct tm_rest *rest, const struct tm_request *r)
         return true;
     struct tm_bucket *b = find_bucket(rest, tm_http_header(r, "KALSHI-ACCESS-KEY"));
     double refill = (double)(rest->now_us - b->at_us) * rest->opt->rest_tokens / 1e6;
-    b->tokens =
-        fmin(b->tokens + fmax(refill, 0), fmax(rest->opt->rest_tokens * rest->opt->rest_burst, REQUEST_COST));
+    b->tokens = fmin(b->tokens + fmax(refill, 0), fmax(rest->opt->rest_tokens * rest->opt->rest_burst, REQUEST_COST));
     b->at_us = rest->now_us;
     if (b->tokens < REQUEST_COST)
         return false;
@@ -55,13 +52,12 @@ static void put_status(struct tm_rest *rest, struct tm_reply *reply)
 {
     const char *active = tm_faults_last(rest->faults, TM_FAULT_MAINTENANCE) ? "false" : "true";
     reply->extra = "Cache-Control: public, max-age=1\r\n";
-    tm_reply_printf(
-        reply, 200,
-        "{\"exchange_active\":%s,\"trading_active\":%s,\"exchange_estimated_resume_time\":null,"
-        "\"intra_exchange_transfers_active\":true,\"exchange_index_statuses\":[{\"exchange_index\":0,"
-        "\"description\":\"Default\",\"exchange_active\":%s,\"trading_active\":%s,"
-        "\"intra_exchange_transfers_active\":true}]}",
-        active, active, active, active);
+    tm_reply_printf(reply, 200,
+                    "{\"exchange_active\":%s,\"trading_active\":%s,\"exchange_estimated_resume_time\":null,"
+                    "\"intra_exchange_transfers_active\":true,\"exchange_index_statuses\":[{\"exchange_index\":0,"
+                    "\"description\":\"Default\",\"exchange_active\":%s,\"trading_active\":%s,"
+                    "\"intra_exchange_transfers_active\":true}]}",
+                    active, active, active, active);
 }
 
 /* All day, every day, with the gap of Thursday 03:00 to 05:00 Eastern Time. */
@@ -75,9 +71,8 @@ static void put_schedule(struct tm_reply *reply)
         tm_rest_append(reply, days[i]);
         tm_rest_append(reply, "\":[{\"open_time\":\"00:00\",\"close_time\":\"00:00\"}]");
     }
-    tm_rest_append(
-        reply, ",\"thursday\":[{\"open_time\":\"00:00\",\"close_time\":\"03:00\"},{\"open_time\":\"05:00\","
-               "\"close_time\":\"00:00\"}]}],\"maintenance_windows\":[]}}");
+    tm_rest_append(reply, ",\"thursday\":[{\"open_time\":\"00:00\",\"close_time\":\"03:00\"},{\"open_time\":\"05:00\","
+                          "\"close_time\":\"00:00\"}]}],\"maintenance_windows\":[]}}");
     reply->status = 200;
 }
 
@@ -123,8 +118,7 @@ static void route_account(struct tm_rest *rest, const struct tm_request *r, stru
         tm_reply_printf(reply, 200, "{\"default_cost\":10,\"endpoint_costs\":[]}");
 }
 
-static void route_names(struct tm_rest *rest, const struct tm_request *r, struct tm_slice path,
-                        struct tm_reply *reply)
+static void route_names(struct tm_rest *rest, const struct tm_request *r, struct tm_slice path, struct tm_reply *reply)
 {
     struct tm_slice name;
     if (between(path, "/markets/", "/orderbook", &name))
@@ -141,8 +135,7 @@ static void route_names(struct tm_rest *rest, const struct tm_request *r, struct
         route_account(rest, r, path, reply);
 }
 
-static void route(struct tm_rest *rest, const struct tm_request *r, struct tm_slice path,
-                  struct tm_reply *reply)
+static void route(struct tm_rest *rest, const struct tm_request *r, struct tm_slice path, struct tm_reply *reply)
 {
     if (tm_json_is(path, "/exchange/status"))
         put_status(rest, reply);
@@ -190,8 +183,7 @@ static struct tm_cached *find_cached(struct tm_rest *rest, struct tm_slice path,
     return c;
 }
 
-static void route_cached(struct tm_rest *rest, const struct tm_request *r, struct tm_slice path,
-                         struct tm_reply *reply)
+static void route_cached(struct tm_rest *rest, const struct tm_request *r, struct tm_slice path, struct tm_reply *reply)
 {
     bool fits = path.len < sizeof rest->cache[0].path && r->query.len < sizeof rest->cache[0].query;
     if (!rest->opt->cache_us || !fits) {
@@ -218,8 +210,7 @@ static bool allowed_method(struct tm_slice method)
 /* Market data needs no signature, but a wrong one is refused. */
 static bool signature_passes(struct tm_rest *rest, const struct tm_request *r, struct tm_reply *reply)
 {
-    return !tm_http_header(r, "KALSHI-ACCESS-SIGNATURE").len ||
-           tm_auth_check(rest->auth, r, rest->now_us, reply);
+    return !tm_http_header(r, "KALSHI-ACCESS-SIGNATURE").len || tm_auth_check(rest->auth, r, rest->now_us, reply);
 }
 
 void tm_rest_handle(struct tm_rest *rest, const struct tm_request *r, int64_t now_us, struct tm_reply *reply)
@@ -239,8 +230,7 @@ void tm_rest_handle(struct tm_rest *rest, const struct tm_request *r, int64_t no
         return;
     }
     if (!allowed_method(r->method)) {
-        tm_reply_printf(reply, 405,
-                        "{\"error\":{\"code\":\"method_not_allowed\",\"message\":\"method not allowed\"}}");
+        tm_reply_printf(reply, 405, "{\"error\":{\"code\":\"method_not_allowed\",\"message\":\"method not allowed\"}}");
         return;
     }
     if (!signature_passes(rest, r, reply))

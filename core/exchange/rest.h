@@ -1,7 +1,7 @@
 /*
- * The REST side, base path /trade-api/v2: markets, events, series, order books, trades, exchange status.
- * Lists go from the newest to the oldest and are paged by key, so inserts at the head move nothing. Garbage
- * cursors mean page 1. Loop's thread.
+ * The REST side, base path /trade-api/v2: markets, events, series, order books, trades, exchange status. Lists go from
+ * the newest to the oldest and are paged by key, so inserts at the head move nothing. Garbage cursors mean page 1.
+ * Loop's thread.
  */
 #ifndef TM_EXCHANGE_REST_H
 #define TM_EXCHANGE_REST_H
@@ -38,24 +38,19 @@ struct tm_rest {
     int64_t now_us; /* wall time of the request at hand */
 };
 
-void tm_rest_init(struct tm_rest *rest, const struct tm_auth *auth, struct tm_feed *feed,
-                  struct tm_faults *faults);
+void tm_rest_init(struct tm_rest *rest, const struct tm_auth *auth, struct tm_feed *feed, struct tm_faults *faults);
 void tm_rest_fini(struct tm_rest *rest);
 void tm_rest_handle(struct tm_rest *rest, const struct tm_request *r, int64_t now_us, struct tm_reply *reply);
 
-/* The rest of the room's REST files; each answers one family of paths, `tail` being what follows in the path.
- */
-void tm_rest_markets(struct tm_rest *rest, const struct tm_request *r, struct tm_reply *reply,
-                     bool historical);
+/* The rest of the room's REST files; each answers one family of paths, `tail` being what follows in the path. */
+void tm_rest_markets(struct tm_rest *rest, const struct tm_request *r, struct tm_reply *reply, bool historical);
 void tm_rest_market(struct tm_rest *rest, struct tm_slice ticker, struct tm_reply *reply, bool historical);
 void tm_rest_orderbook(struct tm_rest *rest, const struct tm_request *r, struct tm_slice ticker,
                        struct tm_reply *reply);
 void tm_rest_orderbooks(struct tm_rest *rest, const struct tm_request *r, struct tm_reply *reply);
-void tm_rest_trades(struct tm_rest *rest, const struct tm_request *r, struct tm_reply *reply,
-                    bool historical);
+void tm_rest_trades(struct tm_rest *rest, const struct tm_request *r, struct tm_reply *reply, bool historical);
 void tm_rest_events(struct tm_rest *rest, const struct tm_request *r, struct tm_reply *reply);
-void tm_rest_event(struct tm_rest *rest, const struct tm_request *r, struct tm_slice ticker,
-                   struct tm_reply *reply);
+void tm_rest_event(struct tm_rest *rest, const struct tm_request *r, struct tm_slice ticker, struct tm_reply *reply);
 void tm_rest_series_list(struct tm_rest *rest, struct tm_reply *reply);
 void tm_rest_series(struct tm_rest *rest, struct tm_slice ticker, struct tm_reply *reply);
 

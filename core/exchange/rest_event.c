@@ -18,10 +18,9 @@ static void put_event(struct tm_rest *rest, struct tm_reply *reply, uint32_t lea
     p = tm_market_put_series(all, p, leader);
     p = tm_put_lit(p, "\",\"title\":\"Simulated event ");
     p = tm_put_u64(p, leader / TM_MARKETS_PER_EVENT);
-    p = tm_put_lit(
-        p,
-        "\",\"sub_title\":\"\",\"collateral_return_type\":\"MECNET\",\"mutually_exclusive\":true,"
-        "\"category\":\"Simulation\",\"available_on_brokers\":true,\"exchange_index\":0,\"strike_date\":\"");
+    p = tm_put_lit(p,
+                   "\",\"sub_title\":\"\",\"collateral_return_type\":\"MECNET\",\"mutually_exclusive\":true,"
+                   "\"category\":\"Simulation\",\"available_on_brokers\":true,\"exchange_index\":0,\"strike_date\":\"");
     p = tm_put_rfc3339(p, tm_market_close_us(all, leader));
     *p++ = '"';
     reply->body.len += (size_t)(p - start);
@@ -120,8 +119,7 @@ void tm_rest_events(struct tm_rest *rest, const struct tm_request *r, struct tm_
     tm_rest_cursor_put(reply, NULL, 0);
 }
 
-void tm_rest_event(struct tm_rest *rest, const struct tm_request *r, struct tm_slice ticker,
-                   struct tm_reply *reply)
+void tm_rest_event(struct tm_rest *rest, const struct tm_request *r, struct tm_slice ticker, struct tm_reply *reply)
 {
     bool nested = wants_markets(r);
     uint32_t leader = tm_event_find(rest->feed->markets, ticker);
@@ -143,9 +141,8 @@ static void put_series(struct tm_reply *reply, struct tm_slice ticker)
     TM_FATAL_UNLESS(tm_json_quote(&reply->body, ticker.at, ticker.len) == TM_OK);
     tm_rest_append(reply, ",\"frequency\":\"custom\",\"title\":");
     TM_FATAL_UNLESS(tm_json_quote(&reply->body, ticker.at, ticker.len) == TM_OK);
-    tm_rest_append(reply,
-                   ",\"category\":\"Simulation\",\"tags\":[],\"settlement_sources\":[],\"contract_url\":\"\","
-                   "\"fee_type\":\"quadratic\",\"fee_multiplier\":1,\"additional_prohibitions\":[]}");
+    tm_rest_append(reply, ",\"category\":\"Simulation\",\"tags\":[],\"settlement_sources\":[],\"contract_url\":\"\","
+                          "\"fee_type\":\"quadratic\",\"fee_multiplier\":1,\"additional_prohibitions\":[]}");
 }
 
 /* The distinct series of the first markets, in `names`; how many. */

@@ -121,10 +121,10 @@ static char *put_names(const struct tm_markets *all, char *p, uint32_t number)
 
 static char *put_constants(const struct tm_rest *rest, char *p, const struct tm_market *m, uint32_t number)
 {
-    p = tm_put_lit(
-        p, ",\"settlement_timer_seconds\":60,\"can_close_early\":true,\"liquidity_dollars\":\"0.0000\","
-           "\"notional_value_dollars\":\"1.0000\",\"expiration_value\":\"\",\"rules_primary\":\"Resolves Yes "
-           "if above.\",\"rules_secondary\":\"\",\"strike_type\":\"greater\",\"floor_strike\":");
+    p = tm_put_lit(p,
+                   ",\"settlement_timer_seconds\":60,\"can_close_early\":true,\"liquidity_dollars\":\"0.0000\","
+                   "\"notional_value_dollars\":\"1.0000\",\"expiration_value\":\"\",\"rules_primary\":\"Resolves Yes "
+                   "if above.\",\"rules_secondary\":\"\",\"strike_type\":\"greater\",\"floor_strike\":");
     p = tm_put_u64(p, number);
     p = tm_put_lit(p, ".5,\"is_provisional\":false,\"exchange_index\":0,");
     p = tm_body_put_structure(&rest->feed->body, p, m->structure);
@@ -213,8 +213,7 @@ static bool passes(struct tm_rest *rest, const struct filter *f, uint32_t number
         return false;
     int64_t created = tm_market_created_us(all, number);
     return in_range(f->created, created) && in_range(f->close, tm_market_close_us(all, number)) &&
-           in_range(f->settled, m->settled_us) &&
-           in_range(f->updated, m->updated_us ? m->updated_us : created) &&
+           in_range(f->settled, m->settled_us) && in_range(f->updated, m->updated_us ? m->updated_us : created) &&
            has_name(all, number, f->event, tm_market_put_event) &&
            has_name(all, number, f->series, tm_market_put_series);
 }
@@ -248,8 +247,7 @@ static void put_cursor(struct tm_rest *rest, struct tm_reply *reply, uint32_t la
 }
 
 /* ?tickers=A,B: these and no others, in their order, on one page. */
-static void list_named(struct tm_rest *rest, const char *tickers, const struct filter *f,
-                       struct tm_reply *reply)
+static void list_named(struct tm_rest *rest, const char *tickers, const struct filter *f, struct tm_reply *reply)
 {
     const char *comma = "";
     for (const char *at = tickers, *end; *at; at = *end ? end + 1 : end) {
@@ -264,8 +262,7 @@ static void list_named(struct tm_rest *rest, const char *tickers, const struct f
     tm_rest_cursor_put(reply, NULL, 0);
 }
 
-void tm_rest_markets(struct tm_rest *rest, const struct tm_request *r, struct tm_reply *reply,
-                     bool historical)
+void tm_rest_markets(struct tm_rest *rest, const struct tm_request *r, struct tm_reply *reply, bool historical)
 {
     struct filter f;
     static char tickers[LIST_TICKERS_MAX * TM_TICKER_MAX];
@@ -326,16 +323,14 @@ static void put_book(struct tm_rest *rest, struct tm_reply *reply, uint32_t mark
     reply->body.len += (size_t)(p - start);
 }
 
-void tm_rest_orderbook(struct tm_rest *rest, const struct tm_request *r, struct tm_slice ticker,
-                       struct tm_reply *reply)
+void tm_rest_orderbook(struct tm_rest *rest, const struct tm_request *r, struct tm_slice ticker, struct tm_reply *reply)
 {
     char text[16] = "0";
     uint32_t market = find_visible(rest, ticker, false);
     tm_query_get(r->query, "depth", text, sizeof text);
     int64_t depth;
     if (!tm_decimal_parse(text, strlen(text), 0, &depth) || depth < 0 || depth > 100) {
-        tm_reply_printf(reply, 400,
-                        "{\"msg\":\"Invalid format for parameter depth: error binding string parameter\"}");
+        tm_reply_printf(reply, 400, "{\"msg\":\"Invalid format for parameter depth: error binding string parameter\"}");
         return;
     }
     if (market == TM_MARKET_NONE) {
@@ -366,9 +361,8 @@ void tm_rest_orderbooks(struct tm_rest *rest, const struct tm_request *r, struct
         comma = ",";
     }
     if (count < 1 || count > 100) {
-        tm_reply_printf(
-            reply, 400,
-            "{\"msg\":\"Parameter validation failed for GetMarketOrderbooks: tickers: 1 to 100\"}");
+        tm_reply_printf(reply, 400,
+                        "{\"msg\":\"Parameter validation failed for GetMarketOrderbooks: tickers: 1 to 100\"}");
         return;
     }
     reply->status = 200;

@@ -17,8 +17,7 @@ void tm_rest_not_found(struct tm_reply *reply)
 
 static bool bad_format(struct tm_reply *reply, const char *name)
 {
-    tm_reply_printf(reply, 400,
-                    "{\"msg\":\"Invalid format for parameter %s: error binding string parameter\"}", name);
+    tm_reply_printf(reply, 400, "{\"msg\":\"Invalid format for parameter %s: error binding string parameter\"}", name);
     return false;
 }
 
@@ -42,11 +41,10 @@ bool tm_rest_limit(const struct tm_request *r, const char *what, int64_t low, in
     if (!read_integer(r, "limit", &given, reply))
         return false;
     if (given < low || given > high) {
-        tm_reply_printf(
-            reply, 400,
-            "{\"msg\":\"Parameter validation failed for %s: Key: '%sParams.Limit' Error:Field validation "
-            "for 'Limit' failed on the '%s' tag\"}",
-            what, what, given > high ? "lte" : "gte");
+        tm_reply_printf(reply, 400,
+                        "{\"msg\":\"Parameter validation failed for %s: Key: '%sParams.Limit' Error:Field validation "
+                        "for 'Limit' failed on the '%s' tag\"}",
+                        what, what, given > high ? "lte" : "gte");
         return false;
     }
     *limit = given ? given : *limit;

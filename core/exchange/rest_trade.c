@@ -27,10 +27,8 @@ static void put_trade(struct tm_rest *rest, struct tm_reply *reply, const struct
     p = tm_put_price(p, t->yes_price, 4);
     p = tm_put_lit(p, "\",\"no_price_dollars\":\"");
     p = tm_put_price(p, (uint32_t)(TM_PRICE_ONE - t->yes_price), 4);
-    p = yes ? tm_put_lit(
-                  p, "\",\"taker_side\":\"yes\",\"taker_outcome_side\":\"yes\",\"taker_book_side\":\"bid\"")
-            : tm_put_lit(
-                  p, "\",\"taker_side\":\"no\",\"taker_outcome_side\":\"no\",\"taker_book_side\":\"ask\"");
+    p = yes ? tm_put_lit(p, "\",\"taker_side\":\"yes\",\"taker_outcome_side\":\"yes\",\"taker_book_side\":\"bid\"")
+            : tm_put_lit(p, "\",\"taker_side\":\"no\",\"taker_outcome_side\":\"no\",\"taker_book_side\":\"ask\"");
     p = tm_put_lit(p, ",\"is_block_trade\":false,\"created_time\":\"");
     p = tm_put_rfc3339(p, t->created_us);
     p = tm_put_lit(p, "\"}");
@@ -44,8 +42,8 @@ static size_t read_start(const struct tm_rest *rest, const struct tm_request *r)
     uint8_t bytes[64];
     size_t len;
     uint64_t created;
-    if (!tm_rest_cursor_read(r, bytes, &len, sizeof bytes) || len < 20 || bytes[0] != 0x0a ||
-        bytes[1] != 16 || bytes[18] != 0x10)
+    if (!tm_rest_cursor_read(r, bytes, &len, sizeof bytes) || len < 20 || bytes[0] != 0x0a || bytes[1] != 16 ||
+        bytes[18] != 0x10)
         return tape->count;
     const uint8_t *p = bytes + 19;
     if (!tm_varint_read(&p, bytes + len, &created) || created > INT64_MAX - 1)
@@ -95,8 +93,7 @@ void tm_rest_trades(struct tm_rest *rest, const struct tm_request *r, struct tm_
     int64_t limit = 100, count = 0;
     struct window w;
     const struct tm_trade *last = NULL;
-    if (!tm_rest_limit(r, "GetTrades", 0, 1000, &limit, reply) ||
-        !read_window(rest, r, historical, &w, reply))
+    if (!tm_rest_limit(r, "GetTrades", 0, 1000, &limit, reply) || !read_window(rest, r, historical, &w, reply))
         return;
     reply->status = 200;
     tm_rest_append(reply, "{\"trades\":[");

@@ -1,7 +1,7 @@
 /*
- * Randomness for the model: all of it comes from the seed. `tm_rng` is a stream (xoshiro256**, Blackman and
- * Vigna), used by the generator alone and in the order of events; tm_mix is a hash for what must not depend
- * on that order, such as a market's first book.
+ * Randomness for the model: all of it comes from the seed. `tm_rng` is a stream (xoshiro256**, Blackman and Vigna),
+ * used by the generator alone and in the order of events; tm_mix is a hash for what must not depend on that order,
+ * such as a market's first book.
  */
 #ifndef TM_EXCHANGE_RNG_H
 #define TM_EXCHANGE_RNG_H

@@ -248,10 +248,8 @@ static int resolve(const char *where, struct sockaddr_in *at, struct tm_error *e
     char *rest = NULL;
     long port = colon ? strtol(colon + 1, &rest, 10) : -1;
     *at = (struct sockaddr_in){.sin_family = AF_INET};
-    if (!colon || rest == colon + 1 || *rest || port < 0 || port > 65535 ||
-        colon - where >= (long)sizeof host)
-        return tm_error_set(err, TM_EINVAL, "listen: expected ADDR:PORT such as 127.0.0.1:0, got \"%s\"",
-                            where);
+    if (!colon || rest == colon + 1 || *rest || port < 0 || port > 65535 || colon - where >= (long)sizeof host)
+        return tm_error_set(err, TM_EINVAL, "listen: expected ADDR:PORT such as 127.0.0.1:0, got \"%s\"", where);
     (void)snprintf(host, sizeof host, "%.*s", (int)(colon - where), where);
     at->sin_port = htons((uint16_t)port);
     if (inet_pton(AF_INET, strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, &at->sin_addr) == 1)
@@ -301,8 +299,8 @@ static int open_tls(struct tm_server *s, const struct tm_options *o, struct tm_e
         return TM_OK;
     char why[160];
     ERR_error_string_n(ERR_get_error(), why, sizeof why);
-    return tm_error_set(err, TM_EINVAL, "TLS: certificate %s and key %s cannot be used: %s", o->tls_cert,
-                        o->tls_key, why);
+    return tm_error_set(err, TM_EINVAL, "TLS: certificate %s and key %s cannot be used: %s", o->tls_cert, o->tls_key,
+                        why);
 }
 
 int tm_server_open(struct tm_server *s, const struct tm_options *o, struct tm_error *err)

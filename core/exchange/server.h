@@ -1,7 +1,7 @@
 /*
- * The listeners and what hangs on them: accepted connections, first HTTP, some later WebSocket clients.
- * Decides by path: /trade-api/ws/v2 upgrades, /trade-api/v2 is REST, /control is control. Owns its
- * connections; they are freed at the end of the turn in which they closed. Loop's thread.
+ * The listeners and what hangs on them: accepted connections, first HTTP, some later WebSocket clients. Decides by
+ * path: /trade-api/ws/v2 upgrades, /trade-api/v2 is REST, /control is control. Owns its connections; they are freed
+ * at the end of the turn in which they closed. Loop's thread.
  */
 #ifndef TM_EXCHANGE_SERVER_H
 #define TM_EXCHANGE_SERVER_H

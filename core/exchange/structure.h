@@ -1,6 +1,6 @@
 /*
- * Price level structures: the bands of ticks in which a market's prices lie. Prices are integers in 1e-4
- * dollars, 1 .. 9999; adjacent bands share end points and every whole cent is valid in each structure.
+ * Price level structures: the bands of ticks in which a market's prices lie. Prices are integers in 1e-4 dollars,
+ * 1 .. 9999; adjacent bands share end points and every whole cent is valid in each structure.
  */
 #ifndef TM_EXCHANGE_STRUCTURE_H
 #define TM_EXCHANGE_STRUCTURE_H

@@ -96,8 +96,7 @@ struct tm_sub *tm_sub_open(struct tm_client *c, uint8_t channel, bool all)
     s->channel = channel;
     s->sid = ++c->next_sid;
     s->id = take_id(c->feed, s);
-    s->sequenced =
-        channel != TM_CHANNEL_TICKER && (channel == TM_CHANNEL_DEPTH || !c->feed->opt->style.no_seq);
+    s->sequenced = channel != TM_CHANNEL_TICKER && (channel == TM_CHANNEL_DEPTH || !c->feed->opt->style.no_seq);
     s->slow_path = c->dropping;
     c->subs[channel] = s;
     c->feed->subscribed += !c->subscribed;
@@ -161,8 +160,7 @@ void tm_sub_add(struct tm_sub *s, uint32_t market)
         write_fact(s, "listen", market, NULL);
 }
 
-/* Keep the markets that still list this subscription; `announced` counts those kept among the announced ones.
- */
+/* Keep the markets that still list this subscription; `announced` counts those kept among the announced ones. */
 static void compact(struct tm_sub *s)
 {
     uint32_t kept = 0, announced = 0;
@@ -254,8 +252,7 @@ static void announce_next(struct tm_sub *s)
 void tm_client_pump(struct tm_client *c)
 {
     for (int channel = TM_CHANNEL_DEPTH; channel <= TM_CHANNEL_TICKER; channel++)
-        for (struct tm_sub *s;
-             (s = c->subs[channel]) && tm_conn_backlog(c->conn) + c->held.len < TM_CONN_LOW;) {
+        for (struct tm_sub *s; (s = c->subs[channel]) && tm_conn_backlog(c->conn) + c->held.len < TM_CONN_LOW;) {
             if (channel == TM_CHANNEL_DEPTH && s->announced < s->market_count)
                 announce_next(s);
             else if (s->wish_next < s->wish_count)

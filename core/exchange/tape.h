@@ -1,6 +1,6 @@
 /*
- * The tape: the last trades, for GET /markets/trades and /historical/trades. Bounded; when it is full the
- * oldest half goes. Trades are in the order of their time. Loop's thread.
+ * The tape: the last trades, for GET /markets/trades and /historical/trades. Bounded; when it is full the oldest half
+ * goes. Trades are in the order of their time. Loop's thread.
  */
 #ifndef TM_EXCHANGE_TAPE_H
 #define TM_EXCHANGE_TAPE_H

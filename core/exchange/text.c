@@ -2,10 +2,9 @@
 
 #include <stdio.h>
 
-static const char two_digits[] =
-    "00010203040506070809101112131415161718192021222324252627282930313233343536373839"
-    "40414243444546474849505152535455565758596061626364656667686970717273747576777879"
-    "8081828384858687888990919293949596979899";
+static const char two_digits[] = "00010203040506070809101112131415161718192021222324252627282930313233343536373839"
+                                 "40414243444546474849505152535455565758596061626364656667686970717273747576777879"
+                                 "8081828384858687888990919293949596979899";
 
 char *tm_put_u64(char *p, uint64_t v)
 {
@@ -65,8 +64,7 @@ char *tm_put_hundredths(char *p, int64_t v)
     return tm_put_bytes(p, two_digits + 2 * (u % 100), 2);
 }
 
-/* Days since 1970-01-01 to year, month, day; Howard Hinnant, "chrono-compatible low-level date algorithms".
- */
+/* Days since 1970-01-01 to year, month, day; Howard Hinnant, "chrono-compatible low-level date algorithms". */
 static void civil_from_days(int64_t days, int64_t *year, uint32_t *month, uint32_t *day)
 {
     days += 719468;
@@ -117,8 +115,7 @@ char *tm_put_rfc3339(char *p, int64_t unix_us)
     uint32_t month, day;
     civil_from_days(days, &year, &month, &day);
     p = tm_put_padded(p, (uint64_t)year, 4);
-    const uint64_t parts[] = {month, day, (uint64_t)rest / 3600, (uint64_t)rest / 60 % 60,
-                              (uint64_t)rest % 60};
+    const uint64_t parts[] = {month, day, (uint64_t)rest / 3600, (uint64_t)rest / 60 % 60, (uint64_t)rest % 60};
     for (size_t i = 0; i < 5; i++) {
         *p++ = "--T::"[i];
         p = tm_put_bytes(p, two_digits + 2 * parts[i], 2);
@@ -238,10 +235,7 @@ static size_t utf8_length(const unsigned char *s, size_t left)
 {
     if (s[0] < 0x80)
         return 1;
-    size_t n = s[0] >= 0xc2 && s[0] < 0xe0   ? 2
-               : (s[0] & 0xf0) == 0xe0       ? 3
-               : s[0] >= 0xf0 && s[0] < 0xf5 ? 4
-                                             : 0;
+    size_t n = s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
     if (!n || left < n)
         return 0;
     for (size_t i = 1; i < n; i++)

@@ -1,7 +1,7 @@
 /*
- * Writing the exchange's texts: small, branch-light formatters for the hot path. Each takes the place to
- * write to and returns the place after what it wrote; the caller has made room (TM_NUMBER_MAX for any number
- * or time). Nothing here writes a NUL, allocates or fails. Any thread.
+ * Writing the exchange's texts: small, branch-light formatters for the hot path. Each takes the place to write to and
+ * returns the place after what it wrote; the caller has made room (TM_NUMBER_MAX for any number or time). Nothing here
+ * writes a NUL, allocates or fails. Any thread.
  */
 #ifndef TM_EXCHANGE_TEXT_H
 #define TM_EXCHANGE_TEXT_H
@@ -53,8 +53,7 @@ bool tm_rfc3339_parse(const char *text, size_t len, int64_t *unix_us);
 /* A decimal number of the wire to an integer scaled by 10^scale; false if malformed or finer than that. */
 bool tm_decimal_parse(const char *text, size_t len, int scale, int64_t *out);
 
-/* Append `len` bytes as a JSON string with quotes; control characters and invalid UTF-8 are escaped or
- * replaced. */
+/* Append `len` bytes as a JSON string with quotes; control characters and invalid UTF-8 are escaped or replaced. */
 int tm_json_quote(struct tm_buf *b, const char *bytes, size_t len) TM_MUST_CHECK;
 
 #endif

@@ -9,8 +9,7 @@ void tm_ws_accept_key(struct tm_slice key, char out[29])
     unsigned char digest[EVP_MAX_MD_SIZE];
     EVP_MD_CTX *md = EVP_MD_CTX_new();
     TM_FATAL_UNLESS(md && EVP_DigestInit_ex(md, EVP_sha1(), NULL) == 1);
-    TM_FATAL_UNLESS(EVP_DigestUpdate(md, key.at, key.len) == 1 &&
-                    EVP_DigestUpdate(md, guid, sizeof guid - 1) == 1);
+    TM_FATAL_UNLESS(EVP_DigestUpdate(md, key.at, key.len) == 1 && EVP_DigestUpdate(md, guid, sizeof guid - 1) == 1);
     TM_FATAL_UNLESS(EVP_DigestFinal_ex(md, digest, NULL) == 1);
     EVP_MD_CTX_free(md);
     EVP_EncodeBlock((unsigned char *)out, digest, 20);
@@ -92,10 +91,8 @@ static int append_unmasked(struct tm_buf *to, const uint8_t *payload, const stru
     return TM_OK;
 }
 
-/* A control frame may come between the frames of a message: its payload is put behind what has been
- * collected. */
-static int take_control(struct tm_ws_reader *r, const uint8_t *payload, const struct frame *f,
-                        struct tm_slice *out)
+/* A control frame may come between the frames of a message: its payload is put behind what has been collected. */
+static int take_control(struct tm_ws_reader *r, const uint8_t *payload, const struct frame *f, struct tm_slice *out)
 {
     size_t kept = r->in_message ? r->message.len : 0;
     r->message.len = kept;

@@ -1,6 +1,6 @@
 /*
- * RFC 6455, the server's side: the accept key, frame heads, and a reader for what clients send. No extensions
- * are ever negotiated. Control frames are answered by the owner; the reader reports them.
+ * RFC 6455, the server's side: the accept key, frame heads, and a reader for what clients send. No extensions are ever
+ * negotiated. Control frames are answered by the owner; the reader reports them.
  */
 #ifndef TM_EXCHANGE_WS_H
 #define TM_EXCHANGE_WS_H
@@ -29,10 +29,9 @@ struct tm_ws_reader {
 };
 
 /*
- * Take the next message or control frame off the front of `in`. TM_OK with *opcode and *payload (valid until
- * the next call), TM_ERETRY when more bytes are needed, TM_EPARSE with the close code to answer in
- * *close_code. *used is how many bytes of `in` are spent, in every case; the caller consumes them after it
- * has looked at the payload.
+ * Take the next message or control frame off the front of `in`. TM_OK with *opcode and *payload (valid until the next
+ * call), TM_ERETRY when more bytes are needed, TM_EPARSE with the close code to answer in *close_code. *used is how
+ * many bytes of `in` are spent, in every case; the caller consumes them after it has looked at the payload.
  */
 int tm_ws_read(struct tm_ws_reader *r, struct tm_slice in, size_t *used, enum tm_ws_opcode *opcode,
                struct tm_slice *payload, int *close_code) TM_MUST_CHECK;

@@ -1,10 +1,10 @@
 /*
- * The file system as the journal sees it: a table of functions, so that tests can fail the nth call, run out
- * of space, or take away what was not synced, all within one process. tm_fs_posix is the real one.
+ * The file system as the journal sees it: a table of functions, so that tests can fail the nth call, run out of space,
+ * or take away what was not synced, all within one process. tm_fs_posix is the real one.
  *
- * Every function returns as the system call of its name does (-1 and errno). Names are relative to a
- * directory handle. Files are made 0600 and close-on-exec; the directory 0700. Functions are called from the
- * thread that opens the journal, from its own thread, and (open, size, pread, close) from readers' threads.
+ * Every function returns as the system call of its name does (-1 and errno). Names are relative to a directory handle.
+ * Files are made 0600 and close-on-exec; the directory 0700. Functions are called from the thread that opens the
+ * journal, from its own thread, and (open, size, pread, close) from readers' threads.
  */
 #ifndef TM_JOURNAL_FS_H
 #define TM_JOURNAL_FS_H
@@ -32,8 +32,7 @@ struct tm_fs {
 
 extern const struct tm_fs tm_fs_posix;
 
-/* Read up to `len` bytes, over interruptions and short reads; fewer only at the end of the file. -1 and
- * errno. */
+/* Read up to `len` bytes, over interruptions and short reads; fewer only at the end of the file. -1 and errno. */
 ssize_t tm_fs_read(const struct tm_fs *fs, int fd, void *to, size_t len, uint64_t offset);
 
 /* Write all of it, over interruptions and short writes, or -1 and errno with any part of it written. */

@@ -6,12 +6,11 @@
  *     recover.c   what open finds: epoch, segments, last seqs, torn tail
  *     reader.c    readers                                                       (one thread each)
  *
- * A record's way: append puts it behind an open frame in the io thread's block; flush closes the frame and
- * queues the block; the journal thread gives each frame its offset, seals and writes it, syncs, and publishes
- * `durable`.
+ * A record's way: append puts it behind an open frame in the io thread's block; flush closes the frame and queues the
+ * block; the journal thread gives each frame its offset, seals and writes it, syncs, and publishes `durable`.
  *
- * One lock guards what is marked so. io: only the io thread (and open, before the journal thread starts).
- * writer: only the journal thread (likewise).
+ * One lock guards what is marked so. io: only the io thread (and open, before the journal thread starts). writer: only
+ * the journal thread (likewise).
  */
 #ifndef TM_JOURNAL_INTERNAL_H
 #define TM_JOURNAL_INTERNAL_H
@@ -99,13 +98,11 @@ struct tm_journal {
     pthread_t thread;
 };
 
-/* recover.c: lock the directory and find out what is there. Fills epoch, decls, seqs, segments, durable,
- * next_segment. */
+/* recover.c: lock the directory and find out what is there. Fills epoch, decls, seqs, segments, durable, next_segment. */
 int tm_journal_recover(struct tm_journal *j, struct tm_error *err) TM_MUST_CHECK;
 
 /* journal.c: declare without asking the journal thread; the id or an error. */
-int tm_journal_declare(struct tm_journal *j, const struct tm_segment_stream *s,
-                       struct tm_error *err) TM_MUST_CHECK;
+int tm_journal_declare(struct tm_journal *j, const struct tm_segment_stream *s, struct tm_error *err) TM_MUST_CHECK;
 struct tm_block *tm_block_get(struct tm_journal *j);
 void tm_block_put(struct tm_journal *j, struct tm_block *b); /* with the lock held */
 void tm_block_destroy(struct tm_block *b);

@@ -94,21 +94,17 @@ static int set_options(struct tm_journal *j, const struct tm_journal_options *o,
     j->bytes_max = o->bytes_max ? o->bytes_max : BYTES_MAX_DEFAULT;
     j->buffer_bytes_max = o->buffer_bytes_max ? o->buffer_bytes_max : BUFFER_BYTES_DEFAULT;
     if (j->segment_bytes < SEGMENT_BYTES_MIN || j->segment_bytes > SEGMENT_BYTES_MAX)
-        return tm_error_set(err, TM_EINVAL, "journal: segment_bytes is %zu, expected %d to %u",
-                            j->segment_bytes, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
+        return tm_error_set(err, TM_EINVAL, "journal: segment_bytes is %zu, expected %d to %u", j->segment_bytes,
+                            SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
     if (j->bytes_max < 2 * (uint64_t)j->segment_bytes)
-        return tm_error_set(err, TM_EINVAL,
-                            "journal: bytes_max is %llu, expected at least two segments of %zu bytes",
+        return tm_error_set(err, TM_EINVAL, "journal: bytes_max is %llu, expected at least two segments of %zu bytes",
                             (unsigned long long)j->bytes_max, j->segment_bytes);
     if (!o->dir || !o->dir[0])
         return tm_error_set(err, TM_EINVAL, "journal: no directory was given");
-    /* a header takes at most a quarter of a segment (two copies) and a record half, so that one always fits
-     */
-    j->header_bytes_max =
-        j->segment_bytes / 8 < TM_SEGMENT_HEADER_MAX ? j->segment_bytes / 8 : TM_SEGMENT_HEADER_MAX;
+    /* a header takes at most a quarter of a segment (two copies) and a record half, so that one always fits */
+    j->header_bytes_max = j->segment_bytes / 8 < TM_SEGMENT_HEADER_MAX ? j->segment_bytes / 8 : TM_SEGMENT_HEADER_MAX;
     j->frame_bytes = j->segment_bytes / 2 < FRAME_BYTES ? j->segment_bytes / 2 : FRAME_BYTES;
-    j->record_bytes_max =
-        j->segment_bytes / 2 < TM_RECORD_BYTES_MAX ? j->segment_bytes / 2 : TM_RECORD_BYTES_MAX;
+    j->record_bytes_max = j->segment_bytes / 2 < TM_RECORD_BYTES_MAX ? j->segment_bytes / 2 : TM_RECORD_BYTES_MAX;
     if (j->record_bytes_max > j->buffer_bytes_max / 2)
         j->record_bytes_max = j->buffer_bytes_max / 2;
     j->stats.disk_bytes_max = j->bytes_max;
@@ -240,26 +236,23 @@ static int family_of(const struct tm_journal *j, const char *name, size_t len)
 static int check_stream(const struct tm_journal *j, const struct tm_segment_stream *s, struct tm_error *err)
 {
     if (s->name_len == 0 || s->name_len > UINT16_MAX)
-        return tm_error_set(err, TM_EINVAL, "journal: a stream's name has %u bytes, expected 1 to %d",
-                            s->name_len, UINT16_MAX);
+        return tm_error_set(err, TM_EINVAL, "journal: a stream's name has %u bytes, expected 1 to %d", s->name_len,
+                            UINT16_MAX);
     size_t table = j->table_bytes + tm_segment_stream_bytes(s);
-    if (j->decl_count == TM_JOURNAL_STREAMS_MAX ||
-        tm_segment_header_bytes((uint32_t)table) > j->header_bytes_max)
-        return tm_error_set(
-            err, TM_EFULL,
-            "journal: %s: no room to declare stream %.*s: %d declarations of at most %d, a header of "
-            "%zu bytes of at most %zu. Every change of columns is a declaration for the life of the "
-            "directory",
-            j->dir_name, (int)s->name_len, s->name, j->decl_count, TM_JOURNAL_STREAMS_MAX, table,
-            j->header_bytes_max);
+    if (j->decl_count == TM_JOURNAL_STREAMS_MAX || tm_segment_header_bytes((uint32_t)table) > j->header_bytes_max)
+        return tm_error_set(err, TM_EFULL,
+                            "journal: %s: no room to declare stream %.*s: %d declarations of at most %d, a header of "
+                            "%zu bytes of at most %zu. Every change of columns is a declaration for the life of the "
+                            "directory",
+                            j->dir_name, (int)s->name_len, s->name, j->decl_count, TM_JOURNAL_STREAMS_MAX, table,
+                            j->header_bytes_max);
     return TM_OK;
 }
 
 int tm_journal_declare(struct tm_journal *j, const struct tm_segment_stream *s, struct tm_error *err)
 {
     for (int i = 0; i < j->decl_count; i++)
-        if (same(j->decls[i].name, s->name, s->name_len) &&
-            same(j->decls[i].columns, s->columns, s->columns_len))
+        if (same(j->decls[i].name, s->name, s->name_len) && same(j->decls[i].columns, s->columns, s->columns_len))
             return i;
     int rc = check_stream(j, s, err);
     if (rc)
@@ -287,10 +280,8 @@ int tm_journal_stream(struct tm_journal *j, const char *name, const char *column
                             "journal: a stream's name and columns have %zu and %zu bytes, expected at "
                             "most %d and %d",
                             name_len, columns_len, UINT16_MAX, TM_SEGMENT_HEADER_MAX);
-    struct tm_segment_stream s = {.name = name,
-                                  .columns = columns,
-                                  .name_len = (uint32_t)name_len,
-                                  .columns_len = (uint32_t)columns_len};
+    struct tm_segment_stream s = {
+        .name = name, .columns = columns, .name_len = (uint32_t)name_len, .columns_len = (uint32_t)columns_len};
     return tm_journal_declare(j, &s, err);
 }
 
@@ -376,8 +367,7 @@ int64_t tm_journal_append(struct tm_journal *j, int stream, uint8_t *tuple, size
     atomic_fetch_add_explicit(&j->buffered_bytes, TM_ITEM_HEAD_BYTES + len, memory_order_relaxed);
     atomic_store_explicit(&j->appended, atomic_load_explicit(&j->appended, memory_order_relaxed) + 1,
                           memory_order_relaxed);
-    atomic_store_explicit(&j->appended_bytes,
-                          atomic_load_explicit(&j->appended_bytes, memory_order_relaxed) + len,
+    atomic_store_explicit(&j->appended_bytes, atomic_load_explicit(&j->appended_bytes, memory_order_relaxed) + len,
                           memory_order_relaxed);
     return seq;
 }

@@ -1,47 +1,41 @@
 /*
- * The journal: a segmented, checksummed log on local disk. A record counts as received once it is durable
- * here.
+ * The journal: a segmented, checksummed log on local disk. A record counts as received once it is durable here.
  *
  *     io thread                         journal thread                       store thread
  *     tm_journal_append() -> buffer ->  write + fdatasync (group commit)  -> tm_journal_reader_next()
  *                                       publishes the durable position       (only durable bytes)
  *
- * Appending never blocks and never makes a system call: records collect in a buffer that tm_journal_flush
- * (end of the loop turn) hands to the journal's own thread, which writes all that has come meanwhile with one
- * fdatasync.
+ * Appending never blocks and never makes a system call: records collect in a buffer that tm_journal_flush (end of the
+ * loop turn) hands to the journal's own thread, which writes all that has come meanwhile with one fdatasync.
  *
- * Files: DIR/epoch (the random 128-bit id of this journal's history), DIR/NNNNNNNNNNNNNNNN.seg (16 hex
- * digits). A segment is a header (epoch, segment number, salt, the table of streams with their next seqs),
- * twice, and then frames of records, each with CRC32Cs that cover its place, so that stale, moved or swapped
- * bytes never pass. segment.h draws it. Every open and every new declaration begins a new segment, so any
- * segment can be read alone and no offset of a segment is ever written twice. A segment appears under its
- * name only with its header durable.
+ * Files: DIR/epoch (the random 128-bit id of this journal's history), DIR/NNNNNNNNNNNNNNNN.seg (16 hex digits). A
+ * segment is a header (epoch, segment number, salt, the table of streams with their next seqs), twice, and then frames
+ * of records, each with CRC32Cs that cover its place, so that stale, moved or swapped bytes never pass. segment.h draws
+ * it. Every open and every new declaration begins a new segment, so any segment can be read alone and no offset of a
+ * segment is ever written twice. A segment appears under its name only with its header durable.
  *
- * Every record of a stream gets the next seq, gapless from 1, one counter per stream. A stream is declared by
- * name and column list; another column list is another declaration with the same name and the same counter,
- * so old rows keep the list they were written with. Declarations live as long as the directory.
+ * Every record of a stream gets the next seq, gapless from 1, one counter per stream. A stream is declared by name and
+ * column list; another column list is another declaration with the same name and the same counter, so old rows keep
+ * the list they were written with. Declarations live as long as the directory.
  *
- * Recovery at open: the newest segment is scanned. A frame says up to where the segment was durable when it
- * was written; what fails its check behind all of those marks is a torn tail and is cut (ftruncate + fsync of
- * file and directory), as it was never reported durable. Anything else that fails its check was durable once:
- * it is stepped over to the next good frame, counted (damaged_frames, damaged_bytes) and logged, never taken
- * for the end (FAILURES T19, T20), and the seqs it may have held are not given out again. Where no segment
- * can be read there is nothing to continue, and the epoch is a new one.
+ * Recovery at open: the newest segment is scanned. A frame says up to where the segment was durable when it was written;
+ * what fails its check behind all of those marks is a torn tail and is cut (ftruncate + fsync of file and directory),
+ * as it was never reported durable. Anything else that fails its check was durable once: it is stepped over to the next
+ * good frame, counted (damaged_frames, damaged_bytes) and logged, never taken for the end (FAILURES T19, T20), and the
+ * seqs it may have held are not given out again. Where no segment can be read there is nothing to continue, and the
+ * epoch is a new one.
  *
- * Errors while running: a failed or short write (ENOSPC, EIO) is cut back and tried again, with everything
- * kept in memory, bounded by buffer_bytes_max; at the bound append returns TM_EFULL and the caller applies
- * its policy. A failed sync is never tried again: it aborts the process, and the restart reads what is really
- * on disk (T22).
+ * Errors while running: a failed or short write (ENOSPC, EIO) is cut back and tried again, with everything kept in
+ * memory, bounded by buffer_bytes_max; at the bound append returns TM_EFULL and the caller applies its policy. A failed
+ * sync is never tried again: it aborts the process, and the restart reads what is really on disk (T22).
  *
- * Space: bytes_max bounds the segments on disk; at the bound writing stops (stalled) until something is
- * released. Segments with a number below the released position's are deleted by the journal thread.
+ * Space: bytes_max bounds the segments on disk; at the bound writing stops (stalled) until something is released.
+ * Segments with a number below the released position's are deleted by the journal thread.
  *
- * Usual order: open, stream for each stream, then in each loop turn append... flush; readers start from the
- * checkpoint that the store holds, and release what the store has committed. Close the readers before the
- * journal.
+ * Usual order: open, stream for each stream, then in each loop turn append... flush; readers start from the checkpoint
+ * that the store holds, and release what the store has committed. Close the readers before the journal.
  *
- * Threads: open, append, flush, stream, close: one thread (io). Readers: one thread each. release, stats,
- * wait: any.
+ * Threads: open, append, flush, stream, close: one thread (io). Readers: one thread each. release, stats, wait: any.
  */
 #ifndef TM_JOURNAL_JOURNAL_H
 #define TM_JOURNAL_JOURNAL_H
@@ -83,22 +77,21 @@ struct tm_journal_stats {
 int tm_journal_open(const struct tm_journal_options *options, struct tm_journal **out,
                     struct tm_error *err) TM_MUST_CHECK;
 
-/* Flush, make durable, stop the thread. TM_EIO (or TM_EFULL at bytes_max) if the last bytes could not be
- * written; the journal is closed all the same. NULL is allowed. */
+/* Flush, make durable, stop the thread. TM_EIO (or TM_EFULL at bytes_max) if the last bytes could not be written; the
+ * journal is closed all the same. NULL is allowed. */
 int tm_journal_close(struct tm_journal *j, struct tm_error *err);
 
 const uint8_t *tm_journal_epoch(const struct tm_journal *j); /* 16 bytes */
 
 /* Declare a stream; returns its id (>= 0) or an error. The same name and columns return the same id. */
-int tm_journal_stream(struct tm_journal *j, const char *name, const char *columns,
-                      struct tm_error *err) TM_MUST_CHECK;
+int tm_journal_stream(struct tm_journal *j, const char *name, const char *columns, struct tm_error *err) TM_MUST_CHECK;
 
 /* The last seq given out for a stream name; 0: none yet. */
 int64_t tm_journal_last_seq(const struct tm_journal *j, const char *name);
 
-/* Append a tuple; its last 8 bytes are overwritten with its seq, which is returned (> 0). Nothing is given
- * out or kept when it fails: TM_EFULL at the memory bound, TM_EPOISON for a tuple larger than 16 MiB, half a
- * segment or half the buffer, TM_EINVAL for one shorter than 8 bytes or an unknown stream, TM_ENOMEM. */
+/* Append a tuple; its last 8 bytes are overwritten with its seq, which is returned (> 0). Nothing is given out or kept
+ * when it fails: TM_EFULL at the memory bound, TM_EPOISON for a tuple larger than 16 MiB, half a segment or half the
+ * buffer, TM_EINVAL for one shorter than 8 bytes or an unknown stream, TM_ENOMEM. */
 int64_t tm_journal_append(struct tm_journal *j, int stream, uint8_t *tuple, size_t len) TM_MUST_CHECK;
 
 /* Hand what was appended to the journal thread. Cheap when there is nothing. */
@@ -107,8 +100,7 @@ void tm_journal_flush(struct tm_journal *j);
 /* Wait until all that was flushed so far is durable: TM_OK or TM_ETIMEOUT. For tests and orderly ends. */
 int tm_journal_wait(struct tm_journal *j, int64_t timeout_us) TM_MUST_CHECK;
 
-/* Called on the journal thread after each durable group; keep it short (an eventfd write, an ev_async send).
- */
+/* Called on the journal thread after each durable group; keep it short (an eventfd write, an ev_async send). */
 void tm_journal_set_wake(struct tm_journal *j, void (*wake)(void *arg), void *arg);
 
 /* Everything before this position may be deleted: the store has it, durably. Goes only forward. */
@@ -131,21 +123,20 @@ struct tm_journal_record {
     uint32_t len;
 };
 
-/* From a position given by this journal before, or {0,0} for the oldest. TM_ENOENT: that position was
- * deleted. TM_ECORRUPT: the journal ends before it, so it has lost what a store already took, and would give
- * out the same seqs again (a fork, FAILURES T4b): start a new directory. */
-int tm_journal_reader_open(struct tm_journal *j, struct tm_journal_position from,
-                           struct tm_journal_reader **out, struct tm_error *err) TM_MUST_CHECK;
+/* From a position given by this journal before, or {0,0} for the oldest. TM_ENOENT: that position was deleted.
+ * TM_ECORRUPT: the journal ends before it, so it has lost what a store already took, and would give out the same seqs
+ * again (a fork, FAILURES T4b): start a new directory. */
+int tm_journal_reader_open(struct tm_journal *j, struct tm_journal_position from, struct tm_journal_reader **out,
+                           struct tm_error *err) TM_MUST_CHECK;
 void tm_journal_reader_close(struct tm_journal_reader *r);
 
-/* 1: *record is the next one. 0: nothing more is durable now. Negative: an I/O error (the same call may
- * succeed later), or TM_ENOENT: the segment to read next was released and is gone. Damage is skipped and
- * counted. */
+/* 1: *record is the next one. 0: nothing more is durable now. Negative: an I/O error (the same call may succeed later),
+ * or TM_ENOENT: the segment to read next was released and is gone. Damage is skipped and counted. */
 int tm_journal_reader_next(struct tm_journal_reader *r, struct tm_journal_record *record,
                            struct tm_error *err) TM_MUST_CHECK;
 
-/* The position after the last record returned; exact only when the frame it came from is used up
- * (at_frame_end), which is where a checkpoint may stand. */
+/* The position after the last record returned; exact only when the frame it came from is used up (at_frame_end), which
+ * is where a checkpoint may stand. */
 struct tm_journal_position tm_journal_reader_position(const struct tm_journal_reader *r);
 bool tm_journal_reader_at_frame_end(const struct tm_journal_reader *r);
 

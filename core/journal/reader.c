@@ -18,10 +18,9 @@ struct tm_journal_reader {
     uint64_t start;      /* begin at this offset once it is open; below the first frame: at the first */
     struct tm_scan scan; /* fd -1: not open yet */
     struct tm_frame frame;
-    uint32_t at, left; /* within the frame: bytes used, items not yet returned */
-    uint16_t streams;  /* that the segment's header declares */
-    struct name_pair
-        pairs[TM_JOURNAL_STREAMS_MAX]; /* by id; ids keep their meaning for the life of an epoch */
+    uint32_t at, left;                              /* within the frame: bytes used, items not yet returned */
+    uint16_t streams;                               /* that the segment's header declares */
+    struct name_pair pairs[TM_JOURNAL_STREAMS_MAX]; /* by id; ids keep their meaning for the life of an epoch */
 };
 
 /* ---- where to read ---- */
@@ -56,23 +55,21 @@ static int check_start(struct tm_journal *j, struct tm_journal_position from, st
     struct extent e = extent_of(j, from.segment);
     if (from.segment > durable.segment || (e.listed && from.offset > e.end) ||
         (from.segment == durable.segment && from.offset > durable.offset))
-        return tm_error_set(
-            err, TM_ECORRUPT,
-            "journal: %s: asked to read from segment %016" PRIx64 " offset %" PRIu64
-            ", but the journal ends at segment %016" PRIx64 " offset %" PRIu64
-            ": it has lost records that were taken from it, and their seqs may be given out again. "
-            "Start a new directory, which has an epoch of its own",
-            j->dir_name, from.segment, from.offset, durable.segment, durable.offset);
+        return tm_error_set(err, TM_ECORRUPT,
+                            "journal: %s: asked to read from segment %016" PRIx64 " offset %" PRIu64
+                            ", but the journal ends at segment %016" PRIx64 " offset %" PRIu64
+                            ": it has lost records that were taken from it, and their seqs may be given out again. "
+                            "Start a new directory, which has an epoch of its own",
+                            j->dir_name, from.segment, from.offset, durable.segment, durable.offset);
     if (!e.listed && from.segment != durable.segment)
         return tm_error_set(err, TM_ENOENT,
-                            "journal: %s: segment %016" PRIx64
-                            " is no longer there; the oldest is %016" PRIx64,
+                            "journal: %s: segment %016" PRIx64 " is no longer there; the oldest is %016" PRIx64,
                             j->dir_name, from.segment, oldest.segment);
     return TM_OK;
 }
 
-int tm_journal_reader_open(struct tm_journal *j, struct tm_journal_position from,
-                           struct tm_journal_reader **out, struct tm_error *err)
+int tm_journal_reader_open(struct tm_journal *j, struct tm_journal_position from, struct tm_journal_reader **out,
+                           struct tm_error *err)
 {
     if (from.segment == 0 && from.offset == 0)
         from = tm_journal_oldest(j);
@@ -121,8 +118,8 @@ static void damage(struct tm_journal_reader *r, uint64_t offset, uint64_t bytes)
 {
     tm_journal_count_damage(r->j, 1, bytes);
     TM_LOG_LIMITED(TM_LOG_ERROR, "journal", "damage stepped over; the records in it are lost",
-                   TM_F_STR("dir", r->j->dir_name), TM_F_U64("segment", r->number),
-                   TM_F_U64("offset", offset), TM_F_U64("bytes", bytes));
+                   TM_F_STR("dir", r->j->dir_name), TM_F_U64("segment", r->number), TM_F_U64("offset", offset),
+                   TM_F_U64("bytes", bytes));
 }
 
 static int learn_streams(struct tm_journal_reader *r, const struct tm_segment_header *h, struct tm_error *err)
@@ -197,8 +194,7 @@ static void step_over_segment(struct tm_journal_reader *r, const struct extent *
     tm_log(TM_LOG_ERROR, "journal", "segment stepped over; the records in it are lost", TM_F_ERR(err));
 }
 
-/* How far the open segment may be read. One that was deleted while it is read was sealed: all of it counts.
- */
+/* How far the open segment may be read. One that was deleted while it is read was sealed: all of it counts. */
 static int64_t limit_of(struct tm_journal_reader *r, const struct extent *e, struct tm_error *err)
 {
     if (e->listed)
@@ -246,8 +242,7 @@ static bool next_item(struct tm_journal_reader *r, struct tm_item *item)
 {
     if (!r->left)
         return false;
-    if (tm_item_next(r->frame.payload, r->frame.length, &r->at, item) && item->stream < r->streams &&
-        item->seq > 0) {
+    if (tm_item_next(r->frame.payload, r->frame.length, &r->at, item) && item->stream < r->streams && item->seq > 0) {
         r->left--;
         return true;
     }
@@ -256,8 +251,7 @@ static bool next_item(struct tm_journal_reader *r, struct tm_item *item)
     return false;
 }
 
-int tm_journal_reader_next(struct tm_journal_reader *r, struct tm_journal_record *record,
-                           struct tm_error *err)
+int tm_journal_reader_next(struct tm_journal_reader *r, struct tm_journal_record *record, struct tm_error *err)
 {
     struct tm_item item;
     struct tm_error unwanted;

@@ -82,9 +82,8 @@ static int note_segments(struct tm_journal *j, const struct listing *l, struct t
     for (size_t i = 0; i < l->count; i++) {
         int64_t size = size_of(j, l->numbers[i]);
         if (size < 0)
-            return tm_error_errno(err, TM_EIO, errno,
-                                  "journal: %s: cannot read the size of segment %016" PRIx64, j->dir_name,
-                                  l->numbers[i]);
+            return tm_error_errno(err, TM_EIO, errno, "journal: %s: cannot read the size of segment %016" PRIx64,
+                                  j->dir_name, l->numbers[i]);
         if (tm_journal_segment_reserve(j))
             return tm_error_set(err, TM_ENOMEM, "journal: no memory for a list of %zu segments", l->count);
         tm_journal_segment_add(j, l->numbers[i], (uint64_t)size);
@@ -138,9 +137,9 @@ static void note_seqs(struct tm_journal *j, const struct tm_frame *f)
     }
 }
 
-/* Bytes that were durable cannot be read. The seqs in them may be in a store already, so none of them may be
- * given out again: step over as many as the bytes could hold. A hole in the numbers is seen and explained; a
- * number used twice is a lost record. */
+/* Bytes that were durable cannot be read. The seqs in them may be in a store already, so none of them may be given out
+ * again: step over as many as the bytes could hold. A hole in the numbers is seen and explained; a number used twice is
+ * a lost record. */
 static void step_over(struct tm_journal *j, uint64_t bytes)
 {
     int64_t records = (int64_t)(bytes / TM_ITEM_BYTES_MIN) + 1;
@@ -150,8 +149,8 @@ static void step_over(struct tm_journal *j, uint64_t bytes)
 }
 
 /* Second pass: take in the seqs of what stays, and find where the segment ends. */
-static int take_frames(struct tm_journal *j, struct tm_scan *scan, uint64_t size, uint64_t proven,
-                       uint64_t *end, struct tm_error *err)
+static int take_frames(struct tm_journal *j, struct tm_scan *scan, uint64_t size, uint64_t proven, uint64_t *end,
+                       struct tm_error *err)
 {
     struct tm_frame f;
     int rc;
@@ -177,17 +176,15 @@ static int take_frames(struct tm_journal *j, struct tm_scan *scan, uint64_t size
 }
 
 /* Cut what the last process did not get to sync, and make sure of the rest before anybody reads it. */
-static int settle(struct tm_journal *j, struct tm_segment_file *file, int fd, uint64_t end,
-                  struct tm_error *err)
+static int settle(struct tm_journal *j, struct tm_segment_file *file, int fd, uint64_t end, struct tm_error *err)
 {
     if (end < file->end) {
-        tm_log(TM_LOG_INFO, "journal", "torn tail cut", TM_F_STR("dir", j->dir_name),
-               TM_F_U64("segment", file->number), TM_F_U64("offset", end),
-               TM_F_U64("bytes", file->end - end));
+        tm_log(TM_LOG_INFO, "journal", "torn tail cut", TM_F_STR("dir", j->dir_name), TM_F_U64("segment", file->number),
+               TM_F_U64("offset", end), TM_F_U64("bytes", file->end - end));
         if (tm_fs_truncate(&j->fs, fd, end))
             return tm_error_errno(err, TM_EIO, errno,
-                                  "journal: %s: cannot cut segment %016" PRIx64 " to %" PRIu64 " bytes",
-                                  j->dir_name, file->number, end);
+                                  "journal: %s: cannot cut segment %016" PRIx64 " to %" PRIu64 " bytes", j->dir_name,
+                                  file->number, end);
         j->stats.torn_bytes += file->end - end;
         j->disk_bytes -= file->end - end;
         file->end = end;
@@ -216,8 +213,8 @@ static int take_header(struct tm_journal *j, const struct tm_segment_header *h, 
             j->next_seq[family] = s.next_seq;
     }
     if (h->damaged_bytes) {
-        tm_log(TM_LOG_WARN, "journal", "one copy of a segment header is damaged",
-               TM_F_STR("dir", j->dir_name), TM_F_U64("segment", h->number));
+        tm_log(TM_LOG_WARN, "journal", "one copy of a segment header is damaged", TM_F_STR("dir", j->dir_name),
+               TM_F_U64("segment", h->number));
         tm_journal_count_damage(j, 0, h->damaged_bytes);
     }
     return TM_OK;
@@ -258,8 +255,8 @@ static int take_segment(struct tm_journal *j, struct tm_segment_file *file, int 
 
 /* ---- the journal ---- */
 
-/* The newest segment with a good header tells the epoch, the streams and their seqs. Newer ones without a
- * header held records that were durable: their seqs are stepped over. TM_ENOENT: there is no good segment. */
+/* The newest segment with a good header tells the epoch, the streams and their seqs. Newer ones without a header held
+ * records that were durable: their seqs are stepped over. TM_ENOENT: there is no good segment. */
 static int take_newest(struct tm_journal *j, struct tm_error *err)
 {
     uint64_t unreadable = 0;
@@ -277,8 +274,7 @@ static int take_newest(struct tm_journal *j, struct tm_error *err)
                 step_over(j, unreadable);
             return rc;
         }
-        tm_log(TM_LOG_ERROR, "journal", "segment cannot be read", TM_F_STR("dir", j->dir_name),
-               TM_F_ERR(err));
+        tm_log(TM_LOG_ERROR, "journal", "segment cannot be read", TM_F_STR("dir", j->dir_name), TM_F_ERR(err));
         tm_journal_count_damage(j, 1, file->end);
         forget_header(j);
         unreadable += file->end;
@@ -301,8 +297,7 @@ static int write_epoch(struct tm_journal *j, struct tm_error *err)
         rc = j->fs.rename(j->fs.arg, j->dir, EPOCH_TEMPORARY, EPOCH_FILE);
     if (!rc)
         rc = tm_fs_sync(&j->fs, j->dir);
-    return rc ? tm_error_errno(err, TM_EIO, errno, "journal: cannot write %s/" EPOCH_FILE, j->dir_name)
-              : TM_OK;
+    return rc ? tm_error_errno(err, TM_EIO, errno, "journal: cannot write %s/" EPOCH_FILE, j->dir_name) : TM_OK;
 }
 
 static bool epoch_file_agrees(struct tm_journal *j)
@@ -319,16 +314,15 @@ static bool epoch_file_agrees(struct tm_journal *j)
 int tm_journal_recover(struct tm_journal *j, struct tm_error *err)
 {
     if (j->fs.lock_dir(j->fs.arg, j->dir))
-        return tm_error_errno(
-            err, TM_ECONFLICT, errno,
-            "journal: cannot lock %s: is another process using it? One journal has one owner", j->dir_name);
+        return tm_error_errno(err, TM_ECONFLICT, errno,
+                              "journal: cannot lock %s: is another process using it? One journal has one owner",
+                              j->dir_name);
     int rc = list(j, err);
     if (rc)
         return rc;
     uint64_t last = j->segment_count ? j->segments[j->segment_count - 1].number : 0;
     if (last == UINT64_MAX)
-        return tm_error_set(err, TM_EFULL,
-                            "journal: %s: the last segment number is used up; start a new directory",
+        return tm_error_set(err, TM_EFULL, "journal: %s: the last segment number is used up; start a new directory",
                             j->dir_name);
     j->next_segment = last + 1;
     j->durable = (struct tm_journal_position){.segment = j->next_segment};

@@ -4,9 +4,8 @@
 
 #define WINDOW_BYTES (256 * 1024)
 
-/* Have the bytes [offset, offset + len) in the window, and more as far as `limit` allows. 1 when they are
- * there, 0 when the file or the limit ends before. Bytes behind the limit are never kept: they are still
- * being written. */
+/* Have the bytes [offset, offset + len) in the window, and more as far as `limit` allows. 1 when they are there, 0 when
+ * the file or the limit ends before. Bytes behind the limit are never kept: they are still being written. */
 static int fill(struct tm_scan *s, uint64_t offset, size_t len, uint64_t limit, struct tm_error *err)
 {
     if (offset >= s->window_offset && offset + len <= s->window_offset + s->window.len)
@@ -33,8 +32,7 @@ static const uint8_t *at(const struct tm_scan *s, uint64_t offset)
     return s->window.data + (offset - s->window_offset);
 }
 
-int tm_scan_open(struct tm_scan *scan, uint64_t number, struct tm_segment_header *header,
-                 struct tm_error *err)
+int tm_scan_open(struct tm_scan *scan, uint64_t number, struct tm_segment_header *header, struct tm_error *err)
 {
     int64_t size = scan->fs->size(scan->fs->arg, scan->fd);
     if (size < 0)
@@ -46,11 +44,10 @@ int tm_scan_open(struct tm_scan *scan, uint64_t number, struct tm_segment_header
     if (rc < 0)
         return rc;
     if (tm_segment_header_parse(scan->window.data, scan->window.len, number, header))
-        return tm_error_set(
-            err, TM_ECORRUPT,
-            "journal: segment %016llx: expected a header of this segment, version %d, found neither of "
-            "its two copies whole",
-            (unsigned long long)number, TM_SEGMENT_VERSION);
+        return tm_error_set(err, TM_ECORRUPT,
+                            "journal: segment %016llx: expected a header of this segment, version %d, found neither of "
+                            "its two copies whole",
+                            (unsigned long long)number, TM_SEGMENT_VERSION);
     scan->key = header->key;
     scan->offset = 2 * (uint64_t)header->bytes;
     return TM_OK;

@@ -143,8 +143,7 @@ static bool parse_copy(const uint8_t *bytes, size_t len, uint64_t number, struct
         .table = bytes + FIXED_BYTES,
     };
     memcpy(out->epoch, bytes + 16, 16);
-    if (out->bytes < FIXED_BYTES + 4 || out->bytes > len || out->bytes > TM_SEGMENT_HEADER_MAX ||
-        out->number != number)
+    if (out->bytes < FIXED_BYTES + 4 || out->bytes > len || out->bytes > TM_SEGMENT_HEADER_MAX || out->number != number)
         return false;
     if (tm_crc32c(0, bytes, out->bytes - 4) != tm_get_be32(bytes + out->bytes - 4))
         return false;
@@ -152,8 +151,7 @@ static bool parse_copy(const uint8_t *bytes, size_t len, uint64_t number, struct
     return table_ok(out);
 }
 
-/* The first copy is damaged, so its length may be: look for the second, which must stand at its own length.
- */
+/* The first copy is damaged, so its length may be: look for the second, which must stand at its own length. */
 static bool find_second_copy(const uint8_t *bytes, size_t len, uint64_t number, struct tm_segment_header *out)
 {
     if (len > TM_SEGMENT_HEADER_MAX * 2)

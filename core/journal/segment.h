@@ -1,22 +1,22 @@
 /*
- * The format of a segment file: names, header, frames, items. Pure functions over bytes; integers are
- * big-endian.
+ * The format of a segment file: names, header, frames, items. Pure functions over bytes; integers are big-endian.
  *
  *     file      | header | the same header again | frame | frame | ...
- *     header    | magic[8] | u32 version | u32 bytes of this copy | epoch[16] | u64 segment | u64 salt | u32
- * streams | | streams x: u16 id | u16 name bytes | u32 column bytes | u64 next seq | name | columns | | u32
- * crc32c of all before | frame     | u32 length | u32 count | u32 synced | u32 crc of payload | u32 crc of
- * head | payload: count items | item      | u16 stream | u32 length | tuple bytes; the last 8 are seq |
+ *     header    | magic[8] | u32 version | u32 bytes of this copy | epoch[16] | u64 segment | u64 salt | u32 streams |
+ *               | streams x: u16 id | u16 name bytes | u32 column bytes | u64 next seq | name | columns |
+ *               | u32 crc32c of all before |
+ *     frame     | u32 length | u32 count | u32 synced | u32 crc of payload | u32 crc of head | payload: count items |
+ *     item      | u16 stream | u32 length | tuple bytes; the last 8 are seq |
  *
- * The header stands twice because the salt in it is the key to every frame. The head's CRC covers epoch,
- * segment, salt and its own offset, then the four fields before it: bytes that were moved, swapped, repeated
- * or left over from another file never pass, and a search for the next frame after damage needs 20 bytes a
- * try, not a payload. A damaged payload under a good head costs that frame alone.
+ * The header stands twice because the salt in it is the key to every frame. The head's CRC covers epoch, segment, salt
+ * and its own offset, then the four fields before it: bytes that were moved, swapped, repeated or left over from another
+ * file never pass, and a search for the next frame after damage needs 20 bytes a try, not a payload. A damaged payload
+ * under a good head costs that frame alone.
  *
- * `synced` is the offset up to which the segment was known to be durable when the frame was written. It tells
- * damage from a torn tail: what lies before a later frame's `synced` was durable, so it was damaged; what
- * lies behind all of them may never have reached the disk. A frame of length 0 and count 0 carries nothing
- * but that mark; a clean close ends with one.
+ * `synced` is the offset up to which the segment was known to be durable when the frame was written. It tells damage
+ * from a torn tail: what lies before a later frame's `synced` was durable, so it was damaged; what lies behind all of
+ * them may never have reached the disk. A frame of length 0 and count 0 carries nothing but that mark; a clean close
+ * ends with one.
  */
 #ifndef TM_JOURNAL_SEGMENT_H
 #define TM_JOURNAL_SEGMENT_H
@@ -59,14 +59,13 @@ struct tm_segment_stream {
 uint32_t tm_segment_stream_bytes(const struct tm_segment_stream *s);
 uint32_t tm_segment_header_bytes(uint32_t table_bytes);
 
-/* Begin a header in `out`, add its streams, end it: then `out` holds both copies. epoch, number, salt,
- * streams are read from *h; bytes and key are filled. */
+/* Begin a header in `out`, add its streams, end it: then `out` holds both copies. epoch, number, salt, streams are read
+ * from *h; bytes and key are filled. */
 int tm_segment_header_begin(struct tm_buf *out, const struct tm_segment_header *h) TM_MUST_CHECK;
 int tm_segment_header_stream(struct tm_buf *out, const struct tm_segment_stream *s) TM_MUST_CHECK;
 int tm_segment_header_end(struct tm_buf *out, struct tm_segment_header *h) TM_MUST_CHECK;
 
-/* Find a good copy among the first bytes of a file. TM_ECORRUPT when there is none for this segment number.
- */
+/* Find a good copy among the first bytes of a file. TM_ECORRUPT when there is none for this segment number. */
 int tm_segment_header_parse(const uint8_t *bytes, size_t len, uint64_t number,
                             struct tm_segment_header *out) TM_MUST_CHECK;
 

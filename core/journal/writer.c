@@ -17,17 +17,15 @@
 
 /* ---- errors ---- */
 
-/* After a failed sync nobody knows what is on the disk: the kernel may have dropped the dirty pages and will
- * report success next time. The only sound way on is to end here and let the restart read what is really
- * there. */
+/* After a failed sync nobody knows what is on the disk: the kernel may have dropped the dirty pages and will report
+ * success next time. The only sound way on is to end here and let the restart read what is really there. */
 static _Noreturn void die(struct tm_journal *j, const char *what)
 {
     struct tm_error err;
-    tm_error_errno(
-        &err, TM_EIO, errno,
-        "journal: %s: %s failed; ending the process so that a restart replays what is really on disk. Check "
-        "the disk",
-        j->dir_name, what);
+    tm_error_errno(&err, TM_EIO, errno,
+                   "journal: %s: %s failed; ending the process so that a restart replays what is really on disk. Check "
+                   "the disk",
+                   j->dir_name, what);
     tm_log(TM_LOG_ERROR, "journal", "sync failed", TM_F_ERR(&err));
     abort();
 }
@@ -35,8 +33,7 @@ static _Noreturn void die(struct tm_journal *j, const char *what)
 static int write_error(struct tm_journal *j, struct tm_error *err, const char *what)
 {
     struct tm_error e;
-    tm_error_errno(&e, TM_EIO, errno,
-                   "journal: cannot %s in %s; everything is kept in memory and tried again", what,
+    tm_error_errno(&e, TM_EIO, errno, "journal: cannot %s in %s; everything is kept in memory and tried again", what,
                    j->dir_name);
     pthread_mutex_lock(&j->lock);
     j->stats.write_errors++;
@@ -49,11 +46,10 @@ static int write_error(struct tm_journal *j, struct tm_error *err, const char *w
 
 static int disk_full(struct tm_journal *j, struct tm_error *err)
 {
-    int code =
-        tm_error_set(err, TM_EFULL,
-                     "journal: %s holds %" PRIu64 " bytes of at most %" PRIu64
-                     "; writing goes on when the store has taken and released some, or raise the bound",
-                     j->dir_name, j->disk_bytes, j->bytes_max);
+    int code = tm_error_set(err, TM_EFULL,
+                            "journal: %s holds %" PRIu64 " bytes of at most %" PRIu64
+                            "; writing goes on when the store has taken and released some, or raise the bound",
+                            j->dir_name, j->disk_bytes, j->bytes_max);
     TM_LOG_LIMITED(TM_LOG_ERROR, "journal", "bound reached", TM_F_ERR(err));
     return code;
 }
@@ -124,8 +120,7 @@ static int make_header(struct tm_journal *j, int decls, struct tm_segment_header
     return rc ? tm_error_set(err, rc, "journal: no memory for a segment header") : TM_OK;
 }
 
-/* The file appears under its name only whole and durable, so a segment without a header is damage, never a
- * crash. */
+/* The file appears under its name only whole and durable, so a segment without a header is damage, never a crash. */
 static int make_file(struct tm_journal *j, struct tm_error *err)
 {
     char name[TM_SEGMENT_NAME_BYTES], temporary[TM_SEGMENT_NAME_BYTES + 4];
@@ -296,8 +291,7 @@ static int write_block(struct tm_journal *j, struct tm_block *b, struct tm_error
         if (tm_fs_write(&j->fs, j->tail.fd, b->bytes.data + b->written, end - b->written, j->tail.offset)) {
             rc = write_error(j, err, "write");
             j->tail.cut_needed = true;
-            (void)cut_back(
-                j, NULL); /* give the space back now; if that fails it is tried before the next write */
+            (void)cut_back(j, NULL); /* give the space back now; if that fails it is tried before the next write */
             return rc;
         }
         note_written(j, b, b->written, end);
@@ -406,8 +400,8 @@ static void wait_before_retry(struct tm_journal *j, unsigned attempt)
     pthread_mutex_unlock(&j->lock);
 }
 
-/* The mark that everything before it is durable, so that damage found later is not taken for a torn tail. All
- * records are safe already: when the mark cannot be written there is nothing to do about it. */
+/* The mark that everything before it is durable, so that damage found later is not taken for a torn tail. All records
+ * are safe already: when the mark cannot be written there is nothing to do about it. */
 static void write_closing_mark(struct tm_journal *j)
 {
     struct tm_tail *t = &j->tail;

@@ -86,12 +86,11 @@ static int expand(const char *template, const struct values *v, struct tm_buf *o
         size_t name_len = strcspn(p + 1, "}"), value_len;
         const char *value = value_of(v, p + 1, name_len, &value_len);
         if (!p[1 + name_len] || !value)
-            return tm_error_set(
-                err, TM_EINVAL,
-                "auth: \"%s\": {%.*s} is not available here; known are {timestamp_ms}, {timestamp_s}, "
-                "{method}, {path} and, in headers, {signature} (needs key_file) and {key_id} (needs "
-                "key_id)",
-                template, (int)name_len, p + 1);
+            return tm_error_set(err, TM_EINVAL,
+                                "auth: \"%s\": {%.*s} is not available here; known are {timestamp_ms}, {timestamp_s}, "
+                                "{method}, {path} and, in headers, {signature} (needs key_file) and {key_id} (needs "
+                                "key_id)",
+                                template, (int)name_len, p + 1);
         if (tm_buf_append(out, value, value_len))
             return tm_error_set(err, TM_ENOMEM, "auth: no memory to expand \"%s\"", template);
         p += name_len + 2;
@@ -112,9 +111,9 @@ static int read_key_file(const char *path, char *bytes, size_t *len, struct tm_e
     else if (!S_ISREG(st.st_mode))
         rc = tm_error_set(err, TM_EINVAL, "key file %s is not a regular file", path);
     else if (st.st_mode & (S_IWGRP | S_IWOTH))
-        rc = tm_error_set(err, TM_EDENIED,
-                          "key file %s may be written by group or others (mode %04o); chmod it to 0600", path,
-                          (unsigned)(st.st_mode & 07777));
+        rc =
+            tm_error_set(err, TM_EDENIED, "key file %s may be written by group or others (mode %04o); chmod it to 0600",
+                         path, (unsigned)(st.st_mode & 07777));
     else if ((n = read(fd, bytes, KEY_FILE_BYTES_MAX)) < 0)
         rc = tm_error_errno(err, TM_EIO, errno, "cannot read key file %s", path);
     if (!rc && (st.st_mode & S_IROTH))
@@ -164,8 +163,7 @@ static int load_key(const char *path, EVP_PKEY **out, struct tm_error *err)
 
 static bool is_header_name(const char *s)
 {
-    static const char allowed[] =
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~";
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~";
     return *s && !s[strspn(s, allowed)];
 }
 
@@ -182,8 +180,8 @@ static int check_templates(const struct tm_auth *auth, struct tm_error *err)
         const struct header *h = &auth->headers[i];
         if (!is_header_name(h->name) || strpbrk(h->value, "\r\n"))
             rc = tm_error_set(err, TM_EINVAL,
-                              "auth: header %zu: \"%s\" is no header name, or its value has a line break",
-                              i + 1, h->name);
+                              "auth: header %zu: \"%s\" is no header name, or its value has a line break", i + 1,
+                              h->name);
         else
             rc = expand(h->value, &v, &buf, err);
     }
@@ -194,8 +192,7 @@ static int check_templates(const struct tm_auth *auth, struct tm_error *err)
 int tm_auth_create(const struct tm_auth_def *def, struct tm_auth **out, struct tm_error *err)
 {
     if (def->key_file && !def->message)
-        return tm_error_set(err, TM_EINVAL,
-                            "auth: key_file is given but no message template says what to sign");
+        return tm_error_set(err, TM_EINVAL, "auth: key_file is given but no message template says what to sign");
     if (def->key_id && strpbrk(def->key_id, "\r\n"))
         return tm_error_set(err, TM_EINVAL, "auth: key_id has a line break");
     struct tm_auth *auth = calloc(1, sizeof *auth + def->header_count * sizeof auth->headers[0]);
@@ -237,20 +234,18 @@ static bool set_pss(EVP_PKEY_CTX *ctx)
            EVP_PKEY_CTX_set_rsa_mgf1_md(ctx, EVP_sha256()) > 0;
 }
 
-static bool sign_bytes(EVP_PKEY *key, const void *bytes, size_t len, unsigned char *signature,
-                       size_t *signature_len)
+static bool sign_bytes(EVP_PKEY *key, const void *bytes, size_t len, unsigned char *signature, size_t *signature_len)
 {
     bool rsa = EVP_PKEY_base_id(key) == EVP_PKEY_RSA;
     EVP_MD_CTX *md = EVP_MD_CTX_new();
     EVP_PKEY_CTX *ctx = NULL;
-    bool ok = md && EVP_DigestSignInit(md, &ctx, rsa ? EVP_sha256() : NULL, NULL, key) > 0 &&
-              (!rsa || set_pss(ctx)) && EVP_DigestSign(md, signature, signature_len, bytes, len) > 0;
+    bool ok = md && EVP_DigestSignInit(md, &ctx, rsa ? EVP_sha256() : NULL, NULL, key) > 0 && (!rsa || set_pss(ctx)) &&
+              EVP_DigestSign(md, signature, signature_len, bytes, len) > 0;
     EVP_MD_CTX_free(md);
     return ok;
 }
 
-static int sign_base64(const struct tm_auth *auth, const struct tm_buf *message, char *base64,
-                       struct tm_error *err)
+static int sign_base64(const struct tm_auth *auth, const struct tm_buf *message, char *base64, struct tm_error *err)
 {
     unsigned char signature[SIGNATURE_BYTES_MAX];
     size_t len = sizeof signature;
@@ -258,16 +253,14 @@ static int sign_base64(const struct tm_auth *auth, const struct tm_buf *message,
         unsigned long code = ERR_get_error();
         ERR_clear_error();
         const char *reason = ERR_reason_error_string(code);
-        return tm_error_set(err, TM_EIO, "auth: signing failed: %s",
-                            reason ? reason : "unknown OpenSSL error");
+        return tm_error_set(err, TM_EIO, "auth: signing failed: %s", reason ? reason : "unknown OpenSSL error");
     }
     EVP_EncodeBlock((unsigned char *)base64, signature, (int)len);
     return TM_OK;
 }
 
 int tm_auth_headers(const struct tm_auth *auth, const char *method, const char *path, int64_t wall_us,
-                    int (*put)(void *arg, const char *name, const char *value), void *arg,
-                    struct tm_error *err)
+                    int (*put)(void *arg, const char *name, const char *value), void *arg, struct tm_error *err)
 {
     char ms[24], s[24], signature[BASE64_SIZE(SIGNATURE_BYTES_MAX)] = "";
     (void)snprintf(ms, sizeof ms, "%" PRId64, wall_us / TM_US_PER_MS);

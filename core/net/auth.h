@@ -1,13 +1,11 @@
 /*
- * Signed requests, described by the adapter: which bytes are signed and which headers carry what. Knows no
- * exchange.
+ * Signed requests, described by the adapter: which bytes are signed and which headers carry what. Knows no exchange.
  *
- * Templates may contain {timestamp_ms}, {timestamp_s}, {method}, {path} (without host and query) and, in
- * headers, {signature} (base64 of the signature over the message) and {key_id}. The algorithm follows from
- * the key that is in the file: RSA signs RSASSA-PSS with SHA-256, MGF1-SHA-256 and a 32-byte salt; Ed25519
- * signs the message directly (kalshi.md 2). PKCS#1 and PKCS#8 PEM are read. The key stays inside; no function
- * shows it, no error names its bytes. Immutable after create, any thread. Signing with RSA-2048 takes about 1
- * ms.
+ * Templates may contain {timestamp_ms}, {timestamp_s}, {method}, {path} (without host and query) and, in headers,
+ * {signature} (base64 of the signature over the message) and {key_id}. The algorithm follows from the key that is in
+ * the file: RSA signs RSASSA-PSS with SHA-256, MGF1-SHA-256 and a 32-byte salt; Ed25519 signs the message directly
+ * (kalshi.md 2). PKCS#1 and PKCS#8 PEM are read. The key stays inside; no function shows it, no error names its bytes.
+ * Immutable after create, any thread. Signing with RSA-2048 takes about 1 ms.
  */
 #ifndef TM_NET_AUTH_H
 #define TM_NET_AUTH_H

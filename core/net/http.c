@@ -90,8 +90,8 @@ static void fail(struct request *r, const char *why)
     char text[CURL_ERROR_SIZE + 400];
     char path[128]; /* the query stays out: it may hold what logs must not */
     (void)snprintf(path, sizeof path, "%.*s", (int)strcspn(r->url.path, "?"), r->url.path);
-    (void)snprintf(text, sizeof text, "%s %s://%s%s: %s", r->method, r->url.tls ? "https" : "http",
-                   r->url.authority, path, why);
+    (void)snprintf(text, sizeof text, "%s %s://%s%s: %s", r->method, r->url.tls ? "https" : "http", r->url.authority,
+                   path, why);
     tm_buf_clear(&r->response);
     finish(r, 0, NULL, text);
 }
@@ -195,8 +195,7 @@ static void set_options(struct request *r)
     curl_easy_setopt(c, CURLOPT_SSL_VERIFYHOST, 2L);
     curl_easy_setopt(c, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     curl_easy_setopt(c, CURLOPT_USERAGENT, "tidemill");
-    int64_t left_us =
-        r->timeout_us - (tm_clock_mono_us() - r->started_us); /* less than all of it in a retry */
+    int64_t left_us = r->timeout_us - (tm_clock_mono_us() - r->started_us); /* less than all of it in a retry */
     curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, left_us > TM_US_PER_MS ? (long)(left_us / TM_US_PER_MS) : 1L);
     curl_easy_setopt(c, CURLOPT_ERRORBUFFER, r->error);
     curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
@@ -280,8 +279,7 @@ static void fail_with(struct request *r, CURLcode code)
     if (r->too_big)
         (void)snprintf(text, sizeof text, "the body exceeds %zu bytes", r->response_bytes_max);
     else if (r->remote_plain)
-        (void)snprintf(text, sizeof text,
-                       "http is allowed to loopback only, and the name stands for another address");
+        (void)snprintf(text, sizeof text, "http is allowed to loopback only, and the name stands for another address");
     else if (code == CURLE_OPERATION_TIMEDOUT)
         (void)snprintf(text, sizeof text, "no complete answer within %lld ms",
                        (long long)(r->timeout_us / TM_US_PER_MS));
@@ -395,8 +393,7 @@ int tm_http_create(struct tm_loop *loop, size_t parallel_max, size_t queue_max, 
         free(http);
         return tm_error_set(err, TM_ENOMEM, "no memory for the HTTP client");
     }
-    *http =
-        (struct tm_http){.loop = loop, .multi = multi, .parallel_max = parallel_max, .queue_max = queue_max};
+    *http = (struct tm_http){.loop = loop, .multi = multi, .parallel_max = parallel_max, .queue_max = queue_max};
     tm_timer_init(&http->timer, loop, on_curl_timer, http);
     tm_timer_init(&http->kick, loop, on_kick, http);
     curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_set_socket);
@@ -435,21 +432,18 @@ static bool is_method(const char *method)
     return len && len < 16 && !method[len];
 }
 
-static int check(const struct tm_http *http, const struct tm_http_request *q, struct tm_url *url,
-                 struct tm_error *err)
+static int check(const struct tm_http *http, const struct tm_http_request *q, struct tm_url *url, struct tm_error *err)
 {
     if (http->stopping)
         return tm_error_set(err, TM_ESTOPPED, "the HTTP client is stopping");
     if (!is_method(q->method))
-        return tm_error_set(err, TM_EINVAL, "HTTP method \"%.30s\": expected a word in capital letters",
-                            q->method);
+        return tm_error_set(err, TM_EINVAL, "HTTP method \"%.30s\": expected a word in capital letters", q->method);
     for (size_t i = 0; q->headers && q->headers[i]; i++)
         if (!strchr(q->headers[i], ':') || strpbrk(q->headers[i], "\r\n"))
             return tm_error_set(err, TM_EINVAL, "header \"%.100s\": expected \"Name: value\" on one line",
                                 q->headers[i]);
     if (http->queued >= http->queue_max)
-        return tm_error_set(err, TM_EFULL, "%zu HTTP requests wait already, which is the limit",
-                            http->queued);
+        return tm_error_set(err, TM_EFULL, "%zu HTTP requests wait already, which is the limit", http->queued);
     return tm_url_parse(q->url, "http", "https", url, err);
 }
 
@@ -477,8 +471,8 @@ static struct request *copy_request(const struct tm_http_request *q)
     return r;
 }
 
-int tm_http_send(struct tm_http *http, const struct tm_http_request *request, tm_http_done *on_done,
-                 void *arg, struct tm_error *err)
+int tm_http_send(struct tm_http *http, const struct tm_http_request *request, tm_http_done *on_done, void *arg,
+                 struct tm_error *err)
 {
     struct tm_url url;
     int rc = check(http, request, &url, err);

@@ -43,7 +43,7 @@ void tm_http_destroy(struct tm_http *http); /* outstanding requests end with on_
 
 /* on_done is called once from the loop, never from inside this call; it may send, but not destroy. TM_EFULL
  * when the queue is full. */
-int tm_http_send(struct tm_http *http, const struct tm_http_request *request, tm_http_done *on_done,
-                 void *arg, struct tm_error *err) TM_MUST_CHECK;
+int tm_http_send(struct tm_http *http, const struct tm_http_request *request, tm_http_done *on_done, void *arg,
+                 struct tm_error *err) TM_MUST_CHECK;
 
 #endif

@@ -118,12 +118,11 @@ static int compose(struct conn *c, const struct tm_httpd_answer *answer, bool he
     strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", gmtime_r(&now, &utc));
     tm_buf_clear(&c->out);
     c->out_sent = 0;
-    int rc = tm_buf_printf(
-        &c->out,
-        "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
-        "X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n%sConnection: %s\r\n\r\n",
-        answer->status, reason_of(answer->status), date, answer->content_type, answer->body->len,
-        answer->status == 405 ? "Allow: GET, HEAD\r\n" : "", c->keep_alive ? "keep-alive" : "close");
+    int rc = tm_buf_printf(&c->out,
+                           "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
+                           "X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n%sConnection: %s\r\n\r\n",
+                           answer->status, reason_of(answer->status), date, answer->content_type, answer->body->len,
+                           answer->status == 405 ? "Allow: GET, HEAD\r\n" : "", c->keep_alive ? "keep-alive" : "close");
     if (!rc && !head_only)
         rc = tm_buf_append(&c->out, answer->body->data, answer->body->len);
     return rc;
@@ -191,8 +190,7 @@ static bool conn_answer(struct conn *c, int status, const struct tm_httpd_reques
 {
     c->keep_alive = status == 200 && request->keep_alive;
     if (status == 200 ? compose_answer(c, request) : compose_error(c, status, false)) {
-        TM_LOG_LIMITED(TM_LOG_ERROR, "net", "no memory for an HTTP answer",
-                       TM_F_STR("at", c->listener->address));
+        TM_LOG_LIMITED(TM_LOG_ERROR, "net", "no memory for an HTTP answer", TM_F_STR("at", c->listener->address));
         conn_close(c);
         return false;
     }
@@ -276,8 +274,7 @@ static struct conn *longest_waiting(const struct listener *l)
 
 static void refuse(int fd)
 {
-    static const char answer[] =
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    static const char answer[] = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     (void)!send(fd, answer, sizeof answer - 1, MSG_NOSIGNAL);
     close(fd);
 }
@@ -386,8 +383,7 @@ static struct addrinfo *parse_address(const char *address)
         return NULL;
     memcpy(host, address + brackets, len);
     host[len] = '\0';
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
-                             .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE};
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE};
     struct addrinfo *list = NULL;
     size_t digits = strspn(colon + 1, "0123456789");
     if (!digits || digits > 5 || colon[1 + digits] || atoi(colon + 1) > 65535)
@@ -424,14 +420,12 @@ static int port_of(int fd)
 static int bind_error(const char *address, int cause, struct tm_error *err)
 {
     if (cause == EADDRINUSE)
-        return tm_error_set(err, TM_EIO, "cannot listen on %s: address in use; choose another address",
-                            address);
+        return tm_error_set(err, TM_EIO, "cannot listen on %s: address in use; choose another address", address);
     if (cause == EADDRNOTAVAIL)
-        return tm_error_set(err, TM_EINVAL, "cannot listen on %s: this machine does not have that address",
-                            address);
+        return tm_error_set(err, TM_EINVAL, "cannot listen on %s: this machine does not have that address", address);
     if (cause == EACCES)
-        return tm_error_set(err, TM_EDENIED,
-                            "cannot listen on %s: permission denied; choose a port from 1024 on", address);
+        return tm_error_set(err, TM_EDENIED, "cannot listen on %s: permission denied; choose a port from 1024 on",
+                            address);
     return tm_error_errno(err, TM_EIO, cause, "cannot listen on %s", address);
 }
 
@@ -462,8 +456,8 @@ int tm_httpd_listen(struct tm_httpd *httpd, const char *address, struct tm_error
     return TM_OK;
 }
 
-int tm_httpd_route(struct tm_httpd *httpd, const char *address, const char *path, tm_httpd_handler *handler,
-                   void *arg, struct tm_error *err)
+int tm_httpd_route(struct tm_httpd *httpd, const char *address, const char *path, tm_httpd_handler *handler, void *arg,
+                   struct tm_error *err)
 {
     struct listener *l = find_listener(httpd, address);
     if (!l)

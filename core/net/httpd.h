@@ -37,8 +37,8 @@ void tm_httpd_destroy(struct tm_httpd *httpd);
 int tm_httpd_listen(struct tm_httpd *httpd, const char *address, struct tm_error *err) TM_MUST_CHECK;
 
 /* Serve `path` at that address only. */
-int tm_httpd_route(struct tm_httpd *httpd, const char *address, const char *path, tm_httpd_handler *handler,
-                   void *arg, struct tm_error *err) TM_MUST_CHECK;
+int tm_httpd_route(struct tm_httpd *httpd, const char *address, const char *path, tm_httpd_handler *handler, void *arg,
+                   struct tm_error *err) TM_MUST_CHECK;
 
 /* The port in use at an address given to tm_httpd_listen; 0 if none. */
 int tm_httpd_port(const struct tm_httpd *httpd, const char *address);

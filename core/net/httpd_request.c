@@ -10,8 +10,7 @@ struct fields {
 
 static bool is_token(const char *s, size_t len)
 {
-    static const char allowed[] =
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~";
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~";
     for (size_t i = 0; i < len; i++)
         if (!s[i] || !strchr(allowed, s[i]))
             return false;

@@ -165,9 +165,8 @@ static char *copy(const char *s)
     return c;
 }
 
-int tm_link_create(struct tm_ws_context *context, struct tm_link_limiter *limiter,
-                   const struct tm_ws_options *options, const struct tm_link_events *events, void *arg,
-                   struct tm_link **out, struct tm_error *err)
+int tm_link_create(struct tm_ws_context *context, struct tm_link_limiter *limiter, const struct tm_ws_options *options,
+                   const struct tm_link_events *events, void *arg, struct tm_link **out, struct tm_error *err)
 {
     int rc = tm_ws_check_url(options->url, err);
     if (rc)
@@ -255,8 +254,7 @@ static int insert_slot(struct tm_link *link, size_t at, uint32_t slot)
         link->openings = grown;
         link->opening_cap = cap;
     }
-    memmove(&link->openings[at + 1], &link->openings[at],
-            (link->opening_count - at) * sizeof link->openings[0]);
+    memmove(&link->openings[at + 1], &link->openings[at], (link->opening_count - at) * sizeof link->openings[0]);
     link->openings[at] = (struct opening){.slot = slot};
     link->opening_count++;
     return TM_OK;
@@ -266,8 +264,7 @@ static void remove_slot(struct tm_link *link, size_t at)
 {
     free(link->openings[at].bytes);
     link->opening_count--;
-    memmove(&link->openings[at], &link->openings[at + 1],
-            (link->opening_count - at) * sizeof link->openings[0]);
+    memmove(&link->openings[at], &link->openings[at + 1], (link->opening_count - at) * sizeof link->openings[0]);
 }
 
 int tm_link_set_opening(struct tm_link *link, uint32_t slot, const char *bytes, size_t len)

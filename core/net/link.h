@@ -43,14 +43,13 @@ struct tm_link_stats {
     int64_t next_try_us;                                /* monotonic, while DOWN */
 };
 
-int tm_link_create(struct tm_ws_context *context, struct tm_link_limiter *limiter,
-                   const struct tm_ws_options *options, const struct tm_link_events *events, void *arg,
-                   struct tm_link **out, struct tm_error *err) TM_MUST_CHECK;
+int tm_link_create(struct tm_ws_context *context, struct tm_link_limiter *limiter, const struct tm_ws_options *options,
+                   const struct tm_link_events *events, void *arg, struct tm_link **out,
+                   struct tm_error *err) TM_MUST_CHECK;
 void tm_link_destroy(struct tm_link *link); /* STOPPED, or never started */
 
 void tm_link_start(struct tm_link *link);
-void tm_link_stop(
-    struct tm_link *link); /* for good; on_down(TM_WS_LOCAL) follows if it was up or connecting */
+void tm_link_stop(struct tm_link *link);      /* for good; on_down(TM_WS_LOCAL) follows if it was up or connecting */
 void tm_link_reconnect(struct tm_link *link); /* drop and come back at once, still under the limiter */
 
 /* Set opening frame `slot` (0..999999); len 0 removes it. The bytes are copied. Does not send. */

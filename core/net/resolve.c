@@ -190,8 +190,7 @@ static void put_lookup(struct tm_resolver *r, const char *host)
     pthread_mutex_unlock(&r->shared->lock);
 }
 
-struct tm_resolve_query *tm_resolver_ask(struct tm_resolver *r, const char *host, tm_resolve_done *done,
-                                         void *arg)
+struct tm_resolve_query *tm_resolver_ask(struct tm_resolver *r, const char *host, tm_resolve_done *done, void *arg)
 {
     if (!r->running)
         start_thread(r);

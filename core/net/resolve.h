@@ -30,8 +30,8 @@ void tm_resolver_destroy(struct tm_resolver *resolver); /* no callback follows *
 
 /* Ask for stream addresses of `host`; on_done is called once from the loop, unless the query is cancelled
  * before. */
-struct tm_resolve_query *tm_resolver_ask(struct tm_resolver *resolver, const char *host,
-                                         tm_resolve_done *on_done, void *arg);
+struct tm_resolve_query *tm_resolver_ask(struct tm_resolver *resolver, const char *host, tm_resolve_done *on_done,
+                                         void *arg);
 void tm_resolver_cancel(struct tm_resolve_query *query);
 
 #endif

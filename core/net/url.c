@@ -95,30 +95,26 @@ static void make_authority(struct tm_url *u)
         (void)snprintf(u->authority + n, sizeof u->authority - (size_t)n, ":%u", u->port);
 }
 
-int tm_url_parse(const char *url, const char *plain, const char *secure, struct tm_url *out,
-                 struct tm_error *err)
+int tm_url_parse(const char *url, const char *plain, const char *secure, struct tm_url *out, struct tm_error *err)
 {
     struct tm_url u = {0};
     const char *p = take_scheme(url, plain, secure, &u);
     if (!p)
         return tm_error_set(err, TM_EINVAL, "URL \"%.300s\": expected %s:// or %s://", url, plain, secure);
     if (!take_host(&p, &u))
-        return tm_error_set(
-            err, TM_EINVAL,
-            "URL \"%.300s\": expected a host name or address of at most %d characters, without user or "
-            "password",
-            url, TM_URL_HOST_MAX);
+        return tm_error_set(err, TM_EINVAL,
+                            "URL \"%.300s\": expected a host name or address of at most %d characters, without user or "
+                            "password",
+                            url, TM_URL_HOST_MAX);
     if (!take_port(&p, &u))
-        return tm_error_set(err, TM_EINVAL, "URL \"%.300s\": expected a port from 1 to 65535 after \":\"",
-                            url);
+        return tm_error_set(err, TM_EINVAL, "URL \"%.300s\": expected a port from 1 to 65535 after \":\"", url);
     if (!take_path(p, &u))
-        return tm_error_set(
-            err, TM_EINVAL,
-            "URL \"%.300s\": expected a path of at most %d printable characters without fragment", url,
-            TM_URL_PATH_MAX);
+        return tm_error_set(err, TM_EINVAL,
+                            "URL \"%.300s\": expected a path of at most %d printable characters without fragment", url,
+                            TM_URL_PATH_MAX);
     if (!u.tls && !is_local(&u))
-        return tm_error_set(err, TM_EINVAL, "URL \"%.300s\": %s is allowed to loopback only; use %s", url,
-                            plain, secure);
+        return tm_error_set(err, TM_EINVAL, "URL \"%.300s\": %s is allowed to loopback only; use %s", url, plain,
+                            secure);
     make_authority(&u);
     *out = u;
     return TM_OK;

@@ -25,11 +25,10 @@ int tm_ws_check_url(const char *url, struct tm_error *err)
     struct tm_url parsed;
     int rc = tm_url_parse(url, "ws", "wss", &parsed, err);
     if (!rc && parsed.tls && strchr(parsed.host, ':'))
-        return tm_error_set(
-            err, TM_EINVAL,
-            "URL \"%.300s\": wss needs a host name or an IPv4 address: the certificate of an IPv6 "
-            "address cannot be checked",
-            url);
+        return tm_error_set(err, TM_EINVAL,
+                            "URL \"%.300s\": wss needs a host name or an IPv4 address: the certificate of an IPv6 "
+                            "address cannot be checked",
+                            url);
     return rc;
 }
 
@@ -110,8 +109,7 @@ void ws_on_library_gone(struct tm_ws *ws)
     if (ws->inside_connect)
         return;
     bool next_address = ws->state == WS_CONNECTING && ws->stage == WS_STAGE_TCP &&
-                        ws->address_tries < ws->addresses.count &&
-                        (!ws->reason_known || ws->why == TM_WS_REFUSED);
+                        ws->address_tries < ws->addresses.count && (!ws->reason_known || ws->why == TM_WS_REFUSED);
     if (next_address) {
         ws->reason_known = false;
         ws->address = (ws->address + 1) % ws->addresses.count;
@@ -119,8 +117,8 @@ void ws_on_library_gone(struct tm_ws *ws)
         return;
     }
     if (ws->state == WS_CONNECTING && ws->stage != WS_STAGE_HTTP)
-        ws_set_reason(ws, TM_WS_REFUSED, 0, "no %s with %s: refused, unreachable or broken off",
-                      stage_names[ws->stage], ws->url.authority);
+        ws_set_reason(ws, TM_WS_REFUSED, 0, "no %s with %s: refused, unreachable or broken off", stage_names[ws->stage],
+                      ws->url.authority);
     else if (ws->state == WS_CONNECTING)
         ws_set_reason(ws, TM_WS_REMOTE, 0, "closed by %s before it answered the upgrade", ws->url.authority);
     else
@@ -270,8 +268,8 @@ static void take_options(struct tm_ws *ws, const struct tm_ws_options *options)
     o->send_bytes_max = o->send_bytes_max ? o->send_bytes_max : (size_t)64 << 20;
 }
 
-int tm_ws_connect(struct tm_ws_context *context, const struct tm_ws_options *options,
-                  const struct tm_ws_events *events, void *arg, struct tm_ws **out, struct tm_error *err)
+int tm_ws_connect(struct tm_ws_context *context, const struct tm_ws_options *options, const struct tm_ws_events *events,
+                  void *arg, struct tm_ws **out, struct tm_error *err)
 {
     struct tm_url url;
     struct lws_vhost *vhost;

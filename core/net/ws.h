@@ -29,8 +29,8 @@ struct tm_ws_context;
 struct tm_ws;
 
 enum tm_ws_why {
-    TM_WS_LOCAL,  /* we closed it */
-    TM_WS_REMOTE, /* the peer closed or reset it, perhaps before the handshake; status is the close code, 0 if
+    TM_WS_LOCAL,     /* we closed it */
+    TM_WS_REMOTE,    /* the peer closed or reset it, perhaps before the handshake; status is the close code, 0 if
                      none */
     TM_WS_REFUSED,   /* no TCP or TLS connection; text says why */
     TM_WS_HANDSHAKE, /* HTTP answered other than 101; status is the HTTP status, text the start of its body */
@@ -60,8 +60,7 @@ struct tm_ws_options {
     size_t send_bytes_max;      /* 0: 64 MiB, queued but not yet written */
 };
 
-int tm_ws_context_create(struct tm_loop *loop, struct tm_ws_context **out,
-                         struct tm_error *err) TM_MUST_CHECK;
+int tm_ws_context_create(struct tm_loop *loop, struct tm_ws_context **out, struct tm_error *err) TM_MUST_CHECK;
 /* All connections must be closed. */
 void tm_ws_context_destroy(struct tm_ws_context *context);
 struct tm_loop *tm_ws_context_loop(const struct tm_ws_context *context);
@@ -69,14 +68,11 @@ struct tm_loop *tm_ws_context_loop(const struct tm_ws_context *context);
 /* Check a URL without connecting: form, scheme, ws only to loopback. */
 int tm_ws_check_url(const char *url, struct tm_error *err) TM_MUST_CHECK;
 
-/* Start connecting. Options are copied. A failure that is known at once is returned and on_close is not
- * called. */
-int tm_ws_connect(struct tm_ws_context *context, const struct tm_ws_options *options,
-                  const struct tm_ws_events *events, void *arg, struct tm_ws **out,
-                  struct tm_error *err) TM_MUST_CHECK;
+/* Start connecting. Options are copied. A failure that is known at once is returned and on_close is not called. */
+int tm_ws_connect(struct tm_ws_context *context, const struct tm_ws_options *options, const struct tm_ws_events *events,
+                  void *arg, struct tm_ws **out, struct tm_error *err) TM_MUST_CHECK;
 
-/* Queue a text message; the bytes are copied. TM_ESTATE unless open, TM_EFULL closes with TM_WS_SLOW later.
- */
+/* Queue a text message; the bytes are copied. TM_ESTATE unless open, TM_EFULL closes with TM_WS_SLOW later. */
 int tm_ws_send(struct tm_ws *ws, const char *bytes, size_t len) TM_MUST_CHECK;
 
 /* Begin the close; on_close follows from the loop within about a second, never from inside this call. No

@@ -57,8 +57,7 @@ static struct lws_context *create_library_context(struct tm_loop *loop)
     void *loops[] = {tm_loop_native(loop)};
     struct lws_context_creation_info info = {
         .port = CONTEXT_PORT_NO_LISTEN,
-        .options = LWS_SERVER_OPTION_LIBEV | LWS_SERVER_OPTION_EXPLICIT_VHOSTS |
-                   LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
+        .options = LWS_SERVER_OPTION_LIBEV | LWS_SERVER_OPTION_EXPLICIT_VHOSTS | LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT,
         .foreign_loops = loops,
         .pt_serv_buf_size = TM_WS_RX_BYTES,
         .max_http_header_data2 = HANDSHAKE_BYTES_MAX,
@@ -82,9 +81,8 @@ int tm_ws_context_create(struct tm_loop *loop, struct tm_ws_context **out, struc
     c->lws = create_library_context(loop);
     if (!c->lws) {
         free(c);
-        return tm_error_set(
-            err, TM_EIO,
-            "libwebsockets cannot start on libev; is the package libwebsockets-evlib-ev installed?");
+        return tm_error_set(err, TM_EIO,
+                            "libwebsockets cannot start on libev; is the package libwebsockets-evlib-ev installed?");
     }
     c->resolver = tm_resolver_create(loop);
     tm_prepare_init(&c->pump, loop, on_pump, c);
@@ -131,13 +129,12 @@ static int create_ssl(const char *ca_file, SSL_CTX **out, struct tm_error *err)
     TM_FATAL_UNLESS(ssl);
     SSL_CTX_set_min_proto_version(ssl, TLS1_2_VERSION);
     SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER, NULL);
-    SSL_CTX_set_mode(ssl, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_ENABLE_PARTIAL_WRITE |
-                              SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_mode(ssl,
+                     SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_RELEASE_BUFFERS);
     int ok = ca_file ? SSL_CTX_load_verify_file(ssl, ca_file) : SSL_CTX_set_default_verify_paths(ssl);
     if (!ok) {
         const char *reason = ERR_reason_error_string(ERR_get_error());
-        tm_error_set(err, TM_EINVAL,
-                     "cannot load certificates from %s: %s; expected a PEM file of trusted authorities",
+        tm_error_set(err, TM_EINVAL, "cannot load certificates from %s: %s; expected a PEM file of trusted authorities",
                      ca_file ? ca_file : "the system's store", reason ? reason : "unknown OpenSSL error");
         ERR_clear_error();
         SSL_CTX_free(ssl);

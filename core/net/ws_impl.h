@@ -40,8 +40,7 @@ struct out_frame {
 struct tm_ws {
     struct tm_ws *next; /* in the context's list of starting or of gone connections */
     struct tm_ws_context *context;
-    struct tm_ws_options
-        options; /* defaults filled in; the strings belong to others or to `url`, `user_agent` */
+    struct tm_ws_options options; /* defaults filled in; the strings belong to others or to `url`, `user_agent` */
     struct tm_ws_events events;
     void *arg;
     struct tm_url url;

@@ -65,8 +65,7 @@ static int on_receive(struct tm_ws *ws, const char *bytes, size_t len)
     if (ws->reason_known)
         return 0; /* closing; what still comes is not looked at */
     bool first = lws_is_first_fragment(ws->wsi), final = lws_is_final_fragment(ws->wsi);
-    if (first && final && !ws->in_message && len <= TM_WS_RX_BYTES - 16 &&
-        len <= ws->options.message_bytes_max) {
+    if (first && final && !ws->in_message && len <= TM_WS_RX_BYTES - 16 && len <= ws->options.message_bytes_max) {
         ws->events.on_message(ws->arg, bytes, len);
         return 0;
     }
@@ -133,8 +132,7 @@ static int on_request_headers(struct tm_ws *ws, unsigned char **at, size_t len)
     ws->stage = WS_STAGE_HTTP;
     int rc = put_header(&space, "User-Agent", ws->options.user_agent);
     if (!rc && ws->options.auth)
-        rc = tm_auth_headers(ws->options.auth, "GET", ws->url.path, tm_clock_wall_us(), put_header, &space,
-                             &err);
+        rc = tm_auth_headers(ws->options.auth, "GET", ws->url.path, tm_clock_wall_us(), put_header, &space, &err);
     else if (rc)
         tm_error_set(&err, rc, "user agent is too long");
     if (rc)
@@ -180,8 +178,7 @@ static int on_established(struct tm_ws *ws)
 static int on_peer_close(struct tm_ws *ws, const unsigned char *bytes, size_t len)
 {
     int code = len >= 2 ? bytes[0] << 8 | bytes[1] : 0;
-    ws_set_reason(ws, TM_WS_REMOTE, code, "%.*s", len > 2 ? (int)(len - 2) : 0,
-                  len > 2 ? (const char *)bytes + 2 : "");
+    ws_set_reason(ws, TM_WS_REMOTE, code, "%.*s", len > 2 ? (int)(len - 2) : 0, len > 2 ? (const char *)bytes + 2 : "");
     tm_timer_start(&ws->timer, WS_CLOSE_GRACE_US, 0);
     return 0;
 }
@@ -202,8 +199,7 @@ static void on_closed(struct tm_ws *ws)
     ws->last_byte_us = tm_ws_last_byte_us(ws); /* while there is still a socket to ask */
     SSL *ssl = lws_get_ssl(ws->wsi);
     ssize_t n = recv(lws_get_socket_fd(ws->wsi), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    bool ended =
-        n == 0 || (n < 0 && errno != EAGAIN) || (ssl && SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN);
+    bool ended = n == 0 || (n < 0 && errno != EAGAIN) || (ssl && SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN);
     if (!ended)
         ws_set_reason(ws, TM_WS_PROTOCOL, 0, "the peer sent a frame that RFC 6455 does not allow");
 }

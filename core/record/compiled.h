@@ -24,7 +24,7 @@ struct tm_tree {
         uint8_t len;
         uint16_t parent;
         uint16_t object; /* number among the nodes that have children; TM_NODE_NONE: a leaf */
-    } *nodes;            /* 0 is the root */
+    } * nodes;           /* 0 is the root */
     uint16_t node_count, node_cap, object_count;
     uint16_t *table; /* open addressing by (parent, name); TM_NODE_NONE: free */
     uint32_t table_mask;
@@ -69,7 +69,7 @@ struct tm_emit {
     enum tm_emit_op op;
     bool is_time, is_ticker, is_indexed; /* indexed: its text is bounded by TM_KEY_TEXT_BYTES_MAX */
     uint8_t reading_count;
-    uint32_t len;         /* TM_EMIT_BYTES: with its length word */
+    uint32_t len; /* TM_EMIT_BYTES: with its length word */
     const uint8_t *bytes;
     const struct tm_reading *readings;
 };
@@ -79,10 +79,10 @@ struct tm_program {
     size_t tag_len;
     struct tm_emit *emits; /* one per column of the stream */
     uint16_t emit_count;
-    uint32_t fixed_bytes;  /* of a row without its texts */
-    struct tm_place each;  /* text NULL: the frame is the record */
-    struct tm_tree *tree;  /* of a document, else NULL: the plan's tree */
-    struct tm_tree *element_tree; /* with `each` */
+    uint32_t fixed_bytes;                        /* of a row without its texts */
+    struct tm_place each;                        /* text NULL: the frame is the record */
+    struct tm_tree *tree;                        /* of a document, else NULL: the plan's tree */
+    struct tm_tree *element_tree;                /* with `each` */
     struct tm_place sid, channel, code, message; /* text NULL: none */
 };
 
@@ -114,8 +114,8 @@ uint16_t tm_tree_child(const struct tm_tree *tree, uint16_t parent, const char *
 /* ---- plan_stream.c ---- */
 
 /* Check a stream's definition and fill *out. `position` is its place in the definition, for messages. */
-int tm_stream_compile(const struct tm_stream_def *def, size_t position, struct tm_arena *arena,
-                      struct tm_stream *out, struct tm_error *err) TM_MUST_CHECK;
+int tm_stream_compile(const struct tm_stream_def *def, size_t position, struct tm_arena *arena, struct tm_stream *out,
+                      struct tm_error *err) TM_MUST_CHECK;
 int tm_stream_column(const struct tm_stream *stream, const char *name); /* -1: none */
 /* The column that leads the index of a `within` stream: the market's, or the first of the key. */
 int tm_stream_within_lead(const struct tm_stream *stream);

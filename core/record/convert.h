@@ -99,7 +99,7 @@ static inline bool tm_take_short(const char *s, size_t len, uint64_t *digits, un
         return false;
     unsigned shift = (unsigned)(8 - len) * 8;
     uint64_t v = tm_load_values(s, len);
-    uint64_t other = v ^ ('.' ^ '0') * TM_BYTES_01;                           /* 0 where the point is */
+    uint64_t other = v ^ ('.' ^ '0') * TM_BYTES_01; /* 0 where the point is */
     uint64_t point = (other - TM_BYTES_01) & ~other & TM_BYTES_80;
     *decimals = 0;
     if (point) {

@@ -17,7 +17,7 @@ struct tm_decoder {
     const struct tm_program *last;            /* the kind of the frame before */
     struct tm_buf out, scratch;
     struct tm_emission emission; /* of the frame or object under way */
-    struct tm_row *rows; /* rows[0] is kept for unknown_frames, the data begins at rows[1] */
+    struct tm_row *rows;         /* rows[0] is kept for unknown_frames, the data begins at rows[1] */
     size_t row_count, row_cap;
     bool faulty; /* an element had not the declared shape; its reason is the caller's */
 };
@@ -459,8 +459,7 @@ static int take_objects(struct tm_decoder *d, struct document *doc, struct tm_va
 }
 
 int tm_decode_document(struct tm_decoder *d, const struct tm_kind *kind, const char *path, struct tm_span document,
-                       int64_t received_us, int (*each)(void *arg, struct tm_row *row), void *arg,
-                       struct tm_error *err)
+                       int64_t received_us, int (*each)(void *arg, struct tm_row *row), void *arg, struct tm_error *err)
 {
     const struct tm_program *p = &d->plan->programs[kind->index];
     struct document doc = {.each = each, .arg = arg};

@@ -312,9 +312,7 @@ static uint8_t *put_escaped(struct tm_emission *e, uint8_t *at, const struct tm_
     tm_buf_clear(e->scratch);
     int rc = tm_value_unescape(v, e->scratch);
     if (rc)
-        return refuse(e, rc == TM_ENOMEM
-                             ? NULL
-                             : "text that PostgreSQL can hold, without \\u0000 and lone surrogates");
+        return refuse(e, rc == TM_ENOMEM ? NULL : "text that PostgreSQL can hold, without \\u0000 and lone surrogates");
     v.at = (const char *)e->scratch->data;
     v.len = (uint32_t)e->scratch->len;
     return put_value(e, at, m, r, &v);

@@ -17,8 +17,9 @@
  *       stream.observer: gatherer text, epoch uuid                         (so that each gatherer's row is its own)
  *       always:          sid int8, exchange_seq int8, seq int8             (the gatherer's store only; seq is ours)
  *
- * The production store has the columns without sid, exchange_seq and seq, except that observer streams keep seq, which
- * with gatherer and epoch is their key. seq is the last field, so its 8 bytes end the tuple: the journal patches them.
+ * Columns of a stream that a kind names no source for are NULL. The production store has the columns without sid,
+ * exchange_seq and seq, except that observer streams keep seq, which with gatherer and epoch is their key. seq is the
+ * last field, so its 8 bytes end the tuple: the journal patches them.
  *
  * Every plan has two streams that no script declares: unknown_frames and gaps (record/builtin.h).
  */
@@ -32,10 +33,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define TM_COLUMNS_MAX 64     /* per stream, with the added ones */
-#define TM_STREAMS_MAX 64     /* per plan */
-#define TM_KINDS_MAX 256      /* per plan */
-#define TM_PATHS_MAX 4        /* alternatives per source */
+#define TM_COLUMNS_MAX 64            /* per stream, with the added ones */
+#define TM_STREAMS_MAX 64            /* per plan */
+#define TM_KINDS_MAX 256             /* per plan */
+#define TM_PATHS_MAX 4               /* alternatives per source */
 #define TM_FIELD_BYTES_MAX (4 << 20) /* of a value, and of a frame */
 
 /* A row of a btree index holds 2704 bytes: so much text may a unique key have, in so many columns. */
@@ -59,8 +60,8 @@ enum tm_type {
 enum tm_unit {
     TM_UNIT_PLAIN,   /* an integer, boolean, string, uuid or raw JSON, as the column's type says */
     TM_UNIT_DECIMAL, /* "0.4700" or 0.47, exact, times 10^scale; more digits than scale is a fault unless they are 0 */
-    TM_UNIT_RFC3339, /* 0 to 9 fraction digits; beyond microseconds only zeros; any offset */
-    TM_UNIT_SECONDS, /* integer since 1970, for timestamptz */
+    TM_UNIT_RFC3339, /* 0 to 9 fraction digits; beyond microseconds only zeros; any offset; years 1 to 9999 */
+    TM_UNIT_SECONDS, /* since 1970, for timestamptz; a fraction is taken to the microsecond */
     TM_UNIT_MILLIS,
     TM_UNIT_MICROS,
 };
@@ -76,21 +77,23 @@ enum tm_from {
 };
 
 /*
- * A path: names joined by dots, then indexes in brackets: "msg.ts", "msg.yes_dollars_fp[-1][0]" (-1 is the last).
- * In a kind with `each`, paths are relative to the element; a leading "$." means the whole frame.
+ * A path: names joined by dots, then indexes in brackets: "msg.ts", "msg.yes_dollars_fp[-1][0]" (-1 is the
+ * last), or indexes alone where the frame or element is an array: "[0]". At most 16 names of 127 bytes and 4
+ * indexes. In a kind with `each`, paths are relative to the element; a leading "$." means the whole frame (in
+ * a kind of documents: the object).
  */
 struct tm_path_def {
     const char *path;
     enum tm_unit unit;
-    int scale;          /* for TM_UNIT_DECIMAL: 0..9 */
-    bool one_minus;     /* 10^scale - value: a no-bid of 0.49 is a yes-ask of 0.51 */
+    int scale;      /* for TM_UNIT_DECIMAL: 0..9 */
+    bool one_minus; /* 10^scale - value: a no-bid of 0.49 is a yes-ask of 0.51 */
 };
 
 struct tm_column_def {
-    const char *name; /* [a-z_][a-z0-9_]{0,62} */
+    const char *name; /* [a-z_][a-z0-9_]{0,62}, not reserved by SQL, not one that the compiler adds */
     enum tm_type type;
     bool not_null;
-    int scale;                /* of the stored integer, for the readable views; 0: none */
+    int scale;                 /* of the stored integer, for the readable views; 0: none */
     const char *const *one_of; /* NULL-terminated list of the texts allowed; NULL: any */
 };
 
@@ -106,12 +109,13 @@ enum tm_partition {
 };
 
 struct tm_stream_def {
-    const char *name; /* of the stream and its table */
+    const char *name; /* of the stream and its table; like a column's, at most 36 bytes */
     enum tm_stream_mode mode;
     const struct tm_column_def *columns;
     size_t column_count;
     const char *const *key; /* NULL-terminated column names; NULL for an observer stream */
-    bool occurrence;        /* counted key: one column must be fed by TM_FROM_OCCURRENCE; it joins the key */
+    bool occurrence;        /* counted key: one int2 column must be fed by TM_FROM_OCCURRENCE in every kind (in a
+                          plan   without kinds of the stream: the column "occurrence"); it joins the key */
     bool observer;          /* each gatherer's observation is a record of its own */
     int64_t within_us;      /* > 0: equal keys received within this time of each other are one record (for frames to
                                which the exchange gives no time); needs a received_at column */
@@ -140,18 +144,18 @@ enum tm_role {
 };
 
 struct tm_kind_def {
-    const char *tag;
+    const char *tag; /* unique among frames and documents */
     enum tm_role role;
     bool document;      /* a REST object, decoded by tag on request; never matched in frames */
     const char *stream; /* TM_ROLE_DATA */
     const char *each;   /* path of an array whose elements are the records; NULL: the frame is the record */
     const struct tm_source_def *sources;
     size_t source_count;
-    bool forward;       /* hand a copy of the frame to the policy thread as an event */
-    const char *channel_path; /* SUBSCRIBED */
+    bool forward;                  /* hand a copy of the frame to the policy thread as an event */
+    const char *channel_path;      /* SUBSCRIBED */
     const char *subscription_path; /* overrides the protocol's: SUBSCRIBED frames carry it elsewhere */
-    const char *code_path;    /* ERROR, an integer */
-    const char *text_path;    /* ERROR, for people */
+    const char *code_path;         /* ERROR, an integer */
+    const char *text_path;         /* ERROR, for people */
 };
 
 struct tm_protocol_def {
@@ -182,14 +186,14 @@ struct tm_column {
 
 struct tm_stream {
     const char *name;
-    uint16_t index;               /* in plan->streams */
+    uint16_t index; /* in plan->streams */
     enum tm_stream_mode mode;
     struct tm_column columns[TM_COLUMNS_MAX];
     uint16_t column_count;        /* all, as in the gatherer's store */
     uint16_t production_count;    /* how many of them, from the first, production keeps; observer streams: and seq */
     uint16_t key[TM_COLUMNS_MAX]; /* column indexes in the order of the unique key: time first (MEASURED.md) */
     uint16_t key_count;
-    struct tm_key_run {           /* the key without its occurrence as runs of neighbouring columns: what is hashed */
+    struct tm_key_run { /* the key without its occurrence as runs of neighbouring columns: what is hashed */
         uint16_t first, last;
     } key_runs[TM_COLUMNS_MAX];
     uint16_t key_run_count;
@@ -198,8 +202,8 @@ struct tm_stream {
     enum tm_partition partition;
     int64_t within_us, window_us;
     size_t memory_bytes_max;
-    uint64_t key_version;         /* hash of the key's recipe; part of every fingerprint (FAILURES T32) */
-    const char *copy_columns;     /* "a,b,c": the column list of COPY into the gatherer's store */
+    uint64_t key_version;     /* hash of the key's recipe; part of every fingerprint (FAILURES T32) */
+    const char *copy_columns; /* "a,b,c": the column list of COPY into the gatherer's store */
 };
 
 struct tm_kind {

@@ -97,9 +97,9 @@ static uint8_t reading_scale(const struct tm_path_def *p)
 static enum tm_emit_op value_op(enum tm_type type)
 {
     static const enum tm_emit_op ops[] = {
-        [TM_TYPE_BOOL] = TM_EMIT_BOOL,   [TM_TYPE_INT2] = TM_EMIT_INT,         [TM_TYPE_INT4] = TM_EMIT_INT,
-        [TM_TYPE_INT8] = TM_EMIT_INT,    [TM_TYPE_FLOAT8] = TM_EMIT_FLOAT,     [TM_TYPE_TEXT] = TM_EMIT_TEXT,
-        [TM_TYPE_UUID] = TM_EMIT_UUID,   [TM_TYPE_TIMESTAMPTZ] = TM_EMIT_TIME, [TM_TYPE_JSONB] = TM_EMIT_JSONB,
+        [TM_TYPE_BOOL] = TM_EMIT_BOOL,  [TM_TYPE_INT2] = TM_EMIT_INT,         [TM_TYPE_INT4] = TM_EMIT_INT,
+        [TM_TYPE_INT8] = TM_EMIT_INT,   [TM_TYPE_FLOAT8] = TM_EMIT_FLOAT,     [TM_TYPE_TEXT] = TM_EMIT_TEXT,
+        [TM_TYPE_UUID] = TM_EMIT_UUID,  [TM_TYPE_TIMESTAMPTZ] = TM_EMIT_TIME, [TM_TYPE_JSONB] = TM_EMIT_JSONB,
         [TM_TYPE_BYTEA] = TM_EMIT_TEXT,
     };
     return ops[type];
@@ -356,13 +356,14 @@ int tm_kind_compile(struct tm_plan *plan, const struct tm_kind_def *def, size_t 
         return FAULT("kind %zu: a tag is missing", position + 1);
     if (tm_plan_kind_by_tag(plan, def->tag))
         return FAULT("kind \"%s\": declared twice", def->tag);
-    *out = (struct tm_program){.kind = {
-                                   .tag = tm_arena_strdup(plan->arena, def->tag),
-                                   .index = (uint16_t)position,
-                                   .role = def->role,
-                                   .forward = def->forward,
-                                   .document = def->document,
-                               },
+    *out = (struct tm_program){.kind =
+                                   {
+                                       .tag = tm_arena_strdup(plan->arena, def->tag),
+                                       .index = (uint16_t)position,
+                                       .role = def->role,
+                                       .forward = def->forward,
+                                       .document = def->document,
+                                   },
                                .tag_len = strlen(def->tag)};
     struct building b = {.plan = plan, .def = def, .program = out, .err = err};
     int rc = compile(&b);

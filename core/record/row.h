@@ -13,13 +13,18 @@ struct tm_row {
     const struct tm_stream *stream;
     uint8_t *tuple;
     uint32_t len;
-    uint32_t occurrence_at;  /* offset of the 2 bytes to patch; 0: none */
-    int64_t exchange_us;     /* value of time_column in Unix microseconds; INT64_MIN: NULL or none */
-    const char *ticker;      /* value of ticker_column, not NUL-terminated; NULL: none */
+    uint32_t occurrence_at; /* offset of the 2 bytes to patch; 0: none */
+    int64_t exchange_us;    /* value of time_column in Unix microseconds; INT64_MIN: NULL or none */
+    const char *ticker;     /* value of ticker_column, not NUL-terminated; NULL: none */
     uint32_t ticker_len;
 };
 
-/* Writing by hand, column by column in order; used for gaps, unknown frames and tests. */
+/*
+ * Writing by hand, column by column in order; used for gaps, unknown frames and tests. A put that is refused
+ * (TM_EINVAL: not the type of the next column, NULL where that is not_null, no more columns, text that is not
+ * UTF-8 or not JSON) writes nothing. To give a row up, set buf->len back to start; tm_row_end does so itself
+ * when it fails.
+ */
 struct tm_row_writer {
     const struct tm_stream *stream;
     struct tm_buf *buf;
@@ -30,12 +35,14 @@ struct tm_row_writer {
 int tm_row_begin(struct tm_row_writer *w, const struct tm_stream *stream, struct tm_buf *buf) TM_MUST_CHECK;
 int tm_row_put_null(struct tm_row_writer *w) TM_MUST_CHECK;
 int tm_row_put_bool(struct tm_row_writer *w, bool v) TM_MUST_CHECK;
-int tm_row_put_int(struct tm_row_writer *w, int64_t v) TM_MUST_CHECK;  /* the width of the column; TM_EINVAL if it does not fit */
+int tm_row_put_int(struct tm_row_writer *w,
+                   int64_t v) TM_MUST_CHECK; /* the width of the column; TM_EINVAL if it does not fit */
 int tm_row_put_float(struct tm_row_writer *w, double v) TM_MUST_CHECK;
 int tm_row_put_time(struct tm_row_writer *w, int64_t unix_us) TM_MUST_CHECK;
 int tm_row_put_text(struct tm_row_writer *w, const char *s, size_t len) TM_MUST_CHECK; /* text, bytea, jsonb */
 int tm_row_put_uuid(struct tm_row_writer *w, const uint8_t uuid[16]) TM_MUST_CHECK;
-/* Columns not put (the added ones) become NULL or the stream's own gatherer and epoch; fills *row. */
+/* Columns not put (the added ones) become NULL or the plan's gatherer and epoch; fills *row, which points
+ * into buf. */
 int tm_row_end(struct tm_row_writer *w, const struct tm_plan *plan, struct tm_row *row) TM_MUST_CHECK;
 
 /* One field of a tuple: bytes in the tuple; len -1 is NULL. */
@@ -51,9 +58,11 @@ int tm_tuple_split(const uint8_t *tuple, size_t len, struct tm_field *fields, si
 int64_t tm_tuple_length(const uint8_t *bytes, size_t len);
 
 /*
- * The fingerprint of the record's key without its occurrence, from its key columns' bytes: the same for a row that was
- * just decoded, read back from a journal or copied out of a store, within one process (base/hash.h). `fields` are of
- * the local or the production form: the key's columns stand at the same places in both.
+ * The fingerprint of the record's key without its occurrence, from its key columns' bytes: the same for a row
+ * that was just decoded, read back from a journal or copied out of a store, within one process (base/hash.h).
+ * `fields` are what tm_tuple_split found in a tuple of the local or the production form: the key's columns
+ * stand at the same places in both. An observer's row is nobody's copy: its fingerprint meets no other, not
+ * even one of the same row.
  */
 struct tm_fp tm_stream_fingerprint(const struct tm_stream *stream, const struct tm_hash_key *key,
                                    const struct tm_field *fields);

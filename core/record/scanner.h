@@ -63,12 +63,12 @@ static inline void tm_value_set(struct tm_value *v, const char *at, const char *
 struct tm_scanner {
     const char *begin, *end;
     const char *wide_end, *wider_end; /* the last places from where 16 and 32 bytes can be read */
-    struct tm_value ignored; /* values that are only checked */
-    uint32_t last;        /* of the array scanned last: as in tm_value */
-    const char *expected; /* a fault: what would have been right ... */
-    const char *fault_at; /* ... and where */
-    bool escapes;         /* some string has an escape */
-    bool odd_numbers;     /* some number has an exponent or is so long that PostgreSQL's numeric may refuse it */
+    struct tm_value ignored;          /* values that are only checked */
+    uint32_t last;                    /* of the array scanned last: as in tm_value */
+    const char *expected;             /* a fault: what would have been right ... */
+    const char *fault_at;             /* ... and where */
+    bool escapes;                     /* some string has an escape */
+    bool odd_numbers; /* some number has an exponent or is so long that PostgreSQL's numeric may refuse it */
 };
 
 /* `padded`: TM_SCAN_PADDING bytes after the text are readable. */

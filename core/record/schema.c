@@ -107,8 +107,7 @@ static bool key_has_null(const struct tm_stream *s)
 static void add_arrival_index(struct text *t, const struct tm_stream *s)
 {
     if (s->received_column >= 0)
-        add(t,
-            "CREATE INDEX IF NOT EXISTS %s_received_at ON %s USING brin (received_at) WITH (autosummarize = on);\n",
+        add(t, "CREATE INDEX IF NOT EXISTS %s_received_at ON %s USING brin (received_at) WITH (autosummarize = on);\n",
             s->name, s->name);
 }
 

@@ -47,8 +47,8 @@ static int add_name(struct adding *a, const char *name, size_t len)
         if (a->tree->node_count == TM_NODES_MAX)
             return tm_error_set(a->err, TM_EINVAL, "the plan reads more than %d different values", TM_NODES_MAX - 1);
         child = new_node(a->tree, a->arena);
-        a->tree->nodes[child] = (struct tm_node){
-            .name = name, .len = (uint8_t)len, .parent = *node, .object = TM_NODE_NONE};
+        a->tree->nodes[child] =
+            (struct tm_node){.name = name, .len = (uint8_t)len, .parent = *node, .object = TM_NODE_NONE};
         a->tree->nodes[*node].object = 0; /* numbered when the tree is finished */
     }
     *node = child;

@@ -6,8 +6,7 @@
 #define ORDER_MAX 64
 #define GUESS_NAME_MAX 30
 
-/* A name that came at this place last time, with its closing quote. An empty guess wants what no mask leaves.
- */
+/* A name that came at this place last time, with its closing quote. An empty guess wants what no mask leaves. */
 struct guess {
     _Alignas(16) char name[32];
     uint16_t mask, wanted; /* of the first 16 bytes */
@@ -129,44 +128,41 @@ static inline struct guess *guesses_of(struct tm_walker *w, uint16_t node)
     return w->orders[w->hint * w->tree->object_count + w->tree->nodes[node].object].guesses;
 }
 
-/* The name whose quote is at p, when it is not the one guessed, or so near the end that it could not be
- * compared. */
-static __attribute__((noinline)) const char *find_name(struct tm_walker *w, struct tm_scanner *s,
-                                                       const char *p, uint16_t parent, struct guess **g,
-                                                       uint16_t *node)
+struct found {
+    const char *after; /* the name; NULL: a fault */
+    struct guess *next;
+    uint16_t node;
+};
+
+/* The name whose quote is at p, when it is not the one guessed, or so near the end that it could not be compared. */
+static __attribute__((noinline)) struct found find_name(struct tm_walker *w, struct tm_scanner *s, const char *p,
+                                                        uint16_t parent, struct guess *g)
 {
     struct tm_value name;
-    bool last = *g == guesses_of(w, parent) + ORDER_MAX;
-    if (!last && p < s->wider_end && guess_right(*g + 1, p + 1)) {
-        p += (*g)[1].len + 1; /* one that is often there was left out */
-        *node = (*g)[1].node;
-        *g += 2;
-        return p;
-    }
-    p = tm_scan_string(s, p, &name);
-    if (!p)
-        return NULL;
-    *node = name.escaped ? find_escaped(w, parent, name) : tm_tree_child(w->tree, parent, name.at, name.len);
-    if (last)
-        return p;
-    if (!name.escaped)
-        remember(*g, name, *node);
-    ++*g;
-    return p;
+    struct found found;
+    bool last = g == guesses_of(w, parent) + ORDER_MAX;
+    if (!last && p < s->wider_end && guess_right(g + 1, p + 1)) /* one that is often there was left out */
+        return (struct found){.after = p + 1 + g[1].len, .next = g + 2, .node = g[1].node};
+    found.after = tm_scan_string(s, p, &name);
+    found.next = g + !last;
+    found.node = TM_NODE_NONE;
+    if (!found.after)
+        return found;
+    found.node = name.escaped ? find_escaped(w, parent, name) : tm_tree_child(w->tree, parent, name.at, name.len);
+    if (!last && !name.escaped)
+        remember(g, name, found.node);
+    return found;
 }
 
 /* ---- values ---- */
 
-static const char *walk_object(struct tm_walker *w, struct tm_scanner *s, const char *p, uint16_t node,
-                               unsigned depth);
+static const char *walk_object(struct tm_walker *w, struct tm_scanner *s, const char *p, uint16_t node, unsigned depth);
 
-/* Any value but a string, noted where it stays. */
-static const char *walk_other(struct tm_walker *w, struct tm_scanner *s, const char *p, uint16_t node,
-                              unsigned depth)
+/* Neither string nor number: look into an object of the tree, else check the value. */
+static __attribute__((noinline)) const char *walk_other(struct tm_walker *w, struct tm_scanner *s, const char *p,
+                                                        uint16_t node, unsigned depth)
 {
     struct tm_value *v = node != TM_NODE_NONE ? &w->notes.values[node] : &s->ignored;
-    if (*p == '-' || (unsigned)(*p - '0') < 10)
-        return tm_scan_number(s, p, v);
     if (*p != '{' || node == TM_NODE_NONE || w->tree->nodes[node].object == TM_NODE_NONE)
         return tm_scan_value(s, p, depth, v);
     const char *after = walk_object(w, s, p, node, depth);
@@ -175,11 +171,18 @@ static const char *walk_other(struct tm_walker *w, struct tm_scanner *s, const c
     return after;
 }
 
-static inline const char *walk_value(struct tm_walker *w, struct tm_scanner *s, const char *p, uint16_t node,
-                                     unsigned depth)
+/* Any value, noted where it stays. Inlined by force: two callers, and one of them is the hottest loop of all.
+ */
+static inline __attribute__((always_inline)) const char *walk_value(struct tm_walker *w, struct tm_scanner *s,
+                                                                    const char *p, uint16_t node, unsigned depth)
 {
     struct tm_value *v = node != TM_NODE_NONE ? &w->notes.values[node] : &s->ignored;
-    p = *p == '"' ? tm_scan_string(s, p, v) : walk_other(w, s, p, node, depth);
+    if (*p == '"')
+        p = tm_scan_string(s, p, v);
+    else if (*p == '-' || (unsigned)(*p - '0') < 10)
+        p = tm_scan_number(s, p, v);
+    else
+        p = walk_other(w, s, p, node, depth);
     if (node == TM_NODE_NONE || __builtin_expect(!p, 0))
         return p;
     if (__builtin_expect(v->walk == w->notes.walk, 0))
@@ -214,8 +217,7 @@ static inline const char *walk_comma(struct tm_scanner *s, const char *p)
     return p < s->end && *p == '"' ? p : tm_scan_fault(s, p, "a name in quotes");
 }
 
-/* The tag was walked over: from now on guess as for its kind. Returns how far its guesses for the object are
- * away. */
+/* The tag was walked over: from now on guess as for its kind. Returns how far its guesses for the object are away. */
 static ptrdiff_t take_hint(struct tm_walker *w, uint16_t object)
 {
     const struct guess *before = guesses_of(w, object);
@@ -224,8 +226,7 @@ static ptrdiff_t take_hint(struct tm_walker *w, uint16_t object)
 }
 
 /* The object at p. Recursion is as deep as the plan's paths, which plan.c bounds. */
-static const char *walk_object(struct tm_walker *w, struct tm_scanner *s, const char *p, uint16_t node,
-                               unsigned depth)
+static const char *walk_object(struct tm_walker *w, struct tm_scanner *s, const char *p, uint16_t node, unsigned depth)
 {
     struct guess *g = guesses_of(w, node);
     if (depth >= TM_JSON_DEPTH_MAX)
@@ -239,10 +240,13 @@ static const char *walk_object(struct tm_walker *w, struct tm_scanner *s, const 
             child = g->node;
             p += g->len + 1;
             g++;
-        } else if (!(p = find_name(w, s, p, node, &g, &child))) {
-            return NULL;
+        } else {
+            struct found found = find_name(w, s, p, node, g);
+            child = found.node;
+            g = found.next;
+            p = found.after;
         }
-        p = walk_colon(s, p);
+        p = p ? walk_colon(s, p) : NULL;
         p = p ? walk_value(w, s, p, child, depth + 1) : NULL;
         if (__builtin_expect(p && child == w->tag && w->on_tag, 0)) /* a name that nobody reads is no tag */
             g += take_hint(w, node);

@@ -9,8 +9,8 @@
 
 #define LOG_FIELDS_MAX 16
 
-/* where(level): "file:line" of the function at that level above the caller (1: the caller itself); "?" when
- * there is none, as after a tail call. */
+/* where(level): "file:line" of the function at that level above the caller (1: the caller itself); "?" when there is
+ * none, as after a tail call. */
 static int where(lua_State *L)
 {
     lua_Debug ar;
@@ -48,8 +48,7 @@ static struct tm_log_field field_of(lua_State *L, const char *name, int index)
     }
 }
 
-/* The values stay on the stack, so that the fields' pointers hold. Names become the line's keys: letters and
- * _ only. */
+/* The values stay on the stack, so that the fields' pointers hold. Names become the line's keys: letters and _ only. */
 static size_t collect_fields(lua_State *L, int index, struct tm_log_field *fields)
 {
     size_t count = 0;

@@ -1,5 +1,5 @@
-/* host: link_open, link_close, link_opening, link_send, link_reconnect, link_stats. Links are found by their
- * name, so that a reloaded script finds the ones that are open. */
+/* host: link_open, link_close, link_opening, link_send, link_reconnect, link_stats. Links are found by their name, so
+ * that a reloaded script finds the ones that are open. */
 #include "script/script_impl.h"
 
 #include <stdlib.h>
@@ -81,8 +81,8 @@ static int link_opening(lua_State *L)
     const char *bytes = luaL_checklstring(L, 3, &len);
     if (slot < 0 || slot > 999999)
         return luaL_error(L, "link: expected an opening slot from 0 to 999999");
-    return push_result(L, tm_gatherer_link_opening(services->gatherer, link, (uint32_t)slot, bytes, len,
-                                                   lua_toboolean(L, 4)));
+    return push_result(
+        L, tm_gatherer_link_opening(services->gatherer, link, (uint32_t)slot, bytes, len, lua_toboolean(L, 4)));
 }
 
 /* link_send(id, bytes) -> true | false, why */

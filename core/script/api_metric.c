@@ -1,5 +1,4 @@
-/* host: metric(kind, name, help, labels) -> handle; metric_add, metric_set. Handles live as long as the
- * process. */
+/* host: metric(kind, name, help, labels) -> handle; metric_add, metric_set. Handles live as long as the process. */
 #include "script/script_impl.h"
 
 #include "engine/metrics.h"
@@ -25,12 +24,10 @@ static int metric(lua_State *L)
 {
     struct tm_services *services = tm_script_services(L, "a metric");
     const char *kind = luaL_checkstring(L, 1);
-    const char *name = luaL_checkstring(L, 2), *help = luaL_checkstring(L, 3),
-               *labels = luaL_optstring(L, 4, NULL);
+    const char *name = luaL_checkstring(L, 2), *help = luaL_checkstring(L, 3), *labels = luaL_optstring(L, 4, NULL);
     count_metric(L);
-    struct tm_metric *m = strcmp(kind, "counter") == 0
-                              ? tm_metrics_counter(services->metrics, name, help, labels)
-                              : tm_metrics_gauge(services->metrics, name, help, labels);
+    struct tm_metric *m = strcmp(kind, "counter") == 0 ? tm_metrics_counter(services->metrics, name, help, labels)
+                                                       : tm_metrics_gauge(services->metrics, name, help, labels);
     *(struct tm_metric **)lua_newuserdata(L, sizeof(struct tm_metric *)) = m;
     if (luaL_newmetatable(L, "tidemill.metric")) {
         lua_pushliteral(L, "locked");

@@ -1,5 +1,5 @@
-/* host: registry_open, registry_find, registry_get, registry_next, registry_remove, registry_count,
- * registry_unseen. A registry is named by its stream's index + 1; entries by their numbers. */
+/* host: registry_open, registry_find, registry_get, registry_next, registry_remove, registry_count, registry_unseen. A registry is named
+ * by its stream's index + 1; entries by their numbers. */
 #include "script/script_impl.h"
 
 #include "base/clock.h"
@@ -71,8 +71,7 @@ static void push_int(lua_State *L, int64_t v)
     lua_pushstring(L, text);
 }
 
-/* jsonb starts with a version byte; uuid and bytea are given raw; float8 is left out of registries by its
- * use. */
+/* jsonb starts with a version byte; uuid and bytea are given raw; float8 is left out of registries by its use. */
 static void push_field(lua_State *L, const struct tm_column *column, struct tm_field f)
 {
     const char *text = (const char *)f.bytes;
@@ -159,8 +158,7 @@ static int registry_next(lua_State *L)
     return 0;
 }
 
-/* registry_unseen(id, before, limit) -> up to `limit` entries that no document has shown since round `before`
- */
+/* registry_unseen(id, before, limit) -> up to `limit` entries that no document has shown since round `before` */
 static int registry_unseen(lua_State *L)
 {
     const struct tm_service_registry *r = tm_api_check_registry(L, 1);
@@ -193,10 +191,9 @@ static int registry_count(lua_State *L)
 
 void tm_api_registry(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        {"registry_open", registry_open},     {"registry_find", registry_find},
-        {"registry_get", registry_get},       {"registry_next", registry_next},
-        {"registry_remove", registry_remove}, {"registry_count", registry_count},
-        {"registry_unseen", registry_unseen}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"registry_open", registry_open},     {"registry_find", registry_find},
+                                         {"registry_get", registry_get},       {"registry_next", registry_next},
+                                         {"registry_remove", registry_remove}, {"registry_count", registry_count},
+                                         {"registry_unseen", registry_unseen}, {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
 }

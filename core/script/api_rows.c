@@ -8,8 +8,7 @@
 
 #define BATCH "tidemill.batch"
 
-/* Rows that wait for room in the gatherer's queue: those of the kind's stream, and those that were not
- * understood. */
+/* Rows that wait for room in the gatherer's queue: those of the kind's stream, and those that were not understood. */
 struct batch {
     const struct tm_stream *stream[2];
     struct tm_buf rows[2];
@@ -91,8 +90,8 @@ static const struct tm_kind *check_kind(lua_State *L, const struct tm_services *
     return kind;
 }
 
-static int decode_body(struct decode *d, struct tm_services *services, const struct tm_kind *kind,
-                       const char *path, const char *body, size_t len, struct tm_error *err)
+static int decode_body(struct decode *d, struct tm_services *services, const struct tm_kind *kind, const char *path,
+                       const char *body, size_t len, struct tm_error *err)
 {
     if (!services->decoder && tm_decoder_create(services->plan, &services->decoder) < 0)
         return tm_error_set(err, TM_ENOMEM, "no memory for a decoder");
@@ -172,8 +171,7 @@ static int submit(lua_State *L)
     return 1;
 }
 
-/* json_get(body, path) -> the value there | nil: one field of a large document without making tables of all
- * of it */
+/* json_get(body, path) -> the value there | nil: one field of a large document without making tables of all of it */
 static int json_get(lua_State *L)
 {
     size_t len;
@@ -191,7 +189,6 @@ static int json_get(lua_State *L)
 
 void tm_api_rows(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        {"decode", decode}, {"submit", submit}, {"json_get", json_get}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"decode", decode}, {"submit", submit}, {"json_get", json_get}, {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
 }

@@ -18,8 +18,7 @@ const char *tm_call_traceback(void)
     return traceback;
 }
 
-/* Errors may be any value; tables (and nil) are described by their type, never converted by their
- * metamethods. */
+/* Errors may be any value; tables (and nil) are described by their type, never converted by their metamethods. */
 static const char *message_of(lua_State *L, int index)
 {
     int type = lua_type(L, index);

@@ -45,8 +45,7 @@ static void read_deduplicator(lua_State *L, int index, struct tm_arena *arena, s
     struct tm_deduplicator_options *d = &out->deduplicator;
     d->id = out->id;
     d->production = tm_table_string(L, index, "production", arena);
-    d->gatherers =
-        tm_table_list(L, index, "gatherers", sizeof *d->gatherers, read_peer, arena, &d->gatherer_count);
+    d->gatherers = tm_table_list(L, index, "gatherers", sizeof *d->gatherers, read_peer, arena, &d->gatherer_count);
     d->poll_us = tm_table_int(L, index, "poll_us", 0);
     d->poll_rows_max = (size_t)tm_table_int(L, index, "poll_rows", 0);
     d->batch_rows_max = (size_t)tm_table_int(L, index, "batch_rows", 0);
@@ -121,8 +120,7 @@ void tm_config_read(lua_State *L, struct tm_arena *arena, struct tm_config *out)
     out->log_level = TM_LOG_INFO;
     read_role(L, index, arena, out);
     tm_config_read_plan(L, index, arena, out);
-    out->signers =
-        tm_table_list(L, index, "signers", sizeof *out->signers, read_signer, arena, &out->signer_count);
+    out->signers = tm_table_list(L, index, "signers", sizeof *out->signers, read_signer, arena, &out->signer_count);
     out->feeds = tm_table_list(L, index, "feeds", sizeof *out->feeds, read_feed, arena, &out->feed_count);
     out->rests = tm_table_list(L, index, "rests", sizeof *out->rests, read_rest, arena, &out->rest_count);
     for (size_t i = 0; i < out->feed_count; i++)
@@ -144,8 +142,7 @@ int tm_config_check_address(const char *address, struct tm_error *err)
     long port = host_end && colon[1] >= '0' && colon[1] <= '9' ? strtol(colon + 1, &rest, 10) : -1;
     if (!host_end || host_end == address || port < 0 || port > 65535 || *rest)
         return tm_error_set(err, TM_EINVAL,
-                            "expected \"address:port\" like \"127.0.0.1:8080\" or \"[::1]:0\", got \"%s\"",
-                            address);
+                            "expected \"address:port\" like \"127.0.0.1:8080\" or \"[::1]:0\", got \"%s\"", address);
     return TM_OK;
 }
 

@@ -2,9 +2,9 @@
  * What a script declared, as the engine's own structs. Everything lives in the script's arena.
  *
  * tm_config_read converts the table that the Lua library built (lua/tidemill/declare.lua describes it), and
- * tm_config_verify then does what start would do without doing it: compiles the plan (with a zero epoch),
- * reads the keys, checks URLs and addresses. So `tidemill check` and start reject the same things, for the
- * same reasons. All problems are collected, not the first alone.
+ * tm_config_verify then does what start would do without doing it: compiles the plan (with a zero epoch), reads the
+ * keys, checks URLs and addresses. So `tidemill check` and start reject the same things, for the same reasons.
+ * All problems are collected, not the first alone.
  */
 #ifndef TM_SCRIPT_CONFIG_H
 #define TM_SCRIPT_CONFIG_H

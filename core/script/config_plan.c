@@ -6,8 +6,7 @@
 static const char *const types[] = {"bool", "int2",        "int4",  "int8",  "float8", "text",
                                     "uuid", "timestamptz", "jsonb", "bytea", NULL};
 static const char *const units[] = {"plain", "decimal", "rfc3339", "seconds", "millis", "micros", NULL};
-static const char *const origins[] = {"paths",       "tag",        "const", "raw",
-                                      "received_at", "occurrence", "null",  NULL};
+static const char *const origins[] = {"paths", "tag", "const", "raw", "received_at", "occurrence", "null", NULL};
 static const char *const modes[] = {"append", "upsert", NULL};
 static const char *const partitions[] = {"none", "day", "hash", NULL};
 static const char *const roles[] = {"data", "ack", "subscribed", "unsubscribed", "error", NULL};
@@ -58,8 +57,7 @@ static void read_source(lua_State *L, int index, struct tm_arena *arena, void *e
     s->text = tm_table_string(L, index, "text", arena);
     struct tm_path_def *paths = tm_table_list(L, index, "paths", sizeof *paths, read_path, arena, &count);
     if (count > TM_PATHS_MAX)
-        luaL_error(L, "source of '%s': expected at most %d paths, got %d", s->column, TM_PATHS_MAX,
-                   (int)count);
+        luaL_error(L, "source of '%s': expected at most %d paths, got %d", s->column, TM_PATHS_MAX, (int)count);
     for (size_t i = 0; i < count; i++)
         s->paths[i] = paths[i];
     s->path_count = count;
@@ -122,8 +120,7 @@ void tm_config_read_plan(lua_State *L, int index, struct tm_arena *arena, struct
     struct tm_plan_def *plan = &out->plan_def;
     size_t count;
     read_protocol(L, index, arena, out);
-    plan->streams =
-        tm_table_list(L, index, "streams", sizeof *plan->streams, read_stream, arena, &plan->stream_count);
+    plan->streams = tm_table_list(L, index, "streams", sizeof *plan->streams, read_stream, arena, &plan->stream_count);
     plan->kinds = tm_table_list(L, index, "kinds", sizeof *plan->kinds, read_kind, arena, &plan->kind_count);
     out->stream_where = tm_table_list(L, index, "streams", sizeof(char *), read_where, arena, &count);
     out->kind_where = tm_table_list(L, index, "kinds", sizeof(char *), read_where, arena, &count);

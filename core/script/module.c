@@ -15,8 +15,7 @@
 
 static char loading; /* its address marks a module whose file is still running */
 
-/* A private group (same number as its user) or our own group may write: both are the usual state of a
- * checkout. */
+/* A private group (same number as its user) or our own group may write: both are the usual state of a checkout. */
 static const char *untrusted(const struct stat *st)
 {
     if (!S_ISREG(st->st_mode))
@@ -48,8 +47,7 @@ static int read_all(int fd, size_t size, struct tm_buf *out)
     return 0;
 }
 
-/* No Lua in here, so nothing can jump away from the open descriptor. O_NONBLOCK: a FIFO must not hang the
- * load. */
+/* No Lua in here, so nothing can jump away from the open descriptor. O_NONBLOCK: a FIFO must not hang the load. */
 static const char *read_source(const char *path, struct tm_buf *out)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -124,8 +122,8 @@ static void run_module(lua_State *L, const char *module)
     const char *name;
     if (!find_module(paths->library, module, true, path, &name) &&
         !find_module(paths->script, module, false, path, &name))
-        luaL_error(L, "module '%s' is not there: looked for %s.lua and %s/init.lua in %s and %s", module,
-                   module, module, paths->library, paths->script);
+        luaL_error(L, "module '%s' is not there: looked for %s.lua and %s/init.lua in %s and %s", module, module,
+                   module, paths->library, paths->script);
     tm_module_load(L, paths, path, name);
     lua_pushstring(L, module);
     lua_call(L, 1, 1);
@@ -140,8 +138,7 @@ static int require(lua_State *L)
 {
     const char *module = luaL_checkstring(L, 1);
     if (!is_module_name(module))
-        return luaL_error(L, "require: expected a module name like \"tidemill\" or \"dir.file\", got '%s'",
-                          module);
+        return luaL_error(L, "require: expected a module name like \"tidemill\" or \"dir.file\", got '%s'", module);
     lua_settop(L, 1);
     lua_getfield(L, lua_upvalueindex(1), module);
     if (lua_touserdata(L, -1) == &loading)

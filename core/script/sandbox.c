@@ -52,8 +52,8 @@ static void lock_strings(lua_State *L)
     lua_pop(L, 1);
 }
 
-/* The message handler around a script's own: hooks do not fire inside a handler that a hook's error called,
- * so once the VM is killed the script's handler must not run. Upvalue 1 is the script's. */
+/* The message handler around a script's own: hooks do not fire inside a handler that a hook's error called, so once
+ * the VM is killed the script's handler must not run. Upvalue 1 is the script's. */
 static int guarded_handler(lua_State *L)
 {
     if (tm_vm_is_killed(tm_vm_of(L)))
@@ -72,9 +72,8 @@ static int guard_handler(lua_State *L)
 }
 
 /* In Lua, so that a coroutine can still yield through xpcall. */
-static const char xpcall_chunk[] =
-    "local xpcall, guard = ...\n"
-    "return function(f, handler, ...) return xpcall(f, guard(handler), ...) end\n";
+static const char xpcall_chunk[] = "local xpcall, guard = ...\n"
+                                   "return function(f, handler, ...) return xpcall(f, guard(handler), ...) end\n";
 
 static void wrap_xpcall(lua_State *L)
 {

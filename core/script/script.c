@@ -167,8 +167,7 @@ static struct tm_script *create(const struct tm_script_options *options)
         return NULL;
     script->declared = LUA_NOREF;
     script->arena = tm_arena_create();
-    script->paths.library =
-        tm_arena_strdup(script->arena, options->library ? options->library : tm_script_library());
+    script->paths.library = tm_arena_strdup(script->arena, options->library ? options->library : tm_script_library());
     script->paths.script = directory_of(script->arena, options->path);
     if (tm_tasks_init(&script->tasks) == TM_OK)
         return script;
@@ -186,8 +185,7 @@ static bool attempt(struct load *load, lua_CFunction body, int64_t cpu_us)
     return false;
 }
 
-int tm_script_load(const struct tm_script_options *options, struct tm_problems *problems,
-                   struct tm_script **out)
+int tm_script_load(const struct tm_script_options *options, struct tm_problems *problems, struct tm_script **out)
 {
     int64_t cpu_us = options->load_cpu_us ? options->load_cpu_us : TM_SCRIPT_LOAD_CPU_US;
     struct tm_error err;

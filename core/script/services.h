@@ -1,10 +1,9 @@
 /*
- * What a running script may use: the loop, HTTP, the gatherer with its links by name, the registries by
- * stream. They outlive a script: a new generation of it (reload) finds the same links and registries under
- * the same names.
+ * What a running script may use: the loop, HTTP, the gatherer with its links by name, the registries by stream. They
+ * outlive a script: a new generation of it (reload) finds the same links and registries under the same names.
  *
- * Filled by the daemon: loop, metrics, http, gatherer, plan (gatherer and plan NULL where the role has none).
- * The rest is the script room's. One thread, the policy thread.
+ * Filled by the daemon: loop, metrics, http, gatherer, plan (gatherer and plan NULL where the role has none). The rest
+ * is the script room's. One thread, the policy thread.
  */
 #ifndef TM_SCRIPT_SERVICES_H
 #define TM_SCRIPT_SERVICES_H
@@ -17,8 +16,7 @@
 
 #define TM_LINKS_MAX 1000
 
-/* A registry with the round in which each entry was last shown by a document, so that a sweep can tell what
- * is gone. */
+/* A registry with the round in which each entry was last shown by a document, so that a sweep can tell what is gone. */
 struct tm_service_registry {
     struct tm_registry *registry; /* NULL: not open */
     uint32_t *seen;               /* by entry; 0: never */
@@ -36,7 +34,7 @@ struct tm_services {
     const struct tm_plan *plan;
 
     struct tm_decoder *decoder;
-    char *links[TM_LINKS_MAX]; /* names; the index is the gatherer's number of the link */
+    char *links[TM_LINKS_MAX];                             /* names; the index is the gatherer's number of the link */
     struct tm_service_registry registries[TM_STREAMS_MAX]; /* by index of the stream */
 };
 

@@ -1,7 +1,6 @@
 /*
- * Reading the tables that the Lua library has checked already: a wrong type here is a fault of the library,
- * so it is raised as a Lua error that names the field. `index` is absolute. Strings are copied into the
- * arena.
+ * Reading the tables that the Lua library has checked already: a wrong type here is a fault of the library, so it is
+ * raised as a Lua error that names the field. `index` is absolute. Strings are copied into the arena.
  */
 #ifndef TM_SCRIPT_TABLE_H
 #define TM_SCRIPT_TABLE_H
@@ -13,8 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-const char *tm_table_string(lua_State *L, int index, const char *field,
-                            struct tm_arena *arena); /* NULL: absent */
+const char *tm_table_string(lua_State *L, int index, const char *field, struct tm_arena *arena); /* NULL: absent */
 double tm_table_number(lua_State *L, int index, const char *field, double fallback);
 bool tm_table_bool(lua_State *L, int index, const char *field);
 
@@ -31,8 +29,8 @@ const char *const *tm_table_strings(lua_State *L, int index, const char *field, 
 int tm_table_enum(lua_State *L, int index, const char *field, const char *const *names, int fallback);
 
 /*
- * Convert a list of tables: allocates `size` bytes per element in the arena and calls `convert` with the
- * element on the top of the stack. Returns the array, NULL when empty or absent.
+ * Convert a list of tables: allocates `size` bytes per element in the arena and calls `convert` with the element on
+ * the top of the stack. Returns the array, NULL when empty or absent.
  */
 typedef void tm_table_convert(lua_State *L, int index, struct tm_arena *arena, void *element);
 void *tm_table_list(lua_State *L, int index, const char *field, size_t size, tm_table_convert *convert,

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define STEPS_PER_TURN 256
+#define GARBAGE_MAX ((size_t)16 << 20)
 
 int tm_tasks_init(struct tm_tasks *t)
 {
@@ -95,9 +96,8 @@ tm_task_handle tm_task_self(lua_State *L)
 {
     const struct tm_tasks *t = &tm_script_of(L)->tasks;
     if (t->running < 0 || t->slots[t->running].co != L)
-        luaL_error(
-            L, "only a handler (tm.on, tm.every, tm.after, tm.spawn) can wait, and not inside a coroutine "
-               "of its own");
+        luaL_error(L, "only a handler (tm.on, tm.every, tm.after, tm.spawn) can wait, and not inside a coroutine "
+                      "of its own");
     return handle_of(t, t->running);
 }
 
@@ -115,6 +115,7 @@ struct step {
     struct tm_task *task;
     struct tm_error err;
     int result;
+    size_t memory; /* of the VM before it */
 };
 
 static int step_body(lua_State *L)
@@ -135,14 +136,15 @@ static void end_task(struct step *s)
 {
     if (tm_call(s->script->vm, release_body, s, TM_SCRIPT_STEP_CPU_US, NULL) < 0)
         s->task->state = TM_TASK_FREE; /* out of memory: the slot is lost until the next generation */
-    if (s->result == TM_ENOMEM)
-        tm_vm_collect(s->script->vm); /* what it held is garbage only now */
+    /* what a failed step held is garbage only now, and the next one may not live to see the collector run */
+    if (s->result < 0 && tm_vm_memory(s->script->vm) > s->memory + GARBAGE_MAX)
+        tm_vm_collect(s->script->vm);
 }
 
 static void run_step(struct tm_script *script, struct tm_task *task)
 {
     struct tm_tasks *t = &script->tasks;
-    struct step s = {.script = script, .task = task};
+    struct step s = {.script = script, .task = task, .memory = tm_vm_memory(script->vm)};
     task->state = TM_TASK_RUNNING;
     t->running = (int)(task - t->slots);
     if (tm_call(script->vm, step_body, &s, TM_SCRIPT_STEP_CPU_US, &s.err) < 0)
@@ -199,8 +201,7 @@ static int wake_body(lua_State *L)
     return 0;
 }
 
-void tm_task_wake(struct tm_script *script, tm_task_handle handle, int (*push)(lua_State *co, void *arg),
-                  void *arg)
+void tm_task_wake(struct tm_script *script, tm_task_handle handle, int (*push)(lua_State *co, void *arg), void *arg)
 {
     struct tm_task *task = find(&script->tasks, handle);
     if (!task || task->state != TM_TASK_WAITING) {
@@ -211,7 +212,7 @@ void tm_task_wake(struct tm_script *script, tm_task_handle handle, int (*push)(l
     struct tm_error err;
     if (tm_call(script->vm, wake_body, &w, TM_SCRIPT_STEP_CPU_US, &err) < 0) {
         tm_script_failed(script, task->name, &err);
-        struct step s = {.script = script, .task = task};
+        struct step s = {.script = script, .task = task, .result = err.code};
         end_task(&s);
         return;
     }

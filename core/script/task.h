@@ -4,10 +4,9 @@
  *     spawn -> READY -> running -> WAITING -> READY -> ... -> gone
  *                           \-> ended or failed -> gone
  *
- * A task that waits holds a handle (slot and generation) given to whoever will wake it; a wake-up whose task
- * is gone is a logged no-op. Every step is an entry of its own into the VM, with its own budget, so that one
- * bad handler costs its neighbours nothing. Ready tasks run in order, a bounded number a turn. At most
- * TM_TASKS_MAX live at once.
+ * A task that waits holds a handle (slot and generation) given to whoever will wake it; a wake-up whose task is gone is
+ * a logged no-op. Every step is an entry of its own into the VM, with its own budget, so that one bad handler costs its
+ * neighbours nothing. Ready tasks run in order, a bounded number a turn. At most TM_TASKS_MAX live at once.
  */
 #ifndef TM_SCRIPT_TASK_H
 #define TM_SCRIPT_TASK_H
@@ -48,8 +47,8 @@ int tm_tasks_init(struct tm_tasks *t);
 void tm_tasks_start(struct tm_tasks *t, struct tm_loop *loop, struct tm_script *script);
 void tm_tasks_fini(struct tm_tasks *t); /* the VM frees the coroutines */
 
-/* In a protected call: make a task of the function and `args` arguments on top of the stack (popped). Raises
- * when there are too many. It runs from the loop. */
+/* In a protected call: make a task of the function and `args` arguments on top of the stack (popped). Raises when there
+ * are too many. It runs from the loop. */
 tm_task_handle tm_task_spawn(lua_State *L, const char *name, int args);
 
 /* In a C function: the running task, for whoever will wake it. Raises unless L is its coroutine. */
@@ -60,9 +59,7 @@ int tm_task_yield(lua_State *L);
 
 bool tm_task_is_live(const struct tm_tasks *t, tm_task_handle handle);
 
-/* From the loop: make it ready with the values that `push` puts on its stack (it returns how many, may
- * raise). */
-void tm_task_wake(struct tm_script *script, tm_task_handle handle, int (*push)(lua_State *co, void *arg),
-                  void *arg);
+/* From the loop: make it ready with the values that `push` puts on its stack (it returns how many, may raise). */
+void tm_task_wake(struct tm_script *script, tm_task_handle handle, int (*push)(lua_State *co, void *arg), void *arg);
 
 #endif

@@ -10,13 +10,12 @@
 #define CLOCK_HOOKS 10 /* reading the clock is a system call */
 
 /*
- * At the end of its stack (65,500 slots) LuaJIT cannot call a hook any more, and a recursion through pcall
- * can stay there for ever. So the kill comes before, where the hook still works: LEVELS_MAX frames of the
- * largest size (250 slots) and what HOOK_INSTRUCTIONS more can add (4 a call) fit.
+ * At the end of its stack (65,500 slots) LuaJIT cannot call a hook any more, and a recursion through pcall can stay
+ * there for ever. So the kill comes before, where the hook still works: LEVELS_MAX frames of the largest size (250
+ * slots) and what HOOK_INSTRUCTIONS more can add (4 a call) fit.
  */
 #define LEVELS_MAX 190
-#define COLLECT_SLACK                                                                                        \
-    ((size_t)64 << 20) /* the collector allocates a smaller string table before it frees the old */
+#define COLLECT_SLACK ((size_t)64 << 20) /* the collector allocates a smaller string table before it frees the old */
 
 struct tm_vm {
     lua_State *L;

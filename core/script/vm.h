@@ -2,15 +2,13 @@
  * The policy VM: a LuaJIT state that can be stopped and cannot take the machine down (FAILURES c2).
  *
  *   memory   everything the state allocates is counted and capped; at the cap Lua sees "not enough memory"
- *   time     each entry from C has a budget of thread CPU time, read by an instruction-count hook. The JIT
- * compiler is off, so the hook always fires. Once the budget is gone the kill is sticky: the hook then fires
- * at every instruction until the outermost entry has returned, so neither pcall, xpcall nor a coroutine
- * swallows it library  base, string (without dump), table, math, bit, coroutine, and the time functions of
- * os; no io, debug, package, ffi, jit; text chunks only; metatables of strings are locked; unknown globals
- * are errors
+ *   time     each entry from C has a budget of thread CPU time, read by an instruction-count hook. The JIT compiler is off,
+ *            so the hook always fires. Once the budget is gone the kill is sticky: the hook then fires at every
+ *            instruction until the outermost entry has returned, so neither pcall, xpcall nor a coroutine swallows it
+ *   library  base, string (without dump), table, math, bit, coroutine, and the time functions of os; no io, debug,
+ *            package, ffi, jit; text chunks only; metatables of strings are locked; unknown globals are errors
  *
- * What stays open: a C function of Lua's own library (a pathological string.find) is not interrupted by a
- * hook.
+ * What stays open: a C function of Lua's own library (a pathological string.find) is not interrupted by a hook.
  *
  * C enters Lua through script/call.h alone. One thread; the state is private to it.
  */
@@ -28,8 +26,7 @@
 struct tm_vm;
 
 /* memory_bytes_max 0: 256 MiB. `owner` is what API functions find with tm_vm_owner. */
-int tm_vm_create(size_t memory_bytes_max, void *owner, struct tm_vm **out,
-                 struct tm_error *err) TM_MUST_CHECK;
+int tm_vm_create(size_t memory_bytes_max, void *owner, struct tm_vm **out, struct tm_error *err) TM_MUST_CHECK;
 void tm_vm_destroy(struct tm_vm *vm);
 
 lua_State *tm_vm_state(struct tm_vm *vm);

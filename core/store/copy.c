@@ -22,9 +22,9 @@ static const char *text_of(const struct tm_buf *sql)
 /* ---- within: which rows of the stage are records of their own ---- */
 
 /*
- * The rows that are not close to one in the table come grouped by key, oldest first. In each group the first
- * is a record, and then each that is `within` or more behind the record before it; a repeat never makes the
- * next one a repeat, as it is not stored.
+ * The rows that are not close to one in the table come grouped by key, oldest first. In each group the first is a
+ * record, and then each that is `within` or more behind the record before it; a repeat never makes the next one a
+ * repeat, as it is not stored.
  */
 static int pick_orders(const PGresult *rows, int64_t within_us, struct tm_buf *orders)
 {
@@ -126,18 +126,16 @@ static int reject(struct job *j, size_t at, const struct refusal *r, struct tm_e
 {
     char message[sizeof err->message];
     (void)snprintf(message, sizeof message, "%s", err->message);
-    int rc =
-        j->batch->on_reject(j->batch->arg, j->batch->stream, &j->batch->tuples[at], r->sqlstate, message);
+    int rc = j->batch->on_reject(j->batch->arg, j->batch->stream, &j->batch->tuples[at], r->sqlstate, message);
     if (rc)
-        return tm_error_set(err, rc, "a refused row could not be put aside; it was refused because: %.700s",
-                            message);
+        return tm_error_set(err, rc, "a refused row could not be put aside; it was refused because: %.700s", message);
     j->result->rejected++;
     return TM_OK;
 }
 
 /*
- * One gatherer's rows are keyed by our own seq, each given out once: where one is there already, two
- * histories were written under one epoch. Leaving the row out would hide that (FAILURES T4b).
+ * One gatherer's rows are keyed by our own seq, each given out once: where one is there already, two histories were
+ * written under one epoch. Leaving the row out would hide that (FAILURES T4b).
  */
 static bool is_fork(const struct job *j)
 {

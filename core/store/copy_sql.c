@@ -12,9 +12,9 @@ struct parts {
 };
 
 /*
- * The stage is a temporary table per stream and session. It is emptied by every commit, which costs nothing,
- * and deleted from before each use for the transactions that use it more than once. tm_order is the order of
- * arrival: the place of a row in a heap is not.
+ * The stage is a temporary table per stream and session. It is emptied by every commit, which costs nothing, and
+ * deleted from before each use for the transactions that use it more than once. tm_order is the order of arrival:
+ * the place of a row in a heap is not.
  */
 static int stage(struct tm_copy_sql *sql, const struct parts *p)
 {
@@ -31,26 +31,23 @@ static int stage(struct tm_copy_sql *sql, const struct parts *p)
 
 static int straight(struct tm_copy_sql *sql, const struct parts *p)
 {
-    return tm_buf_printf(
-        &sql->straight,
-        "SAVEPOINT tm_copy; COPY %s (%s) FROM STDIN (FORMAT binary); RELEASE SAVEPOINT tm_copy", p->table,
-        p->columns);
+    return tm_buf_printf(&sql->straight,
+                         "SAVEPOINT tm_copy; COPY %s (%s) FROM STDIN (FORMAT binary); RELEASE SAVEPOINT tm_copy",
+                         p->table, p->columns);
 }
 
 /* ---- unique ---- */
 
 static int merge_unique(struct tm_copy_sql *sql, const struct parts *p)
 {
-    return tm_buf_printf(
-        &sql->merge,
-        "INSERT INTO %s (%s) SELECT %s FROM pg_temp.stage_%s ORDER BY tm_order ON CONFLICT DO NOTHING",
-        p->table, p->columns, p->columns, p->table);
+    return tm_buf_printf(&sql->merge,
+                         "INSERT INTO %s (%s) SELECT %s FROM pg_temp.stage_%s ORDER BY tm_order ON CONFLICT DO NOTHING",
+                         p->table, p->columns, p->columns, p->table);
 }
 
 /* ---- within ---- */
 
-/* The key's column that leads the table's index (record/schema.c); -1: the index leads with a column of no
- * key. */
+/* The key's column that leads the table's index (record/schema.c); -1: the index leads with a column of no key. */
 static int lead_of(const struct tm_stream *s)
 {
     int lead = s->ticker_column >= 0 ? s->ticker_column : s->key[0];
@@ -66,16 +63,16 @@ static int same_key(struct tm_buf *out, const struct tm_stream *s, bool lead_is_
         if (lead && lead_is_null)
             rc = tm_buf_printf(out, "s.%s IS NULL AND t.%s IS NULL AND ", c->name, c->name);
         else
-            rc = tm_buf_printf(out, "t.%s %s s.%s AND ", c->name,
-                               lead || c->not_null ? "=" : "IS NOT DISTINCT FROM", c->name);
+            rc = tm_buf_printf(out, "t.%s %s s.%s AND ", c->name, lead || c->not_null ? "=" : "IS NOT DISTINCT FROM",
+                               c->name);
     }
     return rc;
 }
 
 /*
- * True where the table has no row close to s. A subquery with LIMIT stays a look-up in the index for each
- * row; EXISTS may become a hash join that reads the whole table, as nobody knows how many rows the stage has.
- * IS NOT DISTINCT FROM cannot use an index, so a lead that may be NULL is looked up twice.
+ * True where the table has no row close to s. A subquery with LIMIT stays a look-up in the index for each row;
+ * EXISTS may become a hash join that reads the whole table, as nobody knows how many rows the stage has. IS NOT
+ * DISTINCT FROM cannot use an index, so a lead that may be NULL is looked up twice.
  */
 static int is_new(struct tm_buf *out, const struct tm_stream *s, bool lead_is_null)
 {
@@ -84,8 +81,7 @@ static int is_new(struct tm_buf *out, const struct tm_stream *s, bool lead_is_nu
     return rc ? rc
               : tm_buf_printf(out,
                               "t.received_at > s.received_at - interval '%" PRId64 " microseconds' AND "
-                              "t.received_at < s.received_at + interval '%" PRId64
-                              " microseconds' LIMIT 1), false)",
+                              "t.received_at < s.received_at + interval '%" PRId64 " microseconds' LIMIT 1), false)",
                               s->within_us, s->within_us);
 }
 
@@ -126,8 +122,8 @@ static int set_all(struct tm_buf *out, const char *columns)
 }
 
 /*
- * One gatherer's rows come in the order of their seq, and the last one counts. In production the rows of
- * several meet: the one received last counts, and what came late does not undo it.
+ * One gatherer's rows come in the order of their seq, and the last one counts. In production the rows of several
+ * meet: the one received last counts, and what came late does not undo it.
  */
 static int merge_upsert(struct tm_copy_sql *sql, const struct parts *p)
 {
@@ -143,8 +139,7 @@ static int merge_upsert(struct tm_copy_sql *sql, const struct parts *p)
     if (!rc && p->local)
         rc = tm_buf_printf(&sql->merge, ", epoch_no = excluded.epoch_no");
     if (!rc && by_arrival)
-        rc = tm_buf_printf(&sql->merge,
-                           " WHERE t.received_at IS NULL OR t.received_at < excluded.received_at");
+        rc = tm_buf_printf(&sql->merge, " WHERE t.received_at IS NULL OR t.received_at < excluded.received_at");
     return rc;
 }
 

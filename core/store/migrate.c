@@ -49,8 +49,8 @@ static const char meta_production[] =
 
 /* ---- the SQL ---- */
 
-static int sql_of(const char *own, int (*streams)(const struct tm_plan *, struct tm_buf *),
-                  const struct tm_plan *plan, struct tm_buf *out)
+static int sql_of(const char *own, int (*streams)(const struct tm_plan *, struct tm_buf *), const struct tm_plan *plan,
+                  struct tm_buf *out)
 {
     int rc = tm_buf_append(out, meta_common, sizeof meta_common - 1);
     rc = rc ? rc : tm_buf_append(out, own, strlen(own));
@@ -86,8 +86,8 @@ static int end(struct tm_pg *pg, int rc, struct tm_error *err)
 }
 
 /* One value of one row, NUL-terminated in `out`; "" for no row or NULL. */
-static int fetch(struct tm_pg *pg, const char *sql, const char *const *values, int count, char *out,
-                 size_t size, struct tm_error *err)
+static int fetch(struct tm_pg *pg, const char *sql, const char *const *values, int count, char *out, size_t size,
+                 struct tm_error *err)
 {
     PGresult *result;
     int rc = tm_pg_query(pg, sql, count, values, &result, err);
@@ -99,8 +99,7 @@ static int fetch(struct tm_pg *pg, const char *sql, const char *const *values, i
 }
 
 /* The tables of the plan that the search path does not find, e.g. since somebody dropped one by hand. */
-static int count_missing(struct tm_pg *pg, const struct tm_plan *plan, char *out, size_t size,
-                         struct tm_error *err)
+static int count_missing(struct tm_pg *pg, const struct tm_plan *plan, char *out, size_t size, struct tm_error *err)
 {
     struct tm_buf names = {0};
     int rc = tm_buf_printf(&names, "{tidemill.meta");
@@ -108,8 +107,8 @@ static int count_missing(struct tm_pg *pg, const struct tm_plan *plan, char *out
         rc = tm_buf_printf(&names, ",%s", tm_plan_stream(plan, i)->name);
     rc = rc ? rc : tm_buf_printf(&names, "}");
     const char *values[] = {rc ? NULL : tm_buf_cstr(&names)};
-    rc = values[0] ? fetch(pg, "SELECT count(*) FROM unnest($1::text[]) AS n WHERE to_regclass(n) IS NULL",
-                           values, 1, out, size, err)
+    rc = values[0] ? fetch(pg, "SELECT count(*) FROM unnest($1::text[]) AS n WHERE to_regclass(n) IS NULL", values, 1,
+                           out, size, err)
                    : tm_error_set(err, TM_ENOMEM, "out of memory for the schema");
     tm_buf_fini(&names);
     return rc;
@@ -146,8 +145,7 @@ static int apply(struct tm_pg *pg, const char *sql, const char *hash, struct tm_
 
 /* A schema that is there already is left alone: no lock is taken, and a role without rights to change it can
  * start. */
-static int migrate(struct tm_pg *pg, const struct tm_plan *plan, struct tm_buf *sql, int rc,
-                   struct tm_error *err)
+static int migrate(struct tm_pg *pg, const struct tm_plan *plan, struct tm_buf *sql, int rc, struct tm_error *err)
 {
     const char *text = rc ? NULL : tm_buf_cstr(sql);
     char hash[32];
@@ -196,11 +194,10 @@ static int register_epoch(struct tm_pg *pg, const char *epoch, const char *gathe
 {
     const char *values[] = {epoch, gatherer};
     char number[16];
-    int rc = fetch(pg, "SELECT epoch_no FROM tidemill.epochs WHERE epoch = $1", values, 1, number,
-                   sizeof number, err);
+    int rc = fetch(pg, "SELECT epoch_no FROM tidemill.epochs WHERE epoch = $1", values, 1, number, sizeof number, err);
     if (!rc && !*number)
-        rc = fetch(pg, "INSERT INTO tidemill.epochs (epoch, gatherer) VALUES ($1, $2) RETURNING epoch_no",
-                   values, 2, number, sizeof number, err);
+        rc = fetch(pg, "INSERT INTO tidemill.epochs (epoch, gatherer) VALUES ($1, $2) RETURNING epoch_no", values, 2,
+                   number, sizeof number, err);
     *epoch_no = (int32_t)strtol(number, NULL, 10);
     return rc;
 }
@@ -211,8 +208,7 @@ static int register_epoch(struct tm_pg *pg, const char *epoch, const char *gathe
 
 /* Rows do not carry their epoch's number: it is the default of the column, changed when another journal takes
  * over. */
-static int set_defaults(struct tm_pg *pg, const struct tm_plan *plan, const char *number,
-                        struct tm_error *err)
+static int set_defaults(struct tm_pg *pg, const struct tm_plan *plan, const char *number, struct tm_error *err)
 {
     const char *values[] = {number};
     struct tm_buf sql = {0};
@@ -238,14 +234,14 @@ static int defaults_are_set(struct tm_pg *pg, const char *number, bool *set, str
 {
     const char *values[] = {number};
     char found[8];
-    int rc = fetch(pg, "SELECT value = " DEFAULTS_VALUE " FROM tidemill.meta WHERE key = 'epoch_no'", values,
-                   1, found, sizeof found, err);
+    int rc = fetch(pg, "SELECT value = " DEFAULTS_VALUE " FROM tidemill.meta WHERE key = 'epoch_no'", values, 1, found,
+                   sizeof found, err);
     *set = strcmp(found, "t") == 0;
     return rc;
 }
 
-int tm_migrate_epoch(struct tm_pg *pg, const struct tm_plan *plan, const uint8_t epoch[16],
-                     const char *gatherer, int32_t *epoch_no, struct tm_error *err)
+int tm_migrate_epoch(struct tm_pg *pg, const struct tm_plan *plan, const uint8_t epoch[16], const char *gatherer,
+                     int32_t *epoch_no, struct tm_error *err)
 {
     char text[37], number[16];
     bool set = false;
@@ -306,14 +302,14 @@ static int is_partitioned(struct tm_pg *pg, const char *table, bool *partitioned
 {
     const char *values[] = {table};
     char found[8];
-    int rc = fetch(pg, "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass($1)", values, 1, found,
-                   sizeof found, err);
+    int rc = fetch(pg, "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass($1)", values, 1, found, sizeof found,
+                   err);
     *partitioned = strcmp(found, "t") == 0;
     return rc;
 }
 
-int tm_migrate_local_partition(struct tm_pg *pg, const struct tm_stream *stream, int32_t epoch_no,
-                               int64_t seq, struct tm_error *err)
+int tm_migrate_local_partition(struct tm_pg *pg, const struct tm_stream *stream, int32_t epoch_no, int64_t seq,
+                               struct tm_error *err)
 {
     bool partitioned = false;
     int rc = is_partitioned(pg, stream->name, &partitioned, err);

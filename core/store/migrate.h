@@ -31,22 +31,20 @@ int tm_migrate_sql_production(const struct tm_plan *plan, struct tm_buf *out) TM
 int tm_migrate_local(struct tm_pg *pg, const struct tm_plan *plan, struct tm_error *err) TM_MUST_CHECK;
 int tm_migrate_production(struct tm_pg *pg, const struct tm_plan *plan, struct tm_error *err) TM_MUST_CHECK;
 
-/* The number of `epoch` in this gatherer's store; registers it and makes it the tables' default when it is
- * new. */
-int tm_migrate_epoch(struct tm_pg *pg, const struct tm_plan *plan, const uint8_t epoch[16],
-                     const char *gatherer, int32_t *epoch_no, struct tm_error *err) TM_MUST_CHECK;
+/* The number of `epoch` in this gatherer's store; registers it and makes it the tables' default when it is new. */
+int tm_migrate_epoch(struct tm_pg *pg, const struct tm_plan *plan, const uint8_t epoch[16], const char *gatherer,
+                     int32_t *epoch_no, struct tm_error *err) TM_MUST_CHECK;
 
 /* Gatherer: a partition of `stream` that holds `seq` and one ahead. Outside any transaction of rows. */
-int tm_migrate_local_partition(struct tm_pg *pg, const struct tm_stream *stream, int32_t epoch_no,
-                               int64_t seq, struct tm_error *err) TM_MUST_CHECK;
+int tm_migrate_local_partition(struct tm_pg *pg, const struct tm_stream *stream, int32_t epoch_no, int64_t seq,
+                               struct tm_error *err) TM_MUST_CHECK;
 /* The last seq of the partition that holds `seq`. */
 int64_t tm_migrate_local_partition_end(int64_t seq);
 
 /* An id as PostgreSQL writes it. */
 void tm_uuid_format(const uint8_t uuid[16], char out[37]);
 
-/* Production: the partitions of TM_PARTITION_DAY streams from `from_us` to `to_us` (Unix, UTC days,
- * inclusive). */
+/* Production: the partitions of TM_PARTITION_DAY streams from `from_us` to `to_us` (Unix, UTC days, inclusive). */
 int tm_migrate_production_days(struct tm_pg *pg, const struct tm_plan *plan, int64_t from_us, int64_t to_us,
                                struct tm_error *err) TM_MUST_CHECK;
 

@@ -97,8 +97,7 @@ static int check_alive(struct tm_pg *pg, struct tm_error *err)
     return tm_error_set(err, TM_ERETRY, "not connected");
 }
 
-/* Classes say what to do; among those where nothing can be done the code still tells people apart what it is.
- */
+/* Classes say what to do; among those where nothing can be done the code still tells people apart what it is. */
 int tm_pg_code_of(enum tm_pg_class class, const char *sqlstate)
 {
     switch (class) {
@@ -128,8 +127,8 @@ int tm_pg_failed(struct tm_pg *pg, PGresult *result, struct tm_error *err)
     (void)snprintf(pg->sqlstate, sizeof pg->sqlstate, "%s", sqlstate ? sqlstate : "");
     pg->class = tm_pg_classify(sqlstate);
     int code = tm_error_set(err, tm_pg_code_of(pg->class, pg->sqlstate), "%s%s%.500s (SQLSTATE %s) in \"%s\"",
-                            primary ? primary : PQresultErrorMessage(result), detail ? ": " : "",
-                            detail ? detail : "", sqlstate ? sqlstate : "none", pg->statement);
+                            primary ? primary : PQresultErrorMessage(result), detail ? ": " : "", detail ? detail : "",
+                            sqlstate ? sqlstate : "none", pg->statement);
     if (err)
         tm_pg_one_line(err->message);
     PQclear(result);
@@ -156,8 +155,7 @@ int tm_pg_wait(struct tm_pg *pg, short events, int64_t deadline_us, struct tm_er
         }
         if (n > 0)
             return TM_OK;
-        (void)tm_error_set(err, TM_ETIMEOUT, "no answer from the server within the deadline to \"%s\"",
-                           pg->statement);
+        (void)tm_error_set(err, TM_ETIMEOUT, "no answer from the server within the deadline to \"%s\"", pg->statement);
         return tm_pg_lost(pg, TM_ETIMEOUT, err);
     }
 }

@@ -51,7 +51,7 @@ struct tm_span_bytes {
 };
 
 struct tm_pg_options {
-    const char *conninfo; /* multi-host allowed; keepalives and tcp_user_timeout are added where absent */
+    const char *conninfo;         /* multi-host allowed; keepalives and tcp_user_timeout are added where absent */
     const char *application_name; /* "tidemill g1 store" */
     struct tm_stop *stop;
     int64_t connect_us;   /* 0: 10 s */
@@ -60,8 +60,7 @@ struct tm_pg_options {
 
 /* TM_ERETRY, TM_ETIMEOUT: nobody answered, or not now; TM_EDENIED: rights; TM_EINVAL: the conninfo, the
  * database. */
-int tm_pg_connect(const struct tm_pg_options *options, struct tm_pg **out,
-                  struct tm_error *err) TM_MUST_CHECK;
+int tm_pg_connect(const struct tm_pg_options *options, struct tm_pg **out, struct tm_error *err) TM_MUST_CHECK;
 void tm_pg_close(struct tm_pg *pg);
 bool tm_pg_is_open(const struct tm_pg *pg); /* false once the connection is known to be lost */
 
@@ -74,8 +73,7 @@ const char *tm_pg_sqlstate(const struct tm_pg *pg);
  * TM_ECORRUPT or TM_EINVAL. */
 int tm_pg_exec(struct tm_pg *pg, const char *sql, struct tm_error *err) TM_MUST_CHECK;
 
-/* Run one statement with text parameters (NULL is SQL NULL). The result is the caller's to PQclear; text
- * format. */
+/* Run one statement with text parameters (NULL is SQL NULL). The result is the caller's to PQclear; text format. */
 int tm_pg_query(struct tm_pg *pg, const char *sql, int count, const char *const *values, PGresult **out,
                 struct tm_error *err) TM_MUST_CHECK;
 
@@ -86,11 +84,9 @@ int tm_pg_copy_in(struct tm_pg *pg, const char *copy_sql, const struct tm_span_b
 
 /* COPY ... TO STDOUT (FORMAT binary): appends whole tuples to `out` (header and trailer taken off); nothing
  * when it fails. */
-int tm_pg_copy_out(struct tm_pg *pg, const char *copy_sql, struct tm_buf *out,
-                   struct tm_error *err) TM_MUST_CHECK;
+int tm_pg_copy_out(struct tm_pg *pg, const char *copy_sql, struct tm_buf *out, struct tm_error *err) TM_MUST_CHECK;
 
-/* LISTEN was executed before: wait for a notification or the timeout. 1: notified, 0: timeout, negative:
- * error. */
+/* LISTEN was executed before: wait for a notification or the timeout. 1: notified, 0: timeout, negative: error. */
 int tm_pg_wait_notify(struct tm_pg *pg, int64_t timeout_us, struct tm_error *err) TM_MUST_CHECK;
 
 #endif

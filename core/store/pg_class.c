@@ -11,14 +11,14 @@ static const struct {
     {"54", TM_PG_DATA}, /* larger or deeper than the server's limits: a row, an index entry, nested JSON */
     {"08", TM_PG_RECONNECT},    {"57P", TM_PG_RECONNECT}, /* shutdown, crash, cannot connect now, idle session
                                                              timeout */
-    {"25006", TM_PG_RECONNECT}, /* read-only: we are talking to a standby now (MEASURED.md) */
-    {"25P03", TM_PG_RECONNECT}, /* idle in transaction timeout */
-    {"40", TM_PG_RETRY},        /* serialisation failure, deadlock */
-    {"53", TM_PG_RETRY},        /* disk full, memory, connections */
-    {"55P03", TM_PG_RETRY},     /* lock not available */
-    {"57014", TM_PG_RETRY},     /* cancelled, statement timeout */
-    {"58030", TM_PG_RETRY},     /* I/O error of the server */
-    {"25P02", TM_PG_RETRY},     /* in a failed transaction: begin again */
+    {"25006", TM_PG_RECONNECT},                           /* read-only: we are talking to a standby now (MEASURED.md) */
+    {"25P03", TM_PG_RECONNECT},                           /* idle in transaction timeout */
+    {"40", TM_PG_RETRY},                                  /* serialisation failure, deadlock */
+    {"53", TM_PG_RETRY},                                  /* disk full, memory, connections */
+    {"55P03", TM_PG_RETRY},                               /* lock not available */
+    {"57014", TM_PG_RETRY},                               /* cancelled, statement timeout */
+    {"58030", TM_PG_RETRY},                               /* I/O error of the server */
+    {"25P02", TM_PG_RETRY},                               /* in a failed transaction: begin again */
 };
 
 enum tm_pg_class tm_pg_classify(const char *sqlstate)

@@ -79,9 +79,8 @@ static int settings_init(struct settings *s, const struct tm_pg_options *options
     if (!s->options) {
         /* libpq quotes the part it did not understand, which could be a password: so it is not repeated */
         PQfreemem(message);
-        return tm_error_set(
-            err, TM_EINVAL,
-            "conninfo: expected \"keyword=value ...\" or a postgresql:// URI that libpq understands");
+        return tm_error_set(err, TM_EINVAL,
+                            "conninfo: expected \"keyword=value ...\" or a postgresql:// URI that libpq understands");
     }
     for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++)
         put(s, defaults[i].keyword, defaults[i].value);
@@ -114,9 +113,8 @@ static const char *nth(char *const *items, size_t count, size_t i)
 }
 
 /*
- * libpq tells the SQLSTATE of a refused connection only in its verbose text: "FATAL:  28P01: password ...".
- * Without one nobody answered, or not a PostgreSQL server. LOCATION and the lines after it are for the
- * server's developers.
+ * libpq tells the SQLSTATE of a refused connection only in its verbose text: "FATAL:  28P01: password ...". Without
+ * one nobody answered, or not a PostgreSQL server. LOCATION and the lines after it are for the server's developers.
  */
 static int refused(struct tm_pg *pg, struct tm_error *err)
 {
@@ -176,8 +174,7 @@ static int try_host(struct tm_pg *pg, struct settings *s, size_t i, int64_t us, 
     (void)PQsetErrorVerbosity(pg->conn, PQERRORS_DEFAULT);
     if (PQsetnonblocking(pg->conn, 1))
         return tm_pg_lost(pg, TM_ERETRY, err);
-    return tm_pg_exec(
-        pg, "SET timezone = 'UTC'; SET extra_float_digits = 3; SET client_min_messages = warning", err);
+    return tm_pg_exec(pg, "SET timezone = 'UTC'; SET extra_float_digits = 3; SET client_min_messages = warning", err);
 }
 
 int tm_pg_connect(const struct tm_pg_options *options, struct tm_pg **out, struct tm_error *err)

@@ -19,8 +19,7 @@ struct chunk {
     uint8_t bytes[CHUNK_BYTES];
 };
 
-static int send_bytes(struct tm_pg *pg, const void *bytes, size_t len, int64_t deadline_us,
-                      struct tm_error *err)
+static int send_bytes(struct tm_pg *pg, const void *bytes, size_t len, int64_t deadline_us, struct tm_error *err)
 {
     for (;;) {
         int taken = PQputCopyData(pg->conn, bytes, (int)len);

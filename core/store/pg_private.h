@@ -23,8 +23,7 @@ int tm_pg_lost(struct tm_pg *pg, int code, struct tm_error *err);
 int tm_pg_flush(struct tm_pg *pg, int64_t deadline_us, struct tm_error *err) TM_MUST_CHECK;
 
 /* The next result, NULL at the end of the statement. */
-int tm_pg_next_result(struct tm_pg *pg, int64_t deadline_us, PGresult **out,
-                      struct tm_error *err) TM_MUST_CHECK;
+int tm_pg_next_result(struct tm_pg *pg, int64_t deadline_us, PGresult **out, struct tm_error *err) TM_MUST_CHECK;
 
 /* Record the failure that a result tells and clear it; NULL: the connection ended. Returns the code. */
 int tm_pg_failed(struct tm_pg *pg, PGresult *result, struct tm_error *err);

@@ -35,35 +35,38 @@ static unsigned roll(unsigned below)
 
 static int put_delta(char *out, size_t size, unsigned i)
 {
-    return snprintf(out, size,
-                    "{\"type\":\"orderbook_delta\",\"sid\":1,\"seq\":%u,\"msg\":{\"market_ticker\":\"KXSIM-26NOV05-T%u\","
-                    "\"market_id\":\"3c5f0a52-7c1d-4a2e-9b43-0e6f1d2a%04x\",\"price_dollars\":\"0.%02u00\","
-                    "\"delta_fp\":\"%s%u.%02u\",\"side\":\"%s\",\"ts\":\"2026-11-05T14:%02u:%02u.%06uZ\","
-                    "\"ts_ms\":1794060%06u}}\n",
-                    i + 1, roll(5000), roll(65536), 1 + roll(99), roll(2) ? "-" : "", roll(900), roll(100),
-                    roll(2) ? "yes" : "no", roll(60), roll(60), roll(1000000), roll(1000000));
+    return snprintf(
+        out, size,
+        "{\"type\":\"orderbook_delta\",\"sid\":1,\"seq\":%u,\"msg\":{\"market_ticker\":\"KXSIM-26NOV05-T%u\","
+        "\"market_id\":\"3c5f0a52-7c1d-4a2e-9b43-0e6f1d2a%04x\",\"price_dollars\":\"0.%02u00\","
+        "\"delta_fp\":\"%s%u.%02u\",\"side\":\"%s\",\"ts\":\"2026-11-05T14:%02u:%02u.%06uZ\","
+        "\"ts_ms\":1794060%06u}}\n",
+        i + 1, roll(5000), roll(65536), 1 + roll(99), roll(2) ? "-" : "", roll(900), roll(100), roll(2) ? "yes" : "no",
+        roll(60), roll(60), roll(1000000), roll(1000000));
 }
 
 static int put_ticker(char *out, size_t size)
 {
-    return snprintf(out, size,
-                    "{\"type\":\"ticker\",\"sid\":3,\"msg\":{\"market_id\":\"3c5f0a52-7c1d-4a2e-9b43-0e6f1d2a%04x\","
-                    "\"market_ticker\":\"KXSIM-26NOV05-T%u\",\"price_dollars\":\"0.%02u00\",\"yes_bid_dollars\":"
-                    "\"0.4700\",\"yes_ask_dollars\":\"0.5100\",\"volume_fp\":\"%u.12\",\"open_interest_fp\":\"20422.00\","
-                    "\"dollar_volume\":16948,\"dollar_open_interest\":10211,\"yes_bid_size_fp\":\"31.54\","
-                    "\"yes_ask_size_fp\":\"1239.73\",\"last_trade_size_fp\":\"9.90\",\"ts\":1794060000,"
-                    "\"ts_ms\":1794060%06u,\"time\":\"2026-11-05T14:00:%02u.%06uZ\"}}\n",
-                    roll(65536), roll(5000), 1 + roll(99), roll(99999), roll(1000000), roll(60), roll(1000000));
+    return snprintf(
+        out, size,
+        "{\"type\":\"ticker\",\"sid\":3,\"msg\":{\"market_id\":\"3c5f0a52-7c1d-4a2e-9b43-0e6f1d2a%04x\","
+        "\"market_ticker\":\"KXSIM-26NOV05-T%u\",\"price_dollars\":\"0.%02u00\",\"yes_bid_dollars\":"
+        "\"0.4700\",\"yes_ask_dollars\":\"0.5100\",\"volume_fp\":\"%u.12\",\"open_interest_fp\":\"20422.00\","
+        "\"dollar_volume\":16948,\"dollar_open_interest\":10211,\"yes_bid_size_fp\":\"31.54\","
+        "\"yes_ask_size_fp\":\"1239.73\",\"last_trade_size_fp\":\"9.90\",\"ts\":1794060000,"
+        "\"ts_ms\":1794060%06u,\"time\":\"2026-11-05T14:00:%02u.%06uZ\"}}\n",
+        roll(65536), roll(5000), 1 + roll(99), roll(99999), roll(1000000), roll(60), roll(1000000));
 }
 
 static int put_trade(char *out, size_t size, unsigned i)
 {
-    return snprintf(out, size,
-                    "{\"type\":\"trade\",\"sid\":2,\"seq\":%u,\"msg\":{\"trade_id\":\"d17a9849-e50c-44eb-455a-eb6e%08x\","
-                    "\"market_ticker\":\"KXSIM-26NOV05-T%u\",\"yes_price_dollars\":\"0.4700\",\"no_price_dollars\":"
-                    "\"0.5300\",\"count_fp\":\"%u.90\",\"taker_side\":\"no\",\"taker_outcome_side\":\"no\","
-                    "\"taker_book_side\":\"ask\",\"is_block_trade\":false,\"ts\":1794060000,\"ts_ms\":1794060%06u}}\n",
-                    i + 1, roll(0x7fffffff), roll(5000), roll(900), roll(1000000));
+    return snprintf(
+        out, size,
+        "{\"type\":\"trade\",\"sid\":2,\"seq\":%u,\"msg\":{\"trade_id\":\"d17a9849-e50c-44eb-455a-eb6e%08x\","
+        "\"market_ticker\":\"KXSIM-26NOV05-T%u\",\"yes_price_dollars\":\"0.4700\",\"no_price_dollars\":"
+        "\"0.5300\",\"count_fp\":\"%u.90\",\"taker_side\":\"no\",\"taker_outcome_side\":\"no\","
+        "\"taker_book_side\":\"ask\",\"is_block_trade\":false,\"ts\":1794060000,\"ts_ms\":1794060%06u}}\n",
+        i + 1, roll(0x7fffffff), roll(5000), roll(900), roll(1000000));
 }
 
 static int put_levels(char *out, size_t size, const char *name, unsigned count)

@@ -1,12 +1,10 @@
 /*
- * The journal: records appended through to durable, beside the floor, a bare write and fdatasync, in the same
- * run.
+ * The journal: records appended through to durable, beside the floor, a bare write and fdatasync, in the same run.
  *
  *     bench_journal [DIR [SECONDS]]        default: a directory under the working directory, 5 seconds
  *
- * Tuples of 150 bytes; a reader follows and releases, as the store does. First 20,000 records a second in
- * turns of 1 ms: how long does a record wait until it is durable? Then turns of 100 records, as fast as they
- * are taken.
+ * Tuples of 150 bytes; a reader follows and releases, as the store does. First 20,000 records a second in turns of 1 ms:
+ * how long does a record wait until it is durable? Then turns of 100 records, as fast as they are taken.
  */
 #include "base/clock.h"
 #include "journal/journal.h"
@@ -117,9 +115,8 @@ static void run_flat_out(int stream, int64_t seconds)
     cpu_us = clock() / (CLOCKS_PER_SEC / 1000000) - cpu_us;
     struct tm_journal_stats s = tm_journal_stats(journal);
     double records = (double)(s.durable - before.durable), syncs = (double)(s.syncs - before.syncs);
-    printf("%-40s %.0f records/s, %.1f MB/s, %.0f syncs, %.0f records a sync\n",
-           "flat out, through to durable", records / us * 1e6,
-           (double)(s.appended_bytes - before.appended_bytes) / us, syncs, records / syncs);
+    printf("%-40s %.0f records/s, %.1f MB/s, %.0f syncs, %.0f records a sync\n", "flat out, through to durable",
+           records / us * 1e6, (double)(s.appended_bytes - before.appended_bytes) / us, syncs, records / syncs);
     printf("%-40s %.0f ns processor time a record, reader included\n", "", 1e3 * (double)cpu_us / records);
 }
 
@@ -150,8 +147,8 @@ static void run_paced(int stream, int64_t seconds)
             sent_us[sent] = now_us;
             append_turn(stream, 20);
         }
-        for (uint64_t durable = tm_journal_stats(journal).durable;
-             done < sent && base + (done + 1) * 20 <= durable; done++)
+        for (uint64_t durable = tm_journal_stats(journal).durable; done < sent && base + (done + 1) * 20 <= durable;
+             done++)
             waits[done] = now_us - sent_us[done];
         nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
     }
@@ -180,8 +177,7 @@ int main(int argc, char **argv)
     run_floor(dir);
     struct tm_journal_options o = {.dir = dir, .bytes_max = UINT64_C(2) << 30};
     check(tm_journal_open(&o, &journal, &err), &err);
-    int stream =
-        tm_journal_stream(journal, "orderbook_deltas", "ticker,exchange_ts,side,price,delta,seq", &err);
+    int stream = tm_journal_stream(journal, "orderbook_deltas", "ticker,exchange_ts,side,price,delta,seq", &err);
     check(stream, &err);
     check(tm_journal_reader_open(journal, (struct tm_journal_position){0, 0}, &r, &err), &err);
     pthread_create(&reader, NULL, follow, r);
@@ -190,8 +186,7 @@ int main(int argc, char **argv)
     run_flat_out(stream, seconds);
     atomic_store(&over, true);
     pthread_join(reader, NULL);
-    printf("%-40s %" PRIu64 " of %" PRIu64 "\n", "records read back", read_records,
-           tm_journal_stats(journal).durable);
+    printf("%-40s %" PRIu64 " of %" PRIu64 "\n", "records read back", read_records, tm_journal_stats(journal).durable);
     tm_journal_reader_close(r);
     check(tm_journal_close(journal, &err), &err);
     clean(dir);

@@ -105,8 +105,7 @@ static void on_end(void *arg)
     struct bench *b = arg;
     double seconds = (double)(tm_clock_mono_us() - b->first_us) / 1e6, cpu = thread_cpu() - b->first_cpu;
     double n = (double)b->messages;
-    printf("%.0f messages in %.2f s: %.0f/s, %.2f us of processor time each\n", n, seconds, n / seconds,
-           cpu / n * 1e6);
+    printf("%.0f messages in %.2f s: %.0f/s, %.2f us of processor time each\n", n, seconds, n / seconds, cpu / n * 1e6);
     tm_link_stop(b->link);
 }
 

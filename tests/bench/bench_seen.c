@@ -1,14 +1,12 @@
 /*
  * The seen-set: insert-or-exists with 128-bit keys, beside a plain open-addressing table in the same run.
  *
- *     bench_seen [MILLION_KEYS]        default 10; each key is offered three times in random order (67 %
- * duplicates)
+ *     bench_seen [MILLION_KEYS]        default 10; each key is offered three times in random order (67 % duplicates)
  *
- * The plain table is the floor: made at its final size, 50 to 75 % full, no growth, no window, no expiry.
- * Both are measured one key at a time and with a prefetch over a batch of 64. The time includes making the
- * keys (splitmix64), which is measured alone too. `pause` is the longest single insertion of a run in which
- * each one is timed, by the wall clock and by the thread's processor time: the difference is what the
- * scheduler gave to others.
+ * The plain table is the floor: made at its final size, 50 to 75 % full, no growth, no window, no expiry. Both are
+ * measured one key at a time and with a prefetch over a batch of 64. The time includes making the keys (splitmix64),
+ * which is measured alone too. `pause` is the longest single insertion of a run in which each one is timed, by the wall
+ * clock and by the thread's processor time: the difference is what the scheduler gave to others.
  */
 #include "base/clock.h"
 #include "dedup/seen.h"
@@ -179,8 +177,8 @@ static void run_pauses(void)
         if (stats.keys > 100000 && bytes > p.bytes_a_key)
             p.bytes_a_key = bytes;
     }
-    printf("longest insertion of %" PRIu64 ": %.1f us wall, %.1f us processor; most memory %.1f bytes/key\n",
-           ops, (double)p.wall_ns / 1e3, (double)p.cpu_ns / 1e3, p.bytes_a_key);
+    printf("longest insertion of %" PRIu64 ": %.1f us wall, %.1f us processor; most memory %.1f bytes/key\n", ops,
+           (double)p.wall_ns / 1e3, (double)p.cpu_ns / 1e3, p.bytes_a_key);
     tm_seen_destroy(s);
 }
 

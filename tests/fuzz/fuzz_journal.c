@@ -1,10 +1,9 @@
 /*
- * Arbitrary bytes as a journal: opening and reading never crash, and doing it twice gives the same, as the
- * first time cuts what is to be cut.
+ * Arbitrary bytes as a journal: opening and reading never crash, and doing it twice gives the same, as the first time
+ * cuts what is to be cut.
  *
- * The first byte chooses: even, the rest is a segment file as it is; odd, the rest is a list of payloads (u16
- * length each) that are put into frames with the right checksums behind a good header, so that what is inside
- * them is tried.
+ * The first byte chooses: even, the rest is a segment file as it is; odd, the rest is a list of payloads (u16 length
+ * each) that are put into frames with the right checksums behind a good header, so that what is inside them is tried.
  */
 #include "../unit/journal/memdisk.h"
 
@@ -34,8 +33,7 @@ static void build_header(struct tm_buf *out, struct tm_segment_header *h)
 
 static void build_frame(struct tm_buf *out, uint32_t key, const uint8_t *payload, size_t len)
 {
-    struct tm_frame f = {
-        .offset = out->len, .length = (uint32_t)len, .synced = (uint32_t)(len * 77 % out->len)};
+    struct tm_frame f = {.offset = out->len, .length = (uint32_t)len, .synced = (uint32_t)(len * 77 % out->len)};
     f.count = (uint32_t)(len / TM_ITEM_BYTES_MIN);
     size_t head = out->len;
     TM_FATAL_UNLESS(!tm_buf_reserve(out, TM_FRAME_HEAD_BYTES + len));

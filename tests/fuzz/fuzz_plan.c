@@ -25,8 +25,8 @@ static unsigned take(struct input *in, unsigned below)
 }
 
 static const char *const names[] = {"a", "b", "c", "d", "received_at", "occurrence", "seq", "order", "A", "", NULL};
-static const char *const paths[] = {"a",   "b",      "c.d",     "c.d.e",  "c[0]", "c[-1][2]", "[1]", "$.a", "c",
-                                    "a.b", "c.d[1]", "c..d", "c[", "$.",   "",     NULL};
+static const char *const paths[] = {"a", "b",   "c.d",    "c.d.e", "c[0]", "c[-1][2]", "[1]", "$.a",
+                                    "c", "a.b", "c.d[1]", "c..d",  "c[",   "$.",       "",    NULL};
 static const char *const tags[] = {"t", "u", "v", "", NULL};
 static const char *const texts[] = {"x", "", "\xff", NULL};
 static const char *const one_of[] = {"x", "t", NULL};

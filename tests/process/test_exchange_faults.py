@@ -84,6 +84,21 @@ def test_reorder(make_exchange: MakeExchange, connect: Connect) -> None:
     assert all(abs(seq - place) <= 1 for place, seq in enumerate(sequence, 1))
 
 
+def test_clear_ends_faults_that_count(make_exchange: MakeExchange, connect: Connect) -> None:
+    exchange = make_exchange(**BUSY)
+    client = subscribed(exchange, connect)
+    next_data(client)
+    exchange.fault("kind=gap,count=1000000000,sid=1")
+    exchange.fault("kind=reorder,count=1000000000,sid=2")
+    wait_until("trades are swapped", lambda: client.sequence(2) != sorted(client.sequence(2)), 10)
+    exchange.control("clear")
+    next_data(client)
+    settle(exchange, client)
+    lost = [int(line.seq) for line in read_ledger(exchange) if line.what == "withheld"]
+    assert lost == holes(client.sequence(1)) and lost == list(range(lost[0], lost[-1] + 1))
+    assert holes(client.sequence(2)) == [] and len(client.sequence(2)) == len(set(client.sequence(2)))
+
+
 def test_late(make_exchange: MakeExchange, connect: Connect) -> None:
     exchange = make_exchange(**BUSY)
     client = subscribed(exchange, connect)

@@ -1,5 +1,4 @@
-/* What a line looks like whatever the feed puts into it (FAILURES c8). JSON lines are read back by another
- * parser. */
+/* What a line looks like whatever the feed puts into it (FAILURES c8). JSON lines are read back by another parser. */
 #include "unit.h"
 
 #include "base/log.h"
@@ -41,9 +40,9 @@ static void test_logfmt_line(void **state)
            TM_F_F64("share", 0.25), TM_F_STR("dir", "/var/lib"), TM_F_STR("none", NULL));
     const char *line = end();
     assert_memory_equal(line, "time=20", 7);
-    assert_non_null(strstr(
-        line, " level=warn id=g1 room=journal event=\"disk is slow\" sync_ms=-5 n=18446744073709551615 "
-              "share=0.25 dir=/var/lib none=\"\"\n"));
+    assert_non_null(strstr(line,
+                           " level=warn id=g1 room=journal event=\"disk is slow\" sync_ms=-5 n=18446744073709551615 "
+                           "share=0.25 dir=/var/lib none=\"\"\n"));
 }
 
 static void test_level(void **state)
@@ -112,8 +111,7 @@ static void test_json_is_json(void **state)
         for (size_t i = 0; i < sizeof bytes; i++)
             bytes[i] = (uint8_t)(i * 7 + (size_t)first);
         begin();
-        tm_log(TM_LOG_INFO, "x", "y", TM_F_BYTES("raw", bytes, sizeof bytes), TM_F_I64("n", -3),
-               TM_F_F64("f", 1.5));
+        tm_log(TM_LOG_INFO, "x", "y", TM_F_BYTES("raw", bytes, sizeof bytes), TM_F_I64("n", -3), TM_F_F64("f", 1.5));
         json_t *root = json_loads(end(), JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
         assert_non_null(root);
         assert_string_equal(json_string_value(json_object_get(root, "id")), "g\"1");
@@ -138,8 +136,7 @@ static void test_values_are_cut(void **state)
     struct tm_error err;
     tm_error_set(&err, TM_EIO, "%.999s", text);
     begin();
-    tm_log(TM_LOG_INFO, "x", "y", TM_F_ERR(&err), TM_F_ERR(&err), TM_F_ERR(&err), TM_F_ERR(&err),
-           TM_F_ERR(&err));
+    tm_log(TM_LOG_INFO, "x", "y", TM_F_ERR(&err), TM_F_ERR(&err), TM_F_ERR(&err), TM_F_ERR(&err), TM_F_ERR(&err));
     line = end();
     assert_true(strlen(line) <= 4096);
     assert_ptr_equal(strchr(line, '\n'), line + strlen(line) - 1);

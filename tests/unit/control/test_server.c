@@ -62,8 +62,7 @@ static const struct tm_command commands[] = {{"echo", TM_COMMAND_READ, "", echo}
 
 static int open_control(int64_t idle_us, struct tm_control **out, struct tm_error *err)
 {
-    struct tm_control_options options = {
-        .loop = loop, .path = path, .commands = commands, .idle_us = idle_us};
+    struct tm_control_options options = {.loop = loop, .path = path, .commands = commands, .idle_us = idle_us};
     return tm_control_open(&options, out, err);
 }
 
@@ -172,11 +171,10 @@ static void test_commands(void **state)
     send_text(p.fd, "echo hello \"you\"\r\n\n  echo\nnonsense\nfails\n");
     wait_for(&p, 4);
     assert_string_equal(
-        p.in,
-        "{\"ok\":true,\"result\":\"hello \\\"you\\\"\"}\n"
-        "{\"ok\":true,\"result\":\"\"}\n"
-        "{\"ok\":false,\"error\":\"unknown command \\\"nonsense\\\": expected one of echo large fails\"}\n"
-        "{\"ok\":false,\"error\":\"it \\\"failed\\\"\"}\n");
+        p.in, "{\"ok\":true,\"result\":\"hello \\\"you\\\"\"}\n"
+              "{\"ok\":true,\"result\":\"\"}\n"
+              "{\"ok\":false,\"error\":\"unknown command \\\"nonsense\\\": expected one of echo large fails\"}\n"
+              "{\"ok\":false,\"error\":\"it \\\"failed\\\"\"}\n");
     close(p.fd);
 }
 
@@ -250,8 +248,7 @@ static void test_large_answers(void **state)
     /* 1,000,000 and its frame; then an error instead of 2 MB; then "end" */
     size_t frame = strlen("{\"ok\":true,\"result\":\"\"}\n");
     assert_int_equal(p.total, 1000000 + frame +
-                                  strlen("{\"ok\":false,\"error\":\"the answer is larger than 1 MiB\"}\n") +
-                                  frame + 3);
+                                  strlen("{\"ok\":false,\"error\":\"the answer is larger than 1 MiB\"}\n") + frame + 3);
     close(p.fd);
 }
 

@@ -1,5 +1,4 @@
-/* The second implementation that the dedup tests compare with: an array of last additions, indexed by key
- * number. */
+/* The second implementation that the dedup tests compare with: an array of last additions, indexed by key number. */
 #ifndef TM_TEST_DEDUP_MODEL_H
 #define TM_TEST_DEDUP_MODEL_H
 

@@ -66,8 +66,8 @@ static void test_ends_of_the_hash(void **state)
     tm_table_fini(&t);
 }
 
-/* Thousands of keys with one hash: longer than a step's memory, longer than the end of the array. Slow, but
- * whatever cannot be kept is counted, and nothing else is harmed. */
+/* Thousands of keys with one hash: longer than a step's memory, longer than the end of the array. Slow, but whatever
+ * cannot be kept is counted, and nothing else is harmed. */
 static void run_one_hash(uint64_t hi)
 {
     struct tm_table t;

@@ -1,7 +1,7 @@
 /*
- * Throw-away PostgreSQL clusters for tests: made in a directory of their own under /tmp, reached by a unix
- * socket in it only, ended with the test program whatever happens to it. The test's own statements go over
- * plain libpq, not over the code under test.
+ * Throw-away PostgreSQL clusters for tests: made in a directory of their own under /tmp, reached by a unix socket in it
+ * only, ended with the test program whatever happens to it. The test's own statements go over plain libpq, not over the
+ * code under test.
  */
 #ifndef TESTS_ENGINE_CLUSTER_H
 #define TESTS_ENGINE_CLUSTER_H
@@ -105,8 +105,7 @@ static bool has_ended(struct cluster *c)
     return c->pid == 0;
 }
 
-/* After a crash the start is refused until the last child of the old server has gone: so it is tried again.
- */
+/* After a crash the start is refused until the last child of the old server has gone: so it is tried again. */
 static void cluster_start(struct cluster *c)
 {
     char data[80];
@@ -138,12 +137,11 @@ static void write_settings(const struct cluster *c)
     (void)snprintf(path, sizeof path, "%s/data/postgresql.auto.conf", c->dir);
     FILE *f = fopen(path, "we");
     assert_non_null(f);
-    (void)fprintf(
-        f,
-        "listen_addresses = ''\nunix_socket_directories = '%s'\nport = 5432\ntimezone = 'UTC'\n"
-        "fsync = off\nshared_buffers = '64MB'\nmax_wal_size = '1GB'\nmax_connections = 40\njit = off\n"
-        "log_min_messages = fatal\nlog_min_error_statement = panic\n",
-        c->dir);
+    (void)fprintf(f,
+                  "listen_addresses = ''\nunix_socket_directories = '%s'\nport = 5432\ntimezone = 'UTC'\n"
+                  "fsync = off\nshared_buffers = '64MB'\nmax_wal_size = '1GB'\nmax_connections = 40\njit = off\n"
+                  "log_min_messages = fatal\nlog_min_error_statement = panic\n",
+                  c->dir);
     assert_int_equal(fclose(f), 0);
 }
 
@@ -156,18 +154,10 @@ static void cluster_create(struct cluster *c)
     if (geteuid() == 0)
         assert_true(user && chown(c->dir, user->pw_uid, user->pw_gid) == 0);
     (void)snprintf(data, sizeof data, "%s/data", c->dir);
-    char *const argv[] = {(char *)POSTGRES_BIN "initdb",
-                          (char *)"-D",
-                          data,
-                          (char *)"-U",
-                          (char *)"postgres",
-                          (char *)"--auth=trust",
-                          (char *)"-E",
-                          (char *)"UTF8",
-                          (char *)"--locale=C",
-                          (char *)"--no-sync",
-                          (char *)"--no-instructions",
-                          NULL};
+    char *const argv[] = {
+        (char *)POSTGRES_BIN "initdb", (char *)"-D", data,           (char *)"-U",         (char *)"postgres",
+        (char *)"--auth=trust",        (char *)"-E", (char *)"UTF8", (char *)"--locale=C", (char *)"--no-sync",
+        (char *)"--no-instructions",   NULL};
     int status = -1;
     waitpid(spawn(c, argv), &status, 0);
     if (status) {
@@ -244,14 +234,13 @@ static void db_wait(PGconn *conn, const char *sql, int64_t wanted, int64_t timeo
 static void db_same(PGconn *conn, const char *got, const char *wanted)
 {
     char sql[8192];
-    int n = snprintf(
-        sql, sizeof sql,
-        "WITH got AS (%s), wanted AS (%s), diff AS ("
-        "(SELECT 'unexpected' AS what, x.* FROM (SELECT * FROM got EXCEPT ALL SELECT * FROM wanted) x)"
-        " UNION ALL "
-        "(SELECT 'missing', x.* FROM (SELECT * FROM wanted EXCEPT ALL SELECT * FROM got) x)) "
-        "SELECT count(*) OVER (), diff::text FROM diff LIMIT 5",
-        got, wanted);
+    int n = snprintf(sql, sizeof sql,
+                     "WITH got AS (%s), wanted AS (%s), diff AS ("
+                     "(SELECT 'unexpected' AS what, x.* FROM (SELECT * FROM got EXCEPT ALL SELECT * FROM wanted) x)"
+                     " UNION ALL "
+                     "(SELECT 'missing', x.* FROM (SELECT * FROM wanted EXCEPT ALL SELECT * FROM got) x)) "
+                     "SELECT count(*) OVER (), diff::text FROM diff LIMIT 5",
+                     got, wanted);
     assert_in_range(n, 0, sizeof sql - 1);
     PGresult *r = PQexec(conn, sql);
     if (PQresultStatus(r) != PGRES_TUPLES_OK)

@@ -96,12 +96,11 @@ static void production_goes_back_in_time(void **state)
                            "CREATE TABLE kept_cursors AS SELECT * FROM tidemill.cursors");
     release_all(w, "orderbook_deltas");
     wait_merged(w);
-    db_exec(w->production,
-            "BEGIN; LOCK tidemill.cursors; TRUNCATE orderbook_deltas, tidemill.cursors;"
-            "INSERT INTO orderbook_deltas SELECT * FROM kept;"
-            "INSERT INTO tidemill.cursors SELECT * FROM kept_cursors;"
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
-            " AND datname = current_database() AND backend_type = 'client backend'; COMMIT");
+    db_exec(w->production, "BEGIN; LOCK tidemill.cursors; TRUNCATE orderbook_deltas, tidemill.cursors;"
+                           "INSERT INTO orderbook_deltas SELECT * FROM kept;"
+                           "INSERT INTO tidemill.cursors SELECT * FROM kept_cursors;"
+                           "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                           " AND datname = current_database() AND backend_type = 'client backend'; COMMIT");
     wait_merged(w);
     assert_deltas(w);
 }
@@ -227,8 +226,7 @@ static void one_gatherer_away_stops_nobody(void **state)
     wait_merged(w);
     db_exec(w->production, "UPDATE truth.ev SET seen3 = false");
     assert_deltas(w);
-    assert_accounts(w, "orderbook_deltas",
-                    staged(w, 0, "orderbook_deltas") + staged(w, 1, "orderbook_deltas"), 0);
+    assert_accounts(w, "orderbook_deltas", staged(w, 0, "orderbook_deltas") + staged(w, 1, "orderbook_deltas"), 0);
     assert_true(world_peer(w, 2).last_error[0] != '\0');
     tm_deduplicator_stop(w->d);
     w->options[2].conninfo = w->infos[2];
@@ -266,10 +264,8 @@ static void a_hole_stops_the_stream(void **state)
     world_start(w);
     release_all(w, "orderbook_deltas");
     world_wait_state(w, 0, TM_PEER_STOPPED);
-    db_wait(w->production, "SELECT max(seq) FROM tidemill.cursors WHERE gatherer = 'g1'", 2 * MARK_EVERY,
-            WAIT_US);
-    db_wait(w->production, "SELECT count(*) FROM tidemill.cursors WHERE seq > 4000 AND gatherer <> 'g1'", 2,
-            WAIT_US);
+    db_wait(w->production, "SELECT max(seq) FROM tidemill.cursors WHERE gatherer = 'g1'", 2 * MARK_EVERY, WAIT_US);
+    db_wait(w->production, "SELECT count(*) FROM tidemill.cursors WHERE seq > 4000 AND gatherer <> 'g1'", 2, WAIT_US);
     assert_true(tm_metric_get(tm_metrics_counter(w->metrics, "tidemill_poll_holes_total", "", NULL)) == 1.0);
     assert_non_null(strstr(world_peer(w, 0).last_error, "2500"));
     db_exec(w->gatherers[0], "INSERT INTO orderbook_deltas SELECT * FROM lost");
@@ -309,8 +305,7 @@ static void a_fork_is_refused(void **state)
     end_sessions(w->gatherers[0]);
     release_all(w, "orderbook_deltas");
     world_wait_state(w, 0, TM_PEER_STOPPED);
-    db_wait(w->production, "SELECT count(*) FROM tidemill.cursors WHERE seq > 2000 AND gatherer <> 'g1'", 2,
-            WAIT_US);
+    db_wait(w->production, "SELECT count(*) FROM tidemill.cursors WHERE seq > 2000 AND gatherer <> 'g1'", 2, WAIT_US);
     assert_int_equal(db_int(w->production, "SELECT seq FROM tidemill.cursors WHERE gatherer = 'g1'"), 2000);
 }
 

@@ -13,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DROPPED                                                                                              \
-    "# HELP tidemill_metrics_dropped_series_total Series that were refused because there are too many.\n"    \
+#define DROPPED                                                                                                        \
+    "# HELP tidemill_metrics_dropped_series_total Series that were refused because there are too many.\n"              \
     "# TYPE tidemill_metrics_dropped_series_total counter\n"
 
 static int setup(void **state)

@@ -1,13 +1,12 @@
 /*
- * What the deduplicator's tests stand on: two clusters (three gatherers' databases in one, production in the
- * other) and the rows of three gatherers that heard the same exchange, each with gaps of its own.
+ * What the deduplicator's tests stand on: two clusters (three gatherers' databases in one, production in the other) and
+ * the rows of three gatherers that heard the same exchange, each with gaps of its own.
  *
- * Everything is made by SQL, and so is the truth that production is compared with: for a counted key the
- * largest count that any gatherer saw, for the others each key that anybody saw. Nothing of it passes through
- * the code under test.
+ * Everything is made by SQL, and so is the truth that production is compared with: for a counted key the largest count
+ * that any gatherer saw, for the others each key that anybody saw. Nothing of it passes through the code under test.
  *
- * A gatherer's rows wait in schema `stage` until world_release moves them into the stream's table with marks
- * and a notification, as its writer would.
+ * A gatherer's rows wait in schema `stage` until world_release moves them into the stream's table with marks and a
+ * notification, as its writer would.
  */
 #ifndef TESTS_ENGINE_WORLD_H
 #define TESTS_ENGINE_WORLD_H
@@ -48,8 +47,7 @@ static struct tm_pg *engine_open(const char *conninfo)
     return pg;
 }
 
-static void make_database(const struct cluster *c, const char *name, const char *from, char *info,
-                          size_t size)
+static void make_database(const struct cluster *c, const char *name, const char *from, char *info, size_t size)
 {
     PGconn *conn = db_open(c, "postgres");
     db_execf(conn, "CREATE DATABASE %s TEMPLATE %s", name, from);
@@ -60,23 +58,19 @@ static void make_database(const struct cluster *c, const char *name, const char 
 /* What a gatherer's writer does at a commit, from the rows in `stage`. */
 static const char release_sql[] =
     "CREATE FUNCTION release(s text, e int4, upto int8, step int8) RETURNS void LANGUAGE plpgsql AS $$\n"
-    "DECLARE last int8 := coalesce((SELECT seq FROM tidemill.streams WHERE epoch_no = e AND stream = s), "
-    "0);\n"
+    "DECLARE last int8 := coalesce((SELECT seq FROM tidemill.streams WHERE epoch_no = e AND stream = s), 0);\n"
     "BEGIN\n"
     "  IF s = 'markets' THEN\n"
-    "    INSERT INTO markets SELECT DISTINCT ON (ticker) * FROM stage.markets WHERE seq > last AND seq <= "
-    "upto\n"
+    "    INSERT INTO markets SELECT DISTINCT ON (ticker) * FROM stage.markets WHERE seq > last AND seq <= upto\n"
     "      ORDER BY ticker, seq DESC ON CONFLICT (ticker) DO UPDATE SET status = excluded.status,\n"
     "      received_at = excluded.received_at, seq = excluded.seq, epoch_no = excluded.epoch_no;\n"
     "  ELSE\n"
-    "    EXECUTE format('INSERT INTO %I SELECT * FROM stage.%I WHERE epoch_no = $1 AND seq > $2 AND seq <= "
-    "$3',\n"
+    "    EXECUTE format('INSERT INTO %I SELECT * FROM stage.%I WHERE epoch_no = $1 AND seq > $2 AND seq <= $3',\n"
     "      s, s) USING e, last, upto;\n"
     "  END IF;\n"
     "  INSERT INTO tidemill.marks SELECT e, s, q, hashint8extended(q, e) FROM (SELECT generate_series(\n"
     "    (last / step + 1) * step, upto, step) UNION SELECT upto) m (q) WHERE q > last;\n"
-    "  INSERT INTO tidemill.streams VALUES (e, s, upto, hashint8extended(upto, e)) ON CONFLICT (epoch_no, "
-    "stream)\n"
+    "  INSERT INTO tidemill.streams VALUES (e, s, upto, hashint8extended(upto, e)) ON CONFLICT (epoch_no, stream)\n"
     "    DO UPDATE SET seq = excluded.seq, hash = excluded.hash;\n"
     "  NOTIFY tidemill;\n"
     "END $$";
@@ -171,8 +165,7 @@ static void make_gatherer(struct world *w, int g, int number)
 static void world_base(struct world *w, const char *ago)
 {
     char sql[160];
-    (void)snprintf(sql, sizeof sql, "SELECT date_trunc('hour', now() AT TIME ZONE 'UTC') - interval '%s'",
-                   ago);
+    (void)snprintf(sql, sizeof sql, "SELECT date_trunc('hour', now() AT TIME ZONE 'UTC') - interval '%s'", ago);
     PGresult *r = PQexec(w->production, sql);
     assert_int_equal(PQntuples(r), 1);
     (void)snprintf(w->base, sizeof w->base, "%s+00", PQgetvalue(r, 0, 0));
@@ -213,8 +206,7 @@ static int teardown(void **state)
 
 /* ---- the deduplicator ---- */
 
-static struct tm_deduplicator_options world_options(struct world *w, const char *id,
-                                                    struct tm_metrics *metrics)
+static struct tm_deduplicator_options world_options(struct world *w, const char *id, struct tm_metrics *metrics)
 {
     return (struct tm_deduplicator_options){.id = id,
                                             .production = w->production_info,
@@ -258,22 +250,22 @@ static void world_wait_state(struct world *w, size_t g, enum tm_peer_state state
 /* ---- rows ---- */
 
 /*
- * Events 0..n-1 in all databases: three in a row share ticker, time, side and price, and two of these three
- * the delta, so that two thirds of all keys are counted ones. Gatherer g (1..3) misses a block of 500 now and
- * then and single events in between; no block is missed by all.
+ * Events 0..n-1 in all databases: three in a row share ticker, time, side and price, and two of these three the delta,
+ * so that two thirds of all keys are counted ones. Gatherer g (1..3) misses a block of 500 now and then and single
+ * events in between; no block is missed by all.
  */
 static void make_events(struct world *w, PGconn *conn, const char *schema, int count)
 {
-    db_execf(conn,
-             "CREATE SCHEMA IF NOT EXISTS %s; DROP TABLE IF EXISTS %s.ev; CREATE TABLE %s.ev AS SELECT n,"
-             " 'KX' || lpad(((n / 3 * 7919) %% 40)::text, 3, '0') AS ticker,"
-             " timestamptz '%s' + (n / 9) * interval '1 millisecond' AS exchange_ts,"
-             " CASE WHEN n / 9 %% 2 = 0 THEN 'yes' ELSE 'no' END AS side,"
-             " ((n / 27 %% 4 + 1) * 10000)::int4 AS price, (CASE WHEN n %% 3 = 2 THEN -200 ELSE 100 "
-             "END)::int8 AS delta,"
-             " (n / 500) %% 7 <> 1 AND n %% 97 <> 1 AS seen1, (n / 500) %% 7 <> 2 AND n %% 97 <> 2 AS seen2,"
-             " (n / 500) %% 7 <> 3 AND n %% 97 <> 3 AS seen3 FROM generate_series(0, %d) n",
-             schema, schema, schema, w->base, count - 1);
+    db_execf(
+        conn,
+        "CREATE SCHEMA IF NOT EXISTS %s; DROP TABLE IF EXISTS %s.ev; CREATE TABLE %s.ev AS SELECT n,"
+        " 'KX' || lpad(((n / 3 * 7919) %% 40)::text, 3, '0') AS ticker,"
+        " timestamptz '%s' + (n / 9) * interval '1 millisecond' AS exchange_ts,"
+        " CASE WHEN n / 9 %% 2 = 0 THEN 'yes' ELSE 'no' END AS side,"
+        " ((n / 27 %% 4 + 1) * 10000)::int4 AS price, (CASE WHEN n %% 3 = 2 THEN -200 ELSE 100 END)::int8 AS delta,"
+        " (n / 500) %% 7 <> 1 AND n %% 97 <> 1 AS seen1, (n / 500) %% 7 <> 2 AND n %% 97 <> 2 AS seen2,"
+        " (n / 500) %% 7 <> 3 AND n %% 97 <> 3 AS seen3 FROM generate_series(0, %d) n",
+        schema, schema, schema, w->base, count - 1);
 }
 
 /* The rows as gatherer g (from 0) numbered them; seq starts at 1 under `epoch_no`. */
@@ -281,8 +273,7 @@ static void stage_deltas(struct world *w, int g, int count, int epoch_no)
 {
     make_events(w, w->gatherers[g], "stage", count);
     db_execf(w->gatherers[g],
-             "INSERT INTO stage.orderbook_deltas (ticker, exchange_ts, side, price, delta, occurrence, "
-             "received_at,"
+             "INSERT INTO stage.orderbook_deltas (ticker, exchange_ts, side, price, delta, occurrence, received_at,"
              " sid, exchange_seq, seq, epoch_no) SELECT ticker, exchange_ts, side, price, delta,"
              " row_number() OVER (PARTITION BY ticker, exchange_ts, side, price, delta ORDER BY n) - 1,"
              " exchange_ts + %d * interval '1 millisecond', 7, n, row_number() OVER (ORDER BY n), %d"
@@ -337,8 +328,7 @@ static void wait_merged(struct world *w)
 static void assert_deltas(struct world *w)
 {
     db_same(w->production, "SELECT ticker, exchange_ts, side, price, delta, occurrence FROM orderbook_deltas",
-            "SELECT ticker, exchange_ts, side, price, delta, (o - 1)::int2 FROM (SELECT ticker, exchange_ts, "
-            "side,"
+            "SELECT ticker, exchange_ts, side, price, delta, (o - 1)::int2 FROM (SELECT ticker, exchange_ts, side,"
             " price, delta, greatest(count(*) FILTER (WHERE seen1), count(*) FILTER (WHERE seen2),"
             " count(*) FILTER (WHERE seen3)) AS most FROM truth.ev GROUP BY 1, 2, 3, 4, 5) k,"
             " generate_series(1, most) o");

@@ -1,8 +1,7 @@
 /*
- * A disk in memory behind journal/fs.h. It knows which bytes and which directory entries were synced, so
- * power can be lost; it fails the nth call on demand, or ends the process there. It lives in shared memory: a
- * forked child may work on it and die, and the parent looks at what is left. Calls are serialised within a
- * process.
+ * A disk in memory behind journal/fs.h. It knows which bytes and which directory entries were synced, so power can be
+ * lost; it fails the nth call on demand, or ends the process there. It lives in shared memory: a forked child may work
+ * on it and die, and the parent looks at what is left. Calls are serialised within a process.
  */
 #ifndef TM_TEST_MEMDISK_H
 #define TM_TEST_MEMDISK_H
@@ -156,8 +155,10 @@ static inline void memdisk_put(struct memdisk *d, const char *name, const void *
         abort();
     (void)snprintf(f->name, MEM_NAME, "%s", name);
     (void)snprintf(f->synced_name, MEM_NAME, "%s", name);
-    memcpy(mem_data(d, f), bytes, len);
-    memcpy(mem_synced(d, f), bytes, len);
+    if (len) { /* an empty file may come without bytes */
+        memcpy(mem_data(d, f), bytes, len);
+        memcpy(mem_synced(d, f), bytes, len);
+    }
     f->size = f->synced_size = len;
 }
 
@@ -233,8 +234,8 @@ static inline void mem_lose_power(struct memdisk *d, enum mem_loss loss)
     }
 }
 
-/* The process is dead: its handles and its lock are gone. The machine may be dead too; then what is left is
- * all that there is, and counts as synced. */
+/* The process is dead: its handles and its lock are gone. The machine may be dead too; then what is left is all that
+ * there is, and counts as synced. */
 static inline void memdisk_reboot(struct memdisk *d, enum mem_loss loss)
 {
     if (loss != MEM_LOSS_NONE)
@@ -264,18 +265,18 @@ static inline bool mem_fails(struct memdisk *d, enum mem_op op, bool *part)
     return d->fault != MEM_SHORT;
 }
 
-#define MEM_ENTER(op)                                                                                        \
-    struct memdisk *d = arg;                                                                                 \
-    bool part;                                                                                               \
-    pthread_mutex_lock(&mem_lock);                                                                           \
-    bool fails = mem_fails(d, op, &part);                                                                    \
+#define MEM_ENTER(op)                                                                                                  \
+    struct memdisk *d = arg;                                                                                           \
+    bool part;                                                                                                         \
+    pthread_mutex_lock(&mem_lock);                                                                                     \
+    bool fails = mem_fails(d, op, &part);                                                                              \
     (void)part
-#define MEM_RETURN(value)                                                                                    \
-    do {                                                                                                     \
-        int mem_errno = errno;                                                                               \
-        pthread_mutex_unlock(&mem_lock);                                                                     \
-        errno = mem_errno;                                                                                   \
-        return value;                                                                                        \
+#define MEM_RETURN(value)                                                                                              \
+    do {                                                                                                               \
+        int mem_errno = errno;                                                                                         \
+        pthread_mutex_unlock(&mem_lock);                                                                               \
+        errno = mem_errno;                                                                                             \
+        return value;                                                                                                  \
     } while (0)
 
 static inline int mem_open_dir(void *arg, const char *path)

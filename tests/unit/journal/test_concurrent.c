@@ -1,6 +1,6 @@
 /*
- * Threads: a reader follows a writer over many segments, releasing as it goes, while others look at the
- * figures. To be run under the thread sanitizer too.
+ * Threads: a reader follows a writer over many segments, releasing as it goes, while others look at the figures. To be
+ * run under the thread sanitizer too.
  */
 #include "records.h"
 

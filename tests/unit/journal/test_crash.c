@@ -1,9 +1,8 @@
 /*
- * The crash matrix (FAILURES X2, X3, X6): a run of the journal is ended, or failed, at its nth call of the
- * file system, for every n until a run goes through untouched; then power is lost in four ways; then the
- * journal is opened again, which may itself be ended at its mth call. Whatever happens: every record that was
- * reported durable and not released is there exactly once, sequences have no hole, nothing is there that was
- * never appended, and it goes on from there.
+ * The crash matrix (FAILURES X2, X3, X6): a run of the journal is ended, or failed, at its nth call of the file system,
+ * for every n until a run goes through untouched; then power is lost in four ways; then the journal is opened again,
+ * which may itself be ended at its mth call. Whatever happens: every record that was reported durable and not released
+ * is there exactly once, sequences have no hole, nothing is there that was never appended, and it goes on from there.
  */
 #include "records.h"
 
@@ -224,8 +223,7 @@ static void check_survivors(struct tm_journal *j, const struct ledger *l)
     assert_true(stats.damaged_frames == 0 && stats.damaged_bytes == 0);
 }
 
-/* The journal goes on: what is appended now follows what was there, and both are there after another restart.
- */
+/* The journal goes on: what is appended now follows what was there, and both are there after another restart. */
 static void check_goes_on(struct matrix *m, struct tm_journal *j, struct ledger *l)
 {
     int64_t last[STREAMS];
@@ -274,8 +272,7 @@ static int run_once(struct matrix *m, enum mem_fault fault, uint64_t at, uint64_
     return in_child(m, run);
 }
 
-/* The process dies, the next one reads what it finds, and then the power fails: what was read must be there.
- */
+/* The process dies, the next one reads what it finds, and then the power fails: what was read must be there. */
 static void crash_read_and_lose_power(struct matrix *m)
 {
     struct ledger before = *m->ledger;
@@ -301,8 +298,8 @@ static void crash_at(struct matrix *m, uint64_t n)
             m->disk->fault_at = 1 + mem_random(m->disk, 20);
             int rc = in_child(m, open_and_close);
             assert_true(rc == MEM_KILLED || rc == 0);
-            memdisk_reboot(m->disk, loss ? (enum mem_loss)(1 + mem_random(m->disk, MEM_LOSS_KINDS - 1))
-                                         : MEM_LOSS_NONE);
+            memdisk_reboot(m->disk,
+                           loss ? (enum mem_loss)(1 + mem_random(m->disk, MEM_LOSS_KINDS - 1)) : MEM_LOSS_NONE);
         }
         check_recovery(m);
     }

@@ -1,7 +1,7 @@
 /*
- * Damage to what was durable (FAILURES X4, T19, T20): every bit flipped, every length cut to, frames and
- * files moved, swapped, repeated. Never a wrong record, never one twice or out of order, no more lost than
- * the damaged frame holds, and what is lost is counted.
+ * Damage to what was durable (FAILURES X4, T19, T20): every bit flipped, every length cut to, frames and files moved,
+ * swapped, repeated. Never a wrong record, never one twice or out of order, no more lost than the damaged frame holds,
+ * and what is lost is counted.
  */
 #include "records.h"
 
@@ -265,8 +265,8 @@ static void test_damage_before_what_was_synced(void **state)
     }
 }
 
-/* In the last group no frame proves anything: some of it never reached the disk, so it ends where it stops
- * being good, and the numbers go on from there without a hole. */
+/* In the last group no frame proves anything: some of it never reached the disk, so it ends where it stops being good,
+ * and the numbers go on from there without a hole. */
 static void test_damage_in_the_last_group(void **state)
 {
     struct fixture *f = *state;
@@ -287,8 +287,8 @@ static void test_damage_in_the_last_group(void **state)
     }
 }
 
-/* Two turns that are synced together, as the disk was full when the first came: their frames all say where
- * the group began, not where they are. */
+/* Two turns that are synced together, as the disk was full when the first came: their frames all say where the group
+ * began, not where they are. */
 static void test_frames_tell_their_group(void **state)
 {
     struct fixture *f = *state;
@@ -327,8 +327,8 @@ static void test_frames_tell_their_group(void **state)
     assert_true(frames[2].synced == frames[2].offset);
 }
 
-/* The newest segment cannot be read at all: what seqs it held is unknown, so none of them is used again, and
- * the one before, which was sealed, is not cut whatever stands behind it. */
+/* The newest segment cannot be read at all: what seqs it held is unknown, so none of them is used again, and the one
+ * before, which was sealed, is not cut whatever stands behind it. */
 static void test_newest_segment_unreadable(void **state)
 {
     struct fixture *f = *state;

@@ -90,29 +90,26 @@ static struct tm_segment_header make_header(struct tm_buf *out)
 static void test_header_bytes(void **state)
 {
     (void)state;
-    static const uint8_t expected[] = {'T',  'M',  'J',  'R',  'N',  'L', '\r', '\n', 0,    0,    0,
-                                       1,    0,    0,    0,    98, /* magic, version, bytes */
-                                       0,    1,    2,    3,    4,    5,   6,    7,    8,    9,    10,
-                                       11,   12,   13,   14,   15, /* epoch */
-                                       0,    0,    0,    0,    0,    0,   1,    2,    0x11, 0x22, 0x33,
-                                       0x44, 0x55, 0x66, 0x77, 0x88, /* segment, salt */
-                                       0,    0,    0,    2,          /* streams */
-                                       0,    0,    0,    6,    0,    0,   0,    3,    0,    0,    0,
-                                       0,    0,    0,    0,    42,   't', 'r',  'a',  'd',  'e',  's',
-                                       'a',  ',',  'b',  0,    1,    0,   1,    0,    0,    0,    0,
-                                       0,    0,    0,    0,    0,    0,   0,    1,    'x'};
+    static const uint8_t expected[] = {'T',  'M',  'J', 'R', 'N', 'L', '\r', '\n', 0,    0,    0,    1,    0,    0,
+                                       0,    98, /* magic, version, bytes */
+                                       0,    1,    2,   3,   4,   5,   6,    7,    8,    9,    10,   11,   12,   13,
+                                       14,   15, /* epoch */
+                                       0,    0,    0,   0,   0,   0,   1,    2,    0x11, 0x22, 0x33, 0x44, 0x55, 0x66,
+                                       0x77, 0x88,         /* segment, salt */
+                                       0,    0,    0,   2, /* streams */
+                                       0,    0,    0,   6,   0,   0,   0,    3,    0,    0,    0,    0,    0,    0,
+                                       0,    42,   't', 'r', 'a', 'd', 'e',  's',  'a',  ',',  'b',  0,    1,    0,
+                                       1,    0,    0,   0,   0,   0,   0,    0,    0,    0,    0,    0,    1,    'x'};
     struct tm_buf out = {0};
     make_header(&out);
     assert_int_equal(out.len, 2 * (sizeof expected + 4));
     assert_memory_equal(out.data, expected, sizeof expected);
-    assert_int_equal(tm_get_be32(out.data + sizeof expected),
-                     tm_crc32c_portable(0, expected, sizeof expected));
+    assert_int_equal(tm_get_be32(out.data + sizeof expected), tm_crc32c_portable(0, expected, sizeof expected));
     assert_memory_equal(out.data, out.data + out.len / 2, out.len / 2);
     tm_buf_fini(&out);
 }
 
-/* Any one bit wrong, or any one byte missing from the second copy: the other one serves, and the fault is
- * told. */
+/* Any one bit wrong, or any one byte missing from the second copy: the other one serves, and the fault is told. */
 static void test_header_survives_in_either_copy(void **state)
 {
     (void)state;

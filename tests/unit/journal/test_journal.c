@@ -12,12 +12,12 @@
 #define COLUMNS "ticker,price,seq"
 
 /* Poll until it holds; the test fails when it does not within WAIT_US. */
-#define WAIT_UNTIL(condition)                                                                                \
-    do {                                                                                                     \
-        int64_t until_us = tm_clock_mono_us() + WAIT_US;                                                     \
-        while (!(condition) && tm_clock_mono_us() < until_us)                                                \
-            usleep(200);                                                                                     \
-        assert_true(condition);                                                                              \
+#define WAIT_UNTIL(condition)                                                                                          \
+    do {                                                                                                               \
+        int64_t until_us = tm_clock_mono_us() + WAIT_US;                                                               \
+        while (!(condition) && tm_clock_mono_us() < until_us)                                                          \
+            usleep(200);                                                                                               \
+        assert_true(condition);                                                                                        \
     } while (0)
 
 struct fixture {
@@ -35,8 +35,7 @@ static int setup(void **state)
         return -1;
     f->disk = memdisk_create(256 * 1024);
     f->fs = memdisk_fs(f->disk);
-    f->mem =
-        (struct tm_journal_options){.dir = "mem", .segment_bytes = 4096, .bytes_max = 40960, .fs = &f->fs};
+    f->mem = (struct tm_journal_options){.dir = "mem", .segment_bytes = 4096, .bytes_max = 40960, .fs = &f->fs};
     *state = f;
     return 0;
 }
@@ -114,8 +113,8 @@ static void append_range(struct tm_journal *j, int id, int64_t first, int64_t la
 }
 
 /* Read from a position to the end: records [first, last] of stream 0, each once. The position after them. */
-static struct tm_journal_position expect_range(struct tm_journal *j, struct tm_journal_position from,
-                                               int64_t first, int64_t last)
+static struct tm_journal_position expect_range(struct tm_journal *j, struct tm_journal_position from, int64_t first,
+                                               int64_t last)
 {
     struct tm_journal_reader *r = reader_ok(j, from);
     struct tm_journal_record record;
@@ -204,8 +203,7 @@ static void test_options_are_checked(void **state)
     assert_non_null(strstr(err.message, "/nonexistent/journal"));
 }
 
-/* Two streams and a change of columns: one counter a name, and each record keeps the list it was written
- * with. */
+/* Two streams and a change of columns: one counter a name, and each record keeps the list it was written with. */
 static void test_streams_and_columns(void **state)
 {
     struct fixture *f = *state;
@@ -333,8 +331,7 @@ static void test_positions(void **state)
     struct tm_journal_reader *none;
     struct tm_error err;
     durable = tm_journal_durable(j);
-    struct tm_journal_position further = {durable.segment, durable.offset + 1},
-                               later = {durable.segment + 1, 0};
+    struct tm_journal_position further = {durable.segment, durable.offset + 1}, later = {durable.segment + 1, 0};
     assert_int_equal(tm_journal_reader_open(j, further, &none, &err), TM_ECORRUPT);
     assert_int_equal(tm_journal_reader_open(j, later, &none, &err), TM_ECORRUPT);
     close_ok(j);
@@ -363,8 +360,7 @@ static void test_release_deletes(void **state)
     close_ok(j);
 }
 
-/* At bytes_max writing stops, then memory fills, then append refuses; a release sets all free, and nothing is
- * missing. */
+/* At bytes_max writing stops, then memory fills, then append refuses; a release sets all free, and nothing is missing. */
 static void test_bounds(void **state)
 {
     struct fixture *f = *state;
@@ -430,8 +426,7 @@ static size_t size_now(const struct mem_file *file)
     return size;
 }
 
-/* A write stops half-way, and before it can go on the segment is changed: nothing of the half stays behind.
- */
+/* A write stops half-way, and before it can go on the segment is changed: nothing of the half stays behind. */
 static void test_half_a_write_is_cut_back(void **state)
 {
     struct fixture *f = *state;

@@ -40,12 +40,12 @@
 #define UNUSED __attribute__((unused))
 
 /* cmocka's assertions belong to the thread of the test; those of a peer end the process. */
-#define PEER_CHECK(condition)                                                                                \
-    do {                                                                                                     \
-        if (!(condition)) {                                                                                  \
-            fprintf(stderr, "%s:%d: peer: not so: %s\n", __FILE__, __LINE__, #condition);                    \
-            abort();                                                                                         \
-        }                                                                                                    \
+#define PEER_CHECK(condition)                                                                                          \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            fprintf(stderr, "%s:%d: peer: not so: %s\n", __FILE__, __LINE__, #condition);                              \
+            abort();                                                                                                   \
+        }                                                                                                              \
     } while (0)
 
 struct peer;
@@ -332,8 +332,8 @@ static UNUSED SSL_CTX *make_tls_server(const char *name, long from_s, long to_s,
     X509_gmtime_adj(X509_getm_notBefore(cert), from_s);
     X509_gmtime_adj(X509_getm_notAfter(cert), to_s);
     X509_set_pubkey(cert, key);
-    X509_NAME_add_entry_by_txt(X509_get_subject_name(cert), "CN", MBSTRING_ASC, (const unsigned char *)"test",
-                               -1, -1, 0);
+    X509_NAME_add_entry_by_txt(X509_get_subject_name(cert), "CN", MBSTRING_ASC, (const unsigned char *)"test", -1, -1,
+                               0);
     X509_set_issuer_name(cert, X509_get_subject_name(cert));
     X509_EXTENSION *alt = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, name);
     X509_add_ext(cert, alt, -1);

@@ -84,8 +84,8 @@ static void sign_to_files(void)
     unsigned char signature[1024];
     if (tm_auth_create(&full, &auth, &err))
         fail_msg("%s", err.message);
-    assert_int_equal(
-        tm_auth_headers(auth, "GET", "/trade-api/ws/v2?x=1", INT64_C(1790000000123456), put, &got, &err), 0);
+    assert_int_equal(tm_auth_headers(auth, "GET", "/trade-api/ws/v2?x=1", INT64_C(1790000000123456), put, &got, &err),
+                     0);
     tm_auth_destroy(auth);
     assert_int_equal(got.count, 4);
     assert_string_equal(got.name[0], "ACCESS-KEY");
@@ -134,10 +134,9 @@ static void test_rsa_pkcs8(void **state)
 static void test_rsa_pkcs1(void **state)
 {
     (void)state;
-    assert_int_equal(
-        run("openssl genrsa -traditional -out key.pem 2048 && chmod 600 key.pem "
-            "&& openssl pkey -in key.pem -pubout -out public.pem && grep -q 'BEGIN RSA PRIVATE' key.pem"),
-        0);
+    assert_int_equal(run("openssl genrsa -traditional -out key.pem 2048 && chmod 600 key.pem "
+                         "&& openssl pkey -in key.pem -pubout -out public.pem && grep -q 'BEGIN RSA PRIVATE' key.pem"),
+                     0);
     expect_pss_ok();
 }
 
@@ -148,8 +147,7 @@ static void test_ed25519(void **state)
                          "&& openssl pkey -in key.pem -pubout -out public.pem"),
                      0);
     sign_to_files();
-    assert_int_equal(
-        run("openssl pkeyutl -verify -pubin -inkey public.pem -rawin -in message -sigfile signature"), 0);
+    assert_int_equal(run("openssl pkeyutl -verify -pubin -inkey public.pem -rawin -in message -sigfile signature"), 0);
     assert_int_not_equal(run("echo x >> message; openssl pkeyutl -verify -pubin -inkey public.pem -rawin -in "
                              "message -sigfile signature"),
                          0);
@@ -191,15 +189,13 @@ static void test_bad_key_files(void **state)
     expect_error(&def, "may be written by group or others (mode 0620)");
     assert_int_equal(run("chmod 602 key.pem"), 0);
     expect_error(&def, "mode 0602");
-    assert_int_equal(
-        run("openssl genrsa -aes128 -passout pass:secret -out key.pem 2048 && chmod 600 key.pem"), 0);
+    assert_int_equal(run("openssl genrsa -aes128 -passout pass:secret -out key.pem 2048 && chmod 600 key.pem"), 0);
     expect_error(&def, "the key is encrypted");
     assert_int_equal(run("echo nonsense > key.pem"), 0);
     expect_error(&def, "no PEM private key");
     assert_int_equal(run("openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem"), 0);
     expect_error(&def, "RSA and Ed25519 are supported");
-    assert_int_equal(
-        run("openssl genrsa -out other.pem 2048 && openssl rsa -in other.pem -pubout -out key.pem"), 0);
+    assert_int_equal(run("openssl genrsa -out other.pem 2048 && openssl rsa -in other.pem -pubout -out key.pem"), 0);
     expect_error(&def, "no PEM private key");
     def.key_file = dir;
     expect_error(&def, "is not a regular file");

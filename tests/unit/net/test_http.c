@@ -31,8 +31,7 @@ static void on_done(void *arg, struct tm_http_response *r)
     snprintf(a->content_type, sizeof a->content_type, "%s", r->content_type);
     snprintf(a->retry_after, sizeof a->retry_after, "%s", r->retry_after);
     snprintf(a->error, sizeof a->error, "%s", r->error ? r->error : "");
-    snprintf(a->body, sizeof a->body, "%.*s", (int)(a->len < 250 ? a->len : 250),
-             a->len ? (char *)r->body->data : "");
+    snprintf(a->body, sizeof a->body, "%.*s", (int)(a->len < 250 ? a->len : 250), a->len ? (char *)r->body->data : "");
     assert_int_equal(!r->status, !!r->error);
     volatile char sink = 0;
     for (int i = 0; r->status && i < 16; i++) /* readable, says the header; the sanitizer watches */
@@ -196,8 +195,7 @@ static void play_redirect(struct peer_conn *c)
 
 static void test_redirect(void **state)
 {
-    const struct answer *a =
-        get_one(*state, peer_start(play_redirect, NULL, NULL), (struct tm_http_request){0});
+    const struct answer *a = get_one(*state, peer_start(play_redirect, NULL, NULL), (struct tm_http_request){0});
     assert_int_equal(a->status, 302);
 }
 
@@ -250,8 +248,7 @@ static void play_cut_off(struct peer_conn *c)
 
 static void test_cut_off(void **state)
 {
-    const struct answer *a =
-        get_one(*state, peer_start(play_cut_off, NULL, NULL), (struct tm_http_request){0});
+    const struct answer *a = get_one(*state, peer_start(play_cut_off, NULL, NULL), (struct tm_http_request){0});
     expect_error(a, "GET http://127.0.0.1:");
 }
 
@@ -263,8 +260,7 @@ static void play_garbage(struct peer_conn *c)
 
 static void test_garbage(void **state)
 {
-    const struct answer *a =
-        get_one(*state, peer_start(play_garbage, NULL, NULL), (struct tm_http_request){0});
+    const struct answer *a = get_one(*state, peer_start(play_garbage, NULL, NULL), (struct tm_http_request){0});
     expect_error(a, "HTTP/0.9");
 }
 
@@ -479,8 +475,7 @@ static void play_signed(struct peer_conn *c)
 
 static void test_auth(void **state)
 {
-    static const struct tm_auth_header_def headers[] = {{"X-Time", "{timestamp_ms}"},
-                                                        {"X-What", "{method}{path}"}};
+    static const struct tm_auth_header_def headers[] = {{"X-Time", "{timestamp_ms}"}, {"X-What", "{method}{path}"}};
     const struct tm_auth_def def = {.headers = headers, .header_count = 2};
     struct tm_auth *auth;
     struct tm_error err;

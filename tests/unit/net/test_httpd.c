@@ -74,9 +74,8 @@ static int tear_down(void **state)
 static struct client *open_client(struct test *t)
 {
     struct client *c = calloc(1, sizeof *c);
-    struct sockaddr_in a = {.sin_family = AF_INET,
-                            .sin_port = htons((uint16_t)t->port),
-                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in a = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)t->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     c->t = t;
     c->fd = socket(AF_INET, SOCK_STREAM, 0);
     assert_return_code(connect(c->fd, (struct sockaddr *)&a, sizeof a), errno);
@@ -181,12 +180,10 @@ static void test_statuses(void **state)
         {"PROPFIND /health HTTP/1.1\r\nHost: x\r\n\r\n", "405 Method Not Allowed"},
         {"get /health HTTP/1.1\r\nHost: x\r\n\r\n", "405 Method Not Allowed"},
         {"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", "413 Content Too Large"},
-        {"GET /health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-         "413 Content Too Large"},
+        {"GET /health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "413 Content Too Large"},
         {"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
          "400 Bad Request"},
-        {"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n",
-         "400 Bad Request"},
+        {"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n", "400 Bad Request"},
         {"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", "400 Bad Request"},
         {"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: \r\n\r\n", "400 Bad Request"},
         {"GET /health HTTP/1.1\r\n\r\n", "400 Bad Request"},
@@ -227,8 +224,7 @@ static char *padded(const char *before, size_t fill, const char *after)
     return text;
 }
 
-static void expect_padded(struct test *t, const char *before, size_t fill, const char *after,
-                          const char *status)
+static void expect_padded(struct test *t, const char *before, size_t fill, const char *after, const char *status)
 {
     char *text = padded(before, fill, after);
     expect_status(t, text, status);
@@ -300,9 +296,7 @@ static void test_large_answer(void **state)
     struct test *t = *state;
     struct client *c = open_client(t);
     t->large = 30 << 20;
-    send_text(
-        c,
-        "GET /large HTTP/1.1\r\nHost: x\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    send_text(c, "GET /large HTTP/1.1\r\nHost: x\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     run_until(t->loop, never, NULL, 50);
     wait_for(c, NULL);
     assert_true(c->total > t->large && c->total < t->large + 1000);
@@ -398,8 +392,7 @@ static void test_listen_errors(void **state)
     struct test *t = *state;
     char taken[40], text[200];
     snprintf(taken, sizeof taken, "127.0.0.1:%d", t->port);
-    snprintf(text, sizeof text, "cannot listen on 127.0.0.1:%d: address in use; choose another address",
-             t->port);
+    snprintf(text, sizeof text, "cannot listen on 127.0.0.1:%d: address in use; choose another address", t->port);
     expect_listen_error(t, taken, text);
     expect_listen_error(t, "192.0.2.1:8080", "this machine does not have that address");
     static const char *const wrong[] = {"",

@@ -106,11 +106,8 @@ static void test_backoff(void **state)
         double random;
         int64_t pause_us;
     } rows[] = {
-        {0, 0.0, 0},         {0, 0.5, 500000},
-        {1, 0.5, 1000000},   {2, 0.5, 2000000},
-        {3, 0.25, 2000000},  {4, 0.5, 8000000},
-        {5, 0.5, 15000000},  {6, 0.5, 15000000},
-        {31, 0.5, 15000000}, {4000000000u, 0.5, 15000000},
+        {0, 0.0, 0},       {0, 0.5, 500000},   {1, 0.5, 1000000},  {2, 0.5, 2000000},   {3, 0.25, 2000000},
+        {4, 0.5, 8000000}, {5, 0.5, 15000000}, {6, 0.5, 15000000}, {31, 0.5, 15000000}, {4000000000u, 0.5, 15000000},
         {5, 0.0, 0},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
@@ -434,8 +431,7 @@ static void test_limiter_across_links(void **state)
     assert_true(run_until(t->loop, all_tried, p, 5000));
     assert_in_range(p->accepted_us[1] - p->accepted_us[0], 0, 60000);
     for (int i = 2; i < LINKS; i++)
-        assert_in_range(p->accepted_us[i] - p->accepted_us[0], (i - 1) * 100000 - 20000,
-                        (i - 1) * 100000 + 400000);
+        assert_in_range(p->accepted_us[i] - p->accepted_us[0], (i - 1) * 100000 - 20000, (i - 1) * 100000 + 400000);
     for (int i = 0; i < LINKS; i++)
         tm_link_stop(links[i]);
     assert_true(run_until(t->loop, all_stopped, links, 5000));

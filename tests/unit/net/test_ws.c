@@ -93,8 +93,7 @@ static int tear_down(void **state)
     return 0;
 }
 
-static void connect_url(struct seen *s, const char *scheme, const char *host, int port,
-                        struct tm_ws_options options)
+static void connect_url(struct seen *s, const char *scheme, const char *host, int port, struct tm_ws_options options)
 {
     char url[200];
     struct tm_error err;
@@ -118,8 +117,7 @@ static void close_and_wait(struct seen *s)
 }
 
 /* Play a conversation, expect this end. */
-static void expect_end(void **state, peer_fn *play, enum tm_ws_why why, int status,
-                       struct tm_ws_options options)
+static void expect_end(void **state, peer_fn *play, enum tm_ws_why why, int status, struct tm_ws_options options)
 {
     struct seen *s = *state;
     struct peer *p = peer_start(play, NULL, NULL);
@@ -127,8 +125,7 @@ static void expect_end(void **state, peer_fn *play, enum tm_ws_why why, int stat
     assert_true(run_until(s->loop, is_closed, s, 8000));
     peer_stop(p);
     if (s->why != why)
-        fail_msg("ended as %s (%d, %s), not as %s", tm_ws_why_name(s->why), s->status, s->text,
-                 tm_ws_why_name(why));
+        fail_msg("ended as %s (%d, %s), not as %s", tm_ws_why_name(s->why), s->status, s->text, tm_ws_why_name(why));
     assert_int_equal(s->status, status);
     assert_int_equal(s->closes, 1);
 }
@@ -244,8 +241,7 @@ static void test_401(void **state)
 static void play_503_chunked(struct peer_conn *c)
 {
     peer_read_head(c);
-    peer_puts(c,
-              "HTTP/1.1 503 Service Unavailable\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbusy\r\n0\r\n\r\n");
+    peer_puts(c, "HTTP/1.1 503 Service Unavailable\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbusy\r\n0\r\n\r\n");
     peer_drain(c);
 }
 
@@ -261,8 +257,7 @@ static void play_redirect(struct peer_conn *c)
     PEER_CHECK(c->number == 0); /* it is not followed */
     peer_read_head(c);
     snprintf(answer, sizeof answer,
-             "HTTP/1.1 302 Found\r\nLocation: ws://127.0.0.1:%d/elsewhere\r\nContent-Length: 0\r\n\r\n",
-             c->peer->port);
+             "HTTP/1.1 302 Found\r\nLocation: ws://127.0.0.1:%d/elsewhere\r\nContent-Length: 0\r\n\r\n", c->peer->port);
     peer_puts(c, answer);
     peer_drain(c);
 }
@@ -301,8 +296,7 @@ static void play_endless_head(struct peer_conn *c)
 {
     peer_read_head(c);
     peer_puts(c, "HTTP/1.1 101 Switching Protocols\r\n");
-    while (
-        peer_puts(c, "X-Filler: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n"))
+    while (peer_puts(c, "X-Filler: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n"))
         ;
 }
 
@@ -577,9 +571,9 @@ static void play_wire(struct peer_conn *c)
     peer_drain(c);
 }
 
-#define WIRE(text)                                                                                           \
-    {                                                                                                        \
-        text, sizeof text - 1                                                                                \
+#define WIRE(text)                                                                                                     \
+    {                                                                                                                  \
+        text, sizeof text - 1                                                                                          \
     }
 
 static void test_illegal_frames(void **state)
@@ -654,8 +648,7 @@ static void play_oversize_fragments(struct peer_conn *c)
 
 static void test_oversize_fragments(void **state)
 {
-    expect_end(state, play_oversize_fragments, TM_WS_PROTOCOL, 0,
-               (struct tm_ws_options){.message_bytes_max = 1000});
+    expect_end(state, play_oversize_fragments, TM_WS_PROTOCOL, 0, (struct tm_ws_options){.message_bytes_max = 1000});
     assert_int_equal(((struct seen *)*state)->messages, 0);
 }
 
@@ -978,8 +971,7 @@ static void stop_tls(struct peer *p)
     SSL_CTX_free(tls);
 }
 
-static void expect_refused(struct seen *s, struct peer *p, const char *ca_file, const char *host,
-                           const char *text)
+static void expect_refused(struct seen *s, struct peer *p, const char *ca_file, const char *host, const char *text)
 {
     connect_url(s, "wss", host, p->port, (struct tm_ws_options){.ca_file = ca_file});
     assert_true(run_until(s->loop, is_closed, s, 8000));
@@ -1003,14 +995,12 @@ static void test_tls_wrong_host(void **state)
 
 static void test_tls_expired(void **state)
 {
-    expect_refused(*state, start_tls(play_eof, "IP:127.0.0.1", -7200, -3600), cert_file, "127.0.0.1",
-                   "expired");
+    expect_refused(*state, start_tls(play_eof, "IP:127.0.0.1", -7200, -3600), cert_file, "127.0.0.1", "expired");
 }
 
 static void test_tls_not_yet_valid(void **state)
 {
-    expect_refused(*state, start_tls(play_eof, "IP:127.0.0.1", 3600, 7200), cert_file, "127.0.0.1",
-                   "not yet valid");
+    expect_refused(*state, start_tls(play_eof, "IP:127.0.0.1", 3600, 7200), cert_file, "127.0.0.1", "not yet valid");
 }
 
 static void test_tls_old_version(void **state)

@@ -10,17 +10,47 @@
 #define LENGTH(array) (sizeof(array) / sizeof *(array))
 #define HOUR_US (INT64_C(3600) * 1000000)
 
-#define PLAIN(p) {.path = (p)}
-#define PRICE(p) {.path = (p), .unit = TM_UNIT_DECIMAL, .scale = 6}
-#define NO_PRICE(p) {.path = (p), .unit = TM_UNIT_DECIMAL, .scale = 6, .one_minus = true}
-#define COUNT(p) {.path = (p), .unit = TM_UNIT_DECIMAL, .scale = 2}
-#define RFC3339(p) {.path = (p), .unit = TM_UNIT_RFC3339}
-#define MILLIS(p) {.path = (p), .unit = TM_UNIT_MILLIS}
-#define SECONDS(p) {.path = (p), .unit = TM_UNIT_SECONDS}
+#define PLAIN(p)                                                                                                       \
+    {                                                                                                                  \
+        .path = (p)                                                                                                    \
+    }
+#define PRICE(p)                                                                                                       \
+    {                                                                                                                  \
+        .path = (p), .unit = TM_UNIT_DECIMAL, .scale = 6                                                               \
+    }
+#define NO_PRICE(p)                                                                                                    \
+    {                                                                                                                  \
+        .path = (p), .unit = TM_UNIT_DECIMAL, .scale = 6, .one_minus = true                                            \
+    }
+#define COUNT(p)                                                                                                       \
+    {                                                                                                                  \
+        .path = (p), .unit = TM_UNIT_DECIMAL, .scale = 2                                                               \
+    }
+#define RFC3339(p)                                                                                                     \
+    {                                                                                                                  \
+        .path = (p), .unit = TM_UNIT_RFC3339                                                                           \
+    }
+#define MILLIS(p)                                                                                                      \
+    {                                                                                                                  \
+        .path = (p), .unit = TM_UNIT_MILLIS                                                                            \
+    }
+#define SECONDS(p)                                                                                                     \
+    {                                                                                                                  \
+        .path = (p), .unit = TM_UNIT_SECONDS                                                                           \
+    }
 
-#define FROM(c, ...) {.column = (c), .paths = {__VA_ARGS__}, .path_count = LENGTH(((struct tm_path_def[]){__VA_ARGS__}))}
-#define RECEIVED_AT {.column = "received_at", .from = TM_FROM_RECEIVED_AT}
-#define CONSTANT(c, t) {.column = (c), .from = TM_FROM_CONST, .text = (t)}
+#define FROM(c, ...)                                                                                                   \
+    {                                                                                                                  \
+        .column = (c), .paths = {__VA_ARGS__}, .path_count = LENGTH(((struct tm_path_def[]){__VA_ARGS__}))             \
+    }
+#define RECEIVED_AT                                                                                                    \
+    {                                                                                                                  \
+        .column = "received_at", .from = TM_FROM_RECEIVED_AT                                                           \
+    }
+#define CONSTANT(c, t)                                                                                                 \
+    {                                                                                                                  \
+        .column = (c), .from = TM_FROM_CONST, .text = (t)                                                              \
+    }
 
 static const char *const yes_no[] = {"yes", "no", NULL};
 static const char *const ws_rest[] = {"ws", "rest", NULL};
@@ -127,7 +157,7 @@ static const struct tm_column_def ticker_columns[] = {
     {.name = "dollar_volume", .type = TM_TYPE_INT8},
     {.name = "received_at", .type = TM_TYPE_TIMESTAMPTZ, .not_null = true},
 };
-static const char *const ticker_key[] = {"ticker", "exchange_ts", "price",         "yes_bid",
+static const char *const ticker_key[] = {"ticker",  "exchange_ts", "price",         "yes_bid",
                                          "yes_ask", "volume",      "open_interest", NULL};
 static const struct tm_source_def ticker_sources[] = {
     FROM("ticker", PLAIN("msg.market_ticker")),
@@ -159,9 +189,9 @@ static const struct tm_column_def lifecycle_columns[] = {
     {.name = "content", .type = TM_TYPE_JSONB, .not_null = true},
 };
 static const char *const lifecycle_key[] = {"kind", "ticker", "content", NULL};
-#define LIFECYCLE_SOURCES(...)                                                                               \
-    {                                                                                                        \
-        RECEIVED_AT, {.column = "kind", .from = TM_FROM_TAG}, FROM("content", PLAIN("msg")), __VA_ARGS__     \
+#define LIFECYCLE_SOURCES(...)                                                                                         \
+    {                                                                                                                  \
+        RECEIVED_AT, {.column = "kind", .from = TM_FROM_TAG}, FROM("content", PLAIN("msg")), __VA_ARGS__               \
     }
 static const struct tm_source_def lifecycle_sources[] = LIFECYCLE_SOURCES(
     FROM("event_type", PLAIN("msg.event_type")), FROM("ticker", PLAIN("msg.market_ticker")),
@@ -170,8 +200,7 @@ static const struct tm_source_def lifecycle_sources[] = LIFECYCLE_SOURCES(
     FROM("settled_ts", SECONDS("msg.settled_ts")), FROM("result", PLAIN("msg.result")),
     FROM("settlement_value", PRICE("msg.settlement_value")),
     FROM("floor_strike", PLAIN("msg.floor_strike"), PLAIN("msg.additional_metadata.floor_strike")));
-static const struct tm_source_def event_sources[] =
-    LIFECYCLE_SOURCES(FROM("event_ticker", PLAIN("msg.event_ticker")));
+static const struct tm_source_def event_sources[] = LIFECYCLE_SOURCES(FROM("event_ticker", PLAIN("msg.event_ticker")));
 
 /* ---- markets, a reference table ---- */
 
@@ -201,20 +230,46 @@ static const struct tm_source_def market_sources[] = {
 enum { STREAM_TRADES, STREAM_DELTAS, STREAM_SNAPSHOTS, STREAM_TICKERS, STREAM_LIFECYCLE, STREAM_MARKETS };
 
 static const struct tm_stream_def kalshi_streams[] = {
-    [STREAM_TRADES] = {.name = "trades", COLUMNS(trade_columns), .key = trade_key, .partition = TM_PARTITION_HASH,
-                       .ticker_column = "ticker", .time_column = "exchange_ts", .window_us = 48 * HOUR_US},
-    [STREAM_DELTAS] = {.name = "orderbook_deltas", COLUMNS(delta_columns), .key = delta_key, .occurrence = true,
-                       .partition = TM_PARTITION_DAY, .partition_column = "exchange_ts", .ticker_column = "ticker",
-                       .time_column = "exchange_ts", .window_us = 24 * HOUR_US},
-    [STREAM_SNAPSHOTS] = {.name = "orderbook_snapshots", COLUMNS(snapshot_columns), .observer = true,
-                          .partition = TM_PARTITION_DAY, .partition_column = "snapshot_ts",
+    [STREAM_TRADES] = {.name = "trades",
+                       COLUMNS(trade_columns),
+                       .key = trade_key,
+                       .partition = TM_PARTITION_HASH,
+                       .ticker_column = "ticker",
+                       .time_column = "exchange_ts",
+                       .window_us = 48 * HOUR_US},
+    [STREAM_DELTAS] = {.name = "orderbook_deltas",
+                       COLUMNS(delta_columns),
+                       .key = delta_key,
+                       .occurrence = true,
+                       .partition = TM_PARTITION_DAY,
+                       .partition_column = "exchange_ts",
+                       .ticker_column = "ticker",
+                       .time_column = "exchange_ts",
+                       .window_us = 24 * HOUR_US},
+    [STREAM_SNAPSHOTS] = {.name = "orderbook_snapshots",
+                          COLUMNS(snapshot_columns),
+                          .observer = true,
+                          .partition = TM_PARTITION_DAY,
+                          .partition_column = "snapshot_ts",
                           .ticker_column = "ticker"},
-    [STREAM_TICKERS] = {.name = "tickers", COLUMNS(ticker_columns), .key = ticker_key,
-                        .partition = TM_PARTITION_DAY, .partition_column = "exchange_ts", .ticker_column = "ticker",
-                        .time_column = "exchange_ts", .window_us = 24 * HOUR_US},
-    [STREAM_LIFECYCLE] = {.name = "lifecycle", COLUMNS(lifecycle_columns), .key = lifecycle_key,
-                          .within_us = 60 * INT64_C(1000000), .ticker_column = "ticker", .window_us = HOUR_US},
-    [STREAM_MARKETS] = {.name = "markets", .mode = TM_STREAM_UPSERT, COLUMNS(market_columns), .key = market_key,
+    [STREAM_TICKERS] = {.name = "tickers",
+                        COLUMNS(ticker_columns),
+                        .key = ticker_key,
+                        .partition = TM_PARTITION_DAY,
+                        .partition_column = "exchange_ts",
+                        .ticker_column = "ticker",
+                        .time_column = "exchange_ts",
+                        .window_us = 24 * HOUR_US},
+    [STREAM_LIFECYCLE] = {.name = "lifecycle",
+                          COLUMNS(lifecycle_columns),
+                          .key = lifecycle_key,
+                          .within_us = 60 * INT64_C(1000000),
+                          .ticker_column = "ticker",
+                          .window_us = HOUR_US},
+    [STREAM_MARKETS] = {.name = "markets",
+                        .mode = TM_STREAM_UPSERT,
+                        COLUMNS(market_columns),
+                        .key = market_key,
                         .ticker_column = "ticker"},
 };
 

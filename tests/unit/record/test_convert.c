@@ -61,9 +61,19 @@ static void test_decimal_values(void **state)
 
 static void test_decimal_faults(void **state)
 {
-    static const char *const malformed[] = {"",    "-",    ".",     ".5",   "5.",   "+5",   "00",    "01",   "-01.5", "1e",
-                                            "1e+", "1.e5", "0x10",  "1 ",   " 1",   "1,5",  "1.2.3", "--1",  "1-",    "nan",
-                                            "inf", "1_0",  "1..2",  "e5",   "1e5.5", "12345678901234567890x"};
+    static const char *const malformed[] = {"",      "-",
+                                            ".",     ".5",
+                                            "5.",    "+5",
+                                            "00",    "01",
+                                            "-01.5", "1e",
+                                            "1e+",   "1.e5",
+                                            "0x10",  "1 ",
+                                            " 1",    "1,5",
+                                            "1.2.3", "--1",
+                                            "1-",    "nan",
+                                            "inf",   "1_0",
+                                            "1..2",  "e5",
+                                            "1e5.5", "12345678901234567890x"};
     (void)state;
     for (size_t i = 0; i < LENGTH(malformed); i++)
         assert_decimal_fault(malformed[i], 6, TM_CONVERT_FORM);
@@ -220,9 +230,10 @@ static void test_rfc3339_faults(void **state)
                                             "2026:11:05T14:00:00Z",
                                             "2026-11-05T1\xb4:00:00Z"};
     static const char *const out_of_range[] = {
-        "2026-02-29T00:00:00Z", "1900-02-29T00:00:00Z", "2026-13-01T00:00:00Z", "2026-00-01T00:00:00Z",
-        "2026-04-31T00:00:00Z", "2026-01-00T00:00:00Z", "2026-01-01T24:00:00Z", "2026-01-01T00:60:00Z",
-        "2026-01-01T00:00:61Z", "0000-01-01T00:00:00Z", "2026-01-01T00:00:00+24:00", "2026-01-01T00:00:00-00:60",
+        "2026-02-29T00:00:00Z",      "1900-02-29T00:00:00Z",      "2026-13-01T00:00:00Z",
+        "2026-00-01T00:00:00Z",      "2026-04-31T00:00:00Z",      "2026-01-00T00:00:00Z",
+        "2026-01-01T24:00:00Z",      "2026-01-01T00:60:00Z",      "2026-01-01T00:00:61Z",
+        "0000-01-01T00:00:00Z",      "2026-01-01T00:00:00+24:00", "2026-01-01T00:00:00-00:60",
         "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00", "9999-12-31T23:59:60Z",
         "9999-12-31T23:59:60.5Z"};
     (void)state;
@@ -287,10 +298,13 @@ static void test_uuid(void **state)
 {
     static const uint8_t expected[16] = {0xd1, 0x7a, 0x98, 0x49, 0xe5, 0x0c, 0x44, 0xeb,
                                          0x45, 0x5a, 0xeb, 0x6e, 0x10, 0x98, 0x77, 0x3f};
-    static const char *const malformed[] = {
-        "", "d17a9849-e50c-44eb-455a-eb6e1098773", "d17a9849-e50c-44eb-455a-eb6e1098773ff",
-        "d17a9849e50c44eb455aeb6e1098773f0000", "d17a9849-e50c-44eb-455a-eb6e1098773g",
-        "d17a9849-e50c-44eb-455a_eb6e1098773f", "{17a9849-e50c-44eb-455a-eb6e1098773}"};
+    static const char *const malformed[] = {"",
+                                            "d17a9849-e50c-44eb-455a-eb6e1098773",
+                                            "d17a9849-e50c-44eb-455a-eb6e1098773ff",
+                                            "d17a9849e50c44eb455aeb6e1098773f0000",
+                                            "d17a9849-e50c-44eb-455a-eb6e1098773g",
+                                            "d17a9849-e50c-44eb-455a_eb6e1098773f",
+                                            "{17a9849-e50c-44eb-455a-eb6e1098773}"};
     uint8_t out[16];
     (void)state;
     assert_int_equal(tm_convert_uuid("d17a9849-E50C-44eb-455a-eb6e1098773F", 36, out), TM_CONVERT_OK);
@@ -302,10 +316,14 @@ static void test_uuid(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_decimal_values),     cmocka_unit_test(test_decimal_faults),
-        cmocka_unit_test(test_decimal_properties), cmocka_unit_test(test_float),
-        cmocka_unit_test(test_rfc3339_values),     cmocka_unit_test(test_rfc3339_faults),
-        cmocka_unit_test(test_rfc3339_properties), cmocka_unit_test(test_epoch),
+        cmocka_unit_test(test_decimal_values),
+        cmocka_unit_test(test_decimal_faults),
+        cmocka_unit_test(test_decimal_properties),
+        cmocka_unit_test(test_float),
+        cmocka_unit_test(test_rfc3339_values),
+        cmocka_unit_test(test_rfc3339_faults),
+        cmocka_unit_test(test_rfc3339_properties),
+        cmocka_unit_test(test_epoch),
         cmocka_unit_test(test_uuid),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,14 +4,15 @@
 #define TICKER "KXSIM-26NOV05-T1"
 #define MARKET_ID "\"market_id\":\"3c5f0a52-7c1d-4a2e-9b43-0e6f1d2a7b90\""
 
-#define DELTA                                                                                                \
-    "{\"type\":\"orderbook_delta\",\"sid\":1,\"seq\":2,\"msg\":{\"market_ticker\":\"" TICKER "\"," MARKET_ID ","  \
-    "\"price_dollars\":\"0.4700\",\"delta_fp\":\"-9.90\",\"side\":\"yes\","                                  \
+#define DELTA                                                                                                          \
+    "{\"type\":\"orderbook_delta\",\"sid\":1,\"seq\":2,\"msg\":{\"market_ticker\":\"" TICKER "\"," MARKET_ID ","       \
+    "\"price_dollars\":\"0.4700\",\"delta_fp\":\"-9.90\",\"side\":\"yes\","                                            \
     "\"ts\":\"2026-11-05T14:00:00.640173Z\",\"ts_ms\":1793887200640}}"
-#define TRADE                                                                                                \
-    "{\"type\":\"trade\",\"sid\":2,\"seq\":172193,\"msg\":{\"trade_id\":\"d17a9849-e50c-44eb-455a-eb6e1098773f\"," \
-    "\"market_ticker\":\"" TICKER "\",\"yes_price_dollars\":\"0.4700\",\"no_price_dollars\":\"0.5300\","      \
-    "\"count_fp\":\"9.90\",\"taker_side\":\"no\",\"taker_outcome_side\":\"no\",\"taker_book_side\":\"ask\","  \
+#define TRADE                                                                                                          \
+    "{\"type\":\"trade\",\"sid\":2,\"seq\":172193,\"msg\":{\"trade_id\":\"d17a9849-e50c-44eb-455a-"                    \
+    "eb6e1098773f\","                                                                                                  \
+    "\"market_ticker\":\"" TICKER "\",\"yes_price_dollars\":\"0.4700\",\"no_price_dollars\":\"0.5300\","               \
+    "\"count_fp\":\"9.90\",\"taker_side\":\"no\",\"taker_outcome_side\":\"no\",\"taker_book_side\":\"ask\","           \
     "\"is_block_trade\":false,\"ts\":1793887200,\"ts_ms\":1793887200640}}"
 
 /* ---- one test per stream ---- */
@@ -65,10 +66,10 @@ static void test_trade(void **state)
 static void test_trade_of_old(void **state)
 {
     struct fixture *f = *state;
-    const struct tm_decoded *d =
-        decode(f, "{\"type\":\"trade\",\"sid\":2,\"msg\":{\"trade_id\":\"D17A9849-E50C-44EB-455A-EB6E1098773F\","
-                  "\"market_ticker\":\"A\",\"yes_price_dollars\":\"0.960\",\"count_fp\":\"1.00\",\"taker_side\":\"yes\","
-                  "\"ts\":1793887200}}");
+    const struct tm_decoded *d = decode(
+        f, "{\"type\":\"trade\",\"sid\":2,\"msg\":{\"trade_id\":\"D17A9849-E50C-44EB-455A-EB6E1098773F\","
+           "\"market_ticker\":\"A\",\"yes_price_dollars\":\"0.960\",\"count_fp\":\"1.00\",\"taker_side\":\"yes\","
+           "\"ts\":1793887200}}");
     const struct tm_row *row = only_row(d, "trades");
     assert_false(d->has_sequence);
     assert_int_equal(time_of(row, "exchange_ts"), INT64_C(1793887200000000));
@@ -82,11 +83,11 @@ static void test_trade_of_old(void **state)
 static void test_snapshot(void **state)
 {
     struct fixture *f = *state;
-    const struct tm_row *row = only_row(
-        decode(f, "{\"type\":\"orderbook_snapshot\",\"sid\":1,\"seq\":1,\"msg\":{\"market_ticker\":\"" TICKER "\"," MARKET_ID
-                  ",\"yes_dollars_fp\":[[\"0.0100\",\"275.00\"],[\"0.4700\",\"31.54\"]],"
-                  "\"no_dollars_fp\": [ [\"0.4900\",\"1239.73\"] ]}}"),
-        "orderbook_snapshots");
+    const struct tm_row *row =
+        only_row(decode(f, "{\"type\":\"orderbook_snapshot\",\"sid\":1,\"seq\":1,\"msg\":{\"market_ticker\":\"" TICKER
+                           "\"," MARKET_ID ",\"yes_dollars_fp\":[[\"0.0100\",\"275.00\"],[\"0.4700\",\"31.54\"]],"
+                           "\"no_dollars_fp\": [ [\"0.4900\",\"1239.73\"] ]}}"),
+                 "orderbook_snapshots");
     assert_text(row, "source", "ws");
     assert_jsonb(row, "yes_levels", "[[\"0.0100\",\"275.00\"],[\"0.4700\",\"31.54\"]]");
     assert_jsonb(row, "no_levels", "[ [\"0.4900\",\"1239.73\"] ]");
@@ -103,10 +104,10 @@ static void test_snapshot(void **state)
 static void test_snapshot_of_an_empty_book(void **state)
 {
     struct fixture *f = *state;
-    const struct tm_row *row = only_row(
-        decode(f, "{\"type\":\"orderbook_snapshot\",\"sid\":1,\"seq\":9,\"msg\":{\"market_ticker\":\"" TICKER "\"," MARKET_ID
-                  ",\"no_dollars_fp\":[]}}"),
-        "orderbook_snapshots");
+    const struct tm_row *row =
+        only_row(decode(f, "{\"type\":\"orderbook_snapshot\",\"sid\":1,\"seq\":9,\"msg\":{\"market_ticker\":\"" TICKER
+                           "\"," MARKET_ID ",\"no_dollars_fp\":[]}}"),
+                 "orderbook_snapshots");
     assert_true(is_null(row, "yes_levels"));
     assert_jsonb(row, "no_levels", "[]");
     assert_true(is_null(row, "best_bid"));
@@ -117,10 +118,11 @@ static void test_ticker(void **state)
 {
     struct fixture *f = *state;
     const struct tm_decoded *d = decode(
-        f, "{\"type\":\"ticker\",\"sid\":3,\"msg\":{" MARKET_ID ",\"market_ticker\":\"" TICKER "\",\"price_dollars\":\"\","
-           "\"yes_bid_dollars\":\"0.4700\",\"yes_ask_dollars\":0.51,\"volume_fp\":\"33896.12\",\"open_interest_fp\":"
-           "\"20422.00\",\"dollar_volume\":-16948,\"dollar_open_interest\":10211,\"yes_bid_size_fp\":\"31.54\","
-           "\"ts\":1793887200,\"ts_ms\":1793887200640,\"time\":\"2026-11-05T14:00:00.64017Z\"}}");
+        f,
+        "{\"type\":\"ticker\",\"sid\":3,\"msg\":{" MARKET_ID ",\"market_ticker\":\"" TICKER "\",\"price_dollars\":\"\","
+        "\"yes_bid_dollars\":\"0.4700\",\"yes_ask_dollars\":0.51,\"volume_fp\":\"33896.12\",\"open_interest_fp\":"
+        "\"20422.00\",\"dollar_volume\":-16948,\"dollar_open_interest\":10211,\"yes_bid_size_fp\":\"31.54\","
+        "\"ts\":1793887200,\"ts_ms\":1793887200640,\"time\":\"2026-11-05T14:00:00.64017Z\"}}");
     const struct tm_row *row = only_row(d, "tickers");
     assert_true(is_null(row, "price")); /* "" before the first trade */
     assert_int_equal(int_of(row, "yes_bid"), 470000);
@@ -140,9 +142,10 @@ static void test_lifecycle(void **state)
     double strike = 95000.5;
     uint64_t bits;
     const struct tm_decoded *d = decode(
-        f, "{\"type\":\"market_lifecycle_v2\",\"sid\":4,\"seq\":3,\"msg\":{\"event_type\":\"created\",\"market_ticker\":\"" TICKER
-           "\",\"open_ts\":1794050000,\"close_ts\":1794090000,\"additional_metadata\":{\"name\":\"n\",\"event_ticker\":"
-           "\"KXSIM-26NOV05\",\"floor_strike\":95000.5}}}");
+        f,
+        "{\"type\":\"market_lifecycle_v2\",\"sid\":4,\"seq\":3,\"msg\":{\"event_type\":\"created\",\"market_ticker\":\"" TICKER
+        "\",\"open_ts\":1794050000,\"close_ts\":1794090000,\"additional_metadata\":{\"name\":\"n\",\"event_ticker\":"
+        "\"KXSIM-26NOV05\",\"floor_strike\":95000.5}}}");
     const struct tm_row *row = only_row(d, "lifecycle");
     assert_true(d->kind->forward);
     assert_text(row, "kind", "market_lifecycle_v2");
@@ -153,14 +156,16 @@ static void test_lifecycle(void **state)
     assert_true(is_null(row, "settled_ts"));
     memcpy(&bits, &strike, sizeof bits);
     assert_int_equal(int_of(row, "floor_strike"), bits);
-    assert_jsonb(row, "content",
-                 "{\"event_type\":\"created\",\"market_ticker\":\"" TICKER
-                 "\",\"open_ts\":1794050000,\"close_ts\":1794090000,\"additional_metadata\":{\"name\":\"n\",\"event_ticker\":"
-                 "\"KXSIM-26NOV05\",\"floor_strike\":95000.5}}");
-    row = only_row(decode(f, "{\"type\":\"market_lifecycle_v2\",\"sid\":4,\"seq\":7,\"msg\":{\"market_ticker\":\"" TICKER
-                             "\",\"determination_ts\":1794080100,\"result\":\"no\",\"settlement_value\":\"0.0000\","
-                             "\"event_type\":\"determined\"}}"),
-                   "lifecycle");
+    assert_jsonb(
+        row, "content",
+        "{\"event_type\":\"created\",\"market_ticker\":\"" TICKER
+        "\",\"open_ts\":1794050000,\"close_ts\":1794090000,\"additional_metadata\":{\"name\":\"n\",\"event_ticker\":"
+        "\"KXSIM-26NOV05\",\"floor_strike\":95000.5}}");
+    row =
+        only_row(decode(f, "{\"type\":\"market_lifecycle_v2\",\"sid\":4,\"seq\":7,\"msg\":{\"market_ticker\":\"" TICKER
+                           "\",\"determination_ts\":1794080100,\"result\":\"no\",\"settlement_value\":\"0.0000\","
+                           "\"event_type\":\"determined\"}}"),
+                 "lifecycle");
     assert_int_equal(int_of(row, "settlement_value"), 0);
     assert_text(row, "result", "no");
     row = only_row(decode(f, "{\"type\":\"event_fee_update\",\"sid\":4,\"seq\":12,\"msg\":{\"event_ticker\":\"E\","
@@ -192,7 +197,9 @@ static void test_control(void **state)
     d = decode(f, "{\"id\":9,\"type\":\"ok\",\"msg\":[{\"channel\":\"orderbook_delta\",\"sid\":1}]}");
     assert_int_equal(d->verdict, TM_VERDICT_CONTROL);
     assert_false(d->has_sid || d->has_sequence);
-    d = decode(f, "{\"type\":\"error\",\"sid\":1,\"seq\":9120,\"msg\":{\"code\":25,\"msg\":\"Subscription buffer overflow\"}}");
+    d = decode(
+        f,
+        "{\"type\":\"error\",\"sid\":1,\"seq\":9120,\"msg\":{\"code\":25,\"msg\":\"Subscription buffer overflow\"}}");
     assert_int_equal(d->verdict, TM_VERDICT_CONTROL);
     assert_int_equal(d->code, 25);
     assert_int_equal(d->sequence, 9120);
@@ -216,8 +223,10 @@ static void test_order_is_not_relied_on(void **state)
     static const char *const orders[] = {
         "{\"msg\":{\"ts\":\"2026-11-05T14:00:00.640173Z\",\"side\":\"no\",\"delta_fp\":\"1.00\",\"price_dollars\":\"0.0100\","
         "\"market_ticker\":\"B\"},\"seq\":5,\"sid\":1,\"type\":\"orderbook_delta\"}",
-        " { \"seq\" : 5 , \"msg\" : { \"price_dollars\" : \"0.0100\" , \"market_ticker\" : \"B\" , \"side\" : \"no\" ,"
-        "\n\t\"delta_fp\" : \"1.00\" , \"ts\" : \"2026-11-05T14:00:00.640173Z\" } ,\r\n \"type\":\"orderbook_delta\", \"sid\" : 1 } ",
+        " { \"seq\" : 5 , \"msg\" : { \"price_dollars\" : \"0.0100\" , \"market_ticker\" : \"B\" , \"side\" "
+        ": \"no\" ,"
+        "\n\t\"delta_fp\" : \"1.00\" , \"ts\" : \"2026-11-05T14:00:00.640173Z\" } ,\r\n "
+        "\"type\":\"orderbook_delta\", \"sid\" : 1 } ",
         "{\"type\":\"orderbook_delta\",\"extra\":{\"type\":\"trade\"},\"sid\":1,\"seq\":5,\"msg\":{\"new\":[{\"side\":\"x\"}],"
         "\"market_ticker\":\"B\",\"price_dollars\":0.01,\"delta_fp\":1,\"side\":\"no\",\"ts\":\"2026-11-05T14:00:00.640173Z\"}}",
         "{\"t\\u0079pe\":\"orderbook\\u005fdelta\",\"sid\":1,\"seq\":5,\"msg\":{\"market_ticker\":\"\\u0042\","
@@ -242,9 +251,11 @@ static void test_names_are_compared_whole(void **state)
     struct fixture *f = *state;
     only_row(decode(f, DELTA), "orderbook_deltas");
     const struct tm_row *row = only_row(
-        decode(f, "{\"type\":\"orderbook_delta\",\"sid\":1,\"seq\":2,\"msg\":{\"market_ticke\":\"x\",\"market_ticker\":\"y\","
-                  "\"market_ticker_\":\"z\",\"price_dollars\":\"0.4700\",\"delta_fp\":\"-9.90\",\"side\":\"yes\","
-                  "\"t\":1,\"ts\":\"2026-11-05T14:00:00Z\",\"a_name_that_is_longer_than_all_the_others_by_far\":2}}"),
+        decode(
+            f,
+            "{\"type\":\"orderbook_delta\",\"sid\":1,\"seq\":2,\"msg\":{\"market_ticke\":\"x\",\"market_ticker\":\"y\","
+            "\"market_ticker_\":\"z\",\"price_dollars\":\"0.4700\",\"delta_fp\":\"-9.90\",\"side\":\"yes\","
+            "\"t\":1,\"ts\":\"2026-11-05T14:00:00Z\",\"a_name_that_is_longer_than_all_the_others_by_far\":2}}"),
         "orderbook_deltas");
     assert_text(row, "ticker", "y");
 }
@@ -276,9 +287,12 @@ static void test_escaped_text(void **state)
         assert_reason(decode(f, text), TM_VERDICT_UNKNOWN, "PostgreSQL can hold");
     }
     /* in a value that nobody stores they cost nothing */
-    only_row(decode(f, "{\"type\":\"orderbook_delta\",\"sid\":1,\"seq\":2,\"note\":\"\\u0000\\ud800\",\"msg\":{\"market_ticker\":"
-                       "\"y\",\"price_dollars\":\"0.4700\",\"delta_fp\":\"-9.90\",\"side\":\"yes\",\"ts_ms\":1}}"),
-             "orderbook_deltas");
+    only_row(
+        decode(
+            f,
+            "{\"type\":\"orderbook_delta\",\"sid\":1,\"seq\":2,\"note\":\"\\u0000\\ud800\",\"msg\":{\"market_ticker\":"
+            "\"y\",\"price_dollars\":\"0.4700\",\"delta_fp\":\"-9.90\",\"side\":\"yes\",\"ts_ms\":1}}"),
+        "orderbook_deltas");
 }
 
 /* ---- what is not understood is kept ---- */
@@ -299,7 +313,8 @@ static void test_unknown(void **state)
     static const struct {
         const char *frame, *reason;
     } cases[] = {
-        {"{\"type\":\"new_thing\",\"sid\":3,\"seq\":8,\"msg\":{}}", "type: expected a known kind, got \"new_thing\" at byte 8"},
+        {"{\"type\":\"new_thing\",\"sid\":3,\"seq\":8,\"msg\":{}}",
+         "type: expected a known kind, got \"new_thing\" at byte 8"},
         {"{\"sid\":3,\"seq\":8}", "type: expected a known kind, got nothing"},
         {"{\"type\":7,\"sid\":3,\"seq\":8}", "type: expected a known kind, got 7 at byte 8"},
         {"{\"type\":\"rest_trade\",\"sid\":3,\"seq\":8}", "type: expected a known kind"},
@@ -322,7 +337,8 @@ static void test_unknown(void **state)
     }
     assert_reason(decode(f, "[1,2]"), TM_VERDICT_UNKNOWN, "expected a known kind");
     assert_reason(decode(f, "\"text\""), TM_VERDICT_UNKNOWN, "expected a known kind");
-    assert_reason(decode(f, "{\"type\":\"ok\",\"sid\":\"x\"}"), TM_VERDICT_UNKNOWN, "sid: expected an integer, got \"x\"");
+    assert_reason(decode(f, "{\"type\":\"ok\",\"sid\":\"x\"}"), TM_VERDICT_UNKNOWN,
+                  "sid: expected an integer, got \"x\"");
     assert_reason(decode(f, "{\"type\":\"ok\",\"seq\":1.5}"), TM_VERDICT_UNKNOWN, "seq: expected an integer, got 1.5");
 }
 
@@ -416,133 +432,6 @@ static void test_too_long(void **state)
     free(text);
 }
 
-/* ---- documents ---- */
-
-struct collected {
-    int rows, unknown, stop_after;
-    char tickers[256];
-    struct tm_row last;
-    uint8_t last_tuple[4096];
-};
-
-static int collect(void *arg, struct tm_row *row)
-{
-    struct collected *c = arg;
-    bool unknown = strcmp(row->stream->name, "unknown_frames") == 0;
-    c->rows += !unknown;
-    c->unknown += unknown;
-    if (!unknown && row->ticker && strlen(c->tickers) + row->ticker_len + 2 < sizeof c->tickers) {
-        strncat(c->tickers, row->ticker, row->ticker_len);
-        strcat(c->tickers, " ");
-    }
-    if (row->len <= sizeof c->last_tuple) {
-        memcpy(c->last_tuple, row->tuple, row->len);
-        c->last = *row;
-        c->last.tuple = c->last_tuple;
-    }
-    return c->stop_after && c->rows + c->unknown == c->stop_after ? 77 : 0;
-}
-
-static int take_document(struct fixture *f, const char *tag, const char *path, const char *text, struct collected *c)
-{
-    struct tm_error err = {0};
-    char *copy = malloc(strlen(text)); /* of exactly its size: documents need no padding */
-    memcpy(copy, text, strlen(text));
-    int rc = tm_decode_document(f->decoder, tm_plan_kind_by_tag(f->plan, tag), path,
-                                (struct tm_span){.at = copy, .len = strlen(text)}, RECEIVED_US, collect, c, &err);
-    if (rc < 0)
-        assert_true(err.message[0]);
-    free(copy);
-    return rc;
-}
-
-static void test_document_of_trades(void **state)
-{
-    struct fixture *f = *state;
-    struct collected c = {0};
-    int rc = take_document(
-        f, "rest_trade", "trades",
-        "{\"trades\":[{\"trade_id\":\"d17a9849-e50c-44eb-455a-eb6e1098773f\",\"ticker\":\"A\",\"count_fp\":\"9.90\","
-        "\"yes_price_dollars\":\"0.4700\",\"taker_side\":\"no\",\"is_block_trade\":true,"
-        "\"created_time\":\"2026-11-05T14:00:00.640173Z\"} , {\"trade_id\":\"oops\"},\n"
-        "{\"ticker\":\"C\",\"trade_id\":\"d17a9849-e50c-44eb-455a-eb6e10987740\",\"count_fp\":\"1.00\","
-        "\"yes_price_dollars\":\"0.01\",\"created_time\":\"2026-11-05T14:00:01Z\"}],\"cursor\":\"\"}",
-        &c);
-    assert_int_equal(rc, TM_OK);
-    assert_int_equal(c.rows, 2);
-    assert_int_equal(c.unknown, 1); /* a wrong object costs only itself */
-    assert_string_equal(c.tickers, "A C ");
-    assert_int_equal(time_of(&c.last, "exchange_ts"), INT64_C(1793887201000000));
-    assert_int_equal(int_of(&c.last, "price"), 10000);
-    assert_true(is_null(&c.last, "sid"));
-}
-
-static void test_document_faults(void **state)
-{
-    struct fixture *f = *state;
-    struct collected c = {0};
-    assert_int_equal(take_document(f, "rest_trade", "trades", "{\"trades\":[]}", &c), TM_OK);
-    assert_int_equal(take_document(f, "rest_trade", "trades", "{\"trades\":[{}]", &c), TM_EPARSE);
-    assert_int_equal(take_document(f, "rest_trade", "trades", "<html>", &c), TM_EPARSE);
-    assert_int_equal(take_document(f, "rest_trade", "trades", "{\"error\":\"too many requests\"}", &c), TM_EPARSE);
-    assert_int_equal(take_document(f, "rest_trade", "trades", "{\"trades\":null}", &c), TM_EPARSE);
-    assert_int_equal(take_document(f, "trade", "trades", "{\"trades\":[]}", &c), TM_EINVAL);
-    assert_int_equal(c.rows + c.unknown, 0);
-    assert_int_equal(take_document(f, "rest_trade", "", "[1,\"x\",[],{\"ticker\":1,\"ticker\":2}]", &c), TM_OK);
-    assert_int_equal(c.unknown, 4);
-    c = (struct collected){.stop_after = 2};
-    assert_int_equal(take_document(f, "rest_trade", "", "[1,2,3]", &c), 77);
-    assert_int_equal(c.unknown, 2);
-}
-
-static void test_document_of_one_object(void **state)
-{
-    struct fixture *f = *state;
-    struct collected c = {0};
-    assert_int_equal(take_document(f, "rest_market", "market",
-                                   "{\"market\": {\"ticker\":\"A\",\"close_time\":\"2026-11-05T14:00:00Z\",\"status\":\"active\"} }",
-                                   &c),
-                     TM_OK);
-    assert_int_equal(c.rows, 1);
-    assert_jsonb(&c.last, "content",
-                 "{\"ticker\":\"A\",\"close_time\":\"2026-11-05T14:00:00Z\",\"status\":\"active\"}");
-    assert_true(is_null(&c.last, "event_ticker"));
-}
-
-static void test_document_of_orderbooks(void **state)
-{
-    struct fixture *f = *state;
-    struct collected c = {0};
-    assert_int_equal(take_document(f, "rest_orderbook", "orderbooks",
-                                   "{\"orderbooks\":[{\"ticker\":\"A\",\"orderbook_fp\":{\"yes_dollars\":[[\"0.4700\",\"31.54\"]],"
-                                   "\"no_dollars\":[]}}]}",
-                                   &c),
-                     TM_OK);
-    assert_int_equal(c.rows, 1);
-    assert_text(&c.last, "source", "rest");
-    assert_int_equal(int_of(&c.last, "best_bid"), 470000);
-    assert_true(is_null(&c.last, "best_ask"));
-}
-
-static void test_large_document(void **state)
-{
-    struct fixture *f = *state;
-    struct collected c = {0};
-    struct tm_buf text = {0};
-    char padding[900];
-    memset(padding, 'p', sizeof padding - 1);
-    padding[sizeof padding - 1] = '\0';
-    assert_int_equal(tm_buf_printf(&text, "{\"markets\":["), TM_OK);
-    for (int i = 0; i < 1000; i++)
-        assert_int_equal(tm_buf_printf(&text, "%s{\"ticker\":\"T%d\",\"rules_primary\":\"%s\"}", i ? "," : "", i, padding),
-                         TM_OK);
-    assert_int_equal(tm_buf_printf(&text, "]}"), TM_OK);
-    assert_int_equal(take_document(f, "rest_market", "markets", tm_buf_cstr(&text), &c), TM_OK);
-    assert_int_equal(c.rows, 1000);
-    assert_text(&c.last, "ticker", "T999");
-    tm_buf_fini(&text);
-}
-
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -564,11 +453,6 @@ int main(void)
         TEST(test_key_text_is_bounded),
         TEST(test_malformed),
         TEST(test_too_long),
-        TEST(test_document_of_trades),
-        TEST(test_document_faults),
-        TEST(test_document_of_one_object),
-        TEST(test_document_of_orderbooks),
-        TEST(test_large_document),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

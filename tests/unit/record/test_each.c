@@ -12,7 +12,10 @@ static const struct tm_column_def level_columns[] = {
 };
 static const char *const level_key[] = {"product", "at", "side", "price", "size", NULL};
 
-#define SATOSHI(p) {.path = (p), .unit = TM_UNIT_DECIMAL, .scale = 8}
+#define SATOSHI(p)                                                                                                     \
+    {                                                                                                                  \
+        .path = (p), .unit = TM_UNIT_DECIMAL, .scale = 8                                                               \
+    }
 
 static const struct tm_source_def update_sources[] = {
     FROM("product", PLAIN("$.data.product_id")),
@@ -32,16 +35,17 @@ static const struct tm_source_def pair_sources[] = {
     {.column = "occurrence", .from = TM_FROM_OCCURRENCE},
 };
 static const struct tm_source_def group_sources[] = {
-    FROM("product", PLAIN("$.asset")),
-    FROM("at", MILLIS("when")),
-    FROM("side", PLAIN("side")),
-    FROM("price", SATOSHI("price")),
-    FROM("size", SATOSHI("size")),
-    {.column = "occurrence", .from = TM_FROM_OCCURRENCE},
+    FROM("product", PLAIN("$.asset")), FROM("at", MILLIS("when")),
+    FROM("side", PLAIN("side")),       FROM("price", SATOSHI("price")),
+    FROM("size", SATOSHI("size")),     {.column = "occurrence", .from = TM_FROM_OCCURRENCE},
 };
 
 static const struct tm_stream_def streams[] = {
-    {.name = "levels", COLUMNS(level_columns), .key = level_key, .occurrence = true, .ticker_column = "product",
+    {.name = "levels",
+     COLUMNS(level_columns),
+     .key = level_key,
+     .occurrence = true,
+     .ticker_column = "product",
      .time_column = "at"},
 };
 static const struct tm_kind_def kinds[] = {
@@ -69,11 +73,12 @@ static int setup_each(void **state)
     return 0;
 }
 
-#define UPDATE(side, price, size)                                                                            \
-    "{\"side\":\"" side "\",\"event_time\":\"2026-11-05T14:00:00Z\",\"price_level\":\"" price "\",\"new_quantity\":\"" size "\"}"
-#define L2(updates)                                                                                          \
-    "{\"head\":{\"channel\":\"l2_data\",\"n\":4},\"timestamp\":\"2026-11-05T14:00:01Z\",\"data\":{\"updates\":" updates    \
-    ",\"product_id\":\"BTC-USD\"}}"
+#define UPDATE(side, price, size)                                                                                      \
+    "{\"side\":\"" side "\",\"event_time\":\"2026-11-05T14:00:00Z\",\"price_level\":\"" price                          \
+    "\",\"new_quantity\":\"" size "\"}"
+#define L2(updates)                                                                                                    \
+    "{\"head\":{\"channel\":\"l2_data\",\"n\":4},\"timestamp\":\"2026-11-05T14:00:01Z\",\"data\":{"                    \
+    "\"updates\":" updates ",\"product_id\":\"BTC-USD\"}}"
 
 static void test_rows_of_an_array(void **state)
 {
@@ -104,8 +109,11 @@ static void test_many_rows(void **state)
 {
     struct fixture *f = *state;
     struct tm_buf text = {0};
-    assert_int_equal(tm_buf_printf(&text, "{\"head\":{\"channel\":\"pairs\"},\"time\":1793887200640,\"data\":{\"product_id\":\"P\",\"bids\":["),
-                     TM_OK);
+    assert_int_equal(
+        tm_buf_printf(
+            &text,
+            "{\"head\":{\"channel\":\"pairs\"},\"time\":1793887200640,\"data\":{\"product_id\":\"P\",\"bids\":["),
+        TM_OK);
     for (int i = 0; i < 2000; i++)
         assert_int_equal(tm_buf_printf(&text, "%s[\"%d.5\",%d]", i ? "," : "", i, i), TM_OK);
     assert_int_equal(tm_buf_printf(&text, "]}}"), TM_OK);
@@ -180,12 +188,9 @@ static void test_arrays_in_documents(void **state)
 /* ---- a frame that is an array: the tag at a place, not under a name ---- */
 
 static const struct tm_source_def array_sources[] = {
-    FROM("product", PLAIN("[3]")),
-    FROM("at", SECONDS("[1][2]")),
-    FROM("side", PLAIN("[1][3]")),
-    FROM("price", SATOSHI("[1][0]")),
-    FROM("size", SATOSHI("[1][1]")),
-    {.column = "occurrence", .from = TM_FROM_OCCURRENCE},
+    FROM("product", PLAIN("[3]")),   FROM("at", SECONDS("[1][2]")),
+    FROM("side", PLAIN("[1][3]")),   FROM("price", SATOSHI("[1][0]")),
+    FROM("size", SATOSHI("[1][1]")), {.column = "occurrence", .from = TM_FROM_OCCURRENCE},
 };
 
 static void test_frames_that_are_arrays(void **state)
@@ -201,8 +206,8 @@ static void test_frames_that_are_arrays(void **state)
     if (tm_plan_compile(&def, &f->plan, &err))
         fail_msg("%s", err.message);
     assert_int_equal(tm_decoder_create(f->plan, &f->decoder), TM_OK);
-    const struct tm_row *row = only_row(
-        decode(f, "[337,[\"5541.2\",\"0.158\",\"1534614057.321597\",\"s\"],\"trade\",\"XBT/USD\"]"), "levels");
+    const struct tm_row *row =
+        only_row(decode(f, "[337,[\"5541.2\",\"0.158\",\"1534614057.321597\",\"s\"],\"trade\",\"XBT/USD\"]"), "levels");
     assert_int_equal(f->d.sid, 337);
     assert_text(row, "product", "XBT/USD");
     assert_int_equal(int_of(row, "price"), INT64_C(554120000000));

@@ -70,8 +70,8 @@ static void test_the_definition_is_copied(void **state)
     struct tm_stream_def stream = {.name = name, .columns = columns, .column_count = 1, .key = key};
     struct tm_source_def source = {.column = column, .paths = {{.path = path}}, .path_count = 1};
     struct tm_kind_def kind = {.tag = tag, .stream = name, .sources = &source, .source_count = 1};
-    struct tm_plan_def def = {.protocol = {.tag_path = "type"}, .streams = &stream, .stream_count = 1, .kinds = &kind,
-                              .kind_count = 1};
+    struct tm_plan_def def = {
+        .protocol = {.tag_path = "type"}, .streams = &stream, .stream_count = 1, .kinds = &kind, .kind_count = 1};
     struct fixture *f = calloc(1, sizeof *f);
     struct tm_error err;
     assert_int_equal(tm_plan_compile(&def, &f->plan, &err), TM_OK);
@@ -140,16 +140,30 @@ static void make_definition(struct definition *d)
                     {.name = "received_at", .type = TM_TYPE_TIMESTAMPTZ},
                     {.name = "side", .type = TM_TYPE_TEXT},
                     {.name = "raw", .type = TM_TYPE_JSONB}},
-        .sources = {FROM("ticker", PLAIN("msg.ticker")), FROM("at", MILLIS("msg.ts")), FROM("price", PRICE("msg.p")),
-                    {.column = "n", .from = TM_FROM_OCCURRENCE}, RECEIVED_AT, FROM("side", PLAIN("msg.side"))},
+        .sources = {FROM("ticker", PLAIN("msg.ticker")),
+                    FROM("at", MILLIS("msg.ts")),
+                    FROM("price", PRICE("msg.p")),
+                    {.column = "n", .from = TM_FROM_OCCURRENCE},
+                    RECEIVED_AT,
+                    FROM("side", PLAIN("msg.side"))},
         .key = {"ticker", "at"},
     };
-    d->streams[0] = (struct tm_stream_def){.name = "quotes", .columns = d->columns, .column_count = 7, .key = d->key,
-                                           .occurrence = true, .time_column = "at", .ticker_column = "ticker",
-                                           .partition = TM_PARTITION_DAY, .partition_column = "at"};
+    d->streams[0] = (struct tm_stream_def){.name = "quotes",
+                                           .columns = d->columns,
+                                           .column_count = 7,
+                                           .key = d->key,
+                                           .occurrence = true,
+                                           .time_column = "at",
+                                           .ticker_column = "ticker",
+                                           .partition = TM_PARTITION_DAY,
+                                           .partition_column = "at"};
     d->kinds[0] = (struct tm_kind_def){.tag = "quote", .stream = "quotes", .sources = d->sources, .source_count = 6};
-    d->plan = (struct tm_plan_def){.gatherer = "g1", .protocol = {.tag_path = "type", .subscription_path = "sid"},
-                                   .streams = d->streams, .stream_count = 1, .kinds = d->kinds, .kind_count = 1};
+    d->plan = (struct tm_plan_def){.gatherer = "g1",
+                                   .protocol = {.tag_path = "type", .subscription_path = "sid"},
+                                   .streams = d->streams,
+                                   .stream_count = 1,
+                                   .kinds = d->kinds,
+                                   .kind_count = 1};
 }
 
 static void assert_fault(const struct definition *d, const char *expected)
@@ -163,11 +177,11 @@ static void assert_fault(const struct definition *d, const char *expected)
 }
 
 /* Spoil, look for the words, start again. */
-#define FAULT(spoil, words)                                                                                  \
-    do {                                                                                                     \
-        make_definition(&d);                                                                                 \
-        spoil;                                                                                               \
-        assert_fault(&d, words);                                                                             \
+#define FAULT(spoil, words)                                                                                            \
+    do {                                                                                                               \
+        make_definition(&d);                                                                                           \
+        spoil;                                                                                                         \
+        assert_fault(&d, words);                                                                                       \
     } while (0)
 
 static void test_the_definition_is_sound(void **state)
@@ -206,7 +220,8 @@ static void test_stream_faults(void **state)
     FAULT(d.key[2] = "raw", "key column \"raw\": jsonb and bytea cannot be in a unique key");
     FAULT(d.streams[0].observer = true, "an observer stream has no key of its own");
     FAULT(d.streams[0].mode = TM_STREAM_UPSERT, "occurrence is only for append streams");
-    FAULT((d.streams[0].mode = TM_STREAM_UPSERT, d.streams[0].occurrence = false), "upsert stream cannot be partitioned");
+    FAULT((d.streams[0].mode = TM_STREAM_UPSERT, d.streams[0].occurrence = false),
+          "upsert stream cannot be partitioned");
     FAULT(d.streams[0].within_us = 1, "within is only for append streams with a key and without occurrence");
     FAULT(d.streams[0].within_us = -1, "times must not be negative");
     FAULT(d.streams[0].partition_column = NULL, "partition by day and partition_column go together");
@@ -228,7 +243,7 @@ static void test_within_and_upsert_faults(void **state)
     FAULT((WITHIN, d.columns[4].name = "arrived"), "within needs a column received_at");
     FAULT((WITHIN, d.key[0] = "raw", d.streams[0].ticker_column = NULL, d.streams[0].time_column = NULL),
           "the first one of a within key must not be jsonb");
-#define UPSERT                                                                                               \
+#define UPSERT                                                                                                         \
     d.streams[0].occurrence = false, d.streams[0].mode = TM_STREAM_UPSERT, d.streams[0].partition = TM_PARTITION_NONE, \
     d.streams[0].partition_column = NULL, d.sources[3].from = TM_FROM_NULL
     FAULT((UPSERT, d.key[1] = "side"), "key column \"side\" of an upsert stream must be not_null");
@@ -265,12 +280,17 @@ static void test_kind_faults(void **state)
     FAULT(d.kinds[0].role = TM_ROLE_ACK, "only a kind of role data feeds a stream");
     FAULT(d.kinds[0].channel_path = "c", "channel_path is for role subscribed");
     FAULT(d.kinds[0].code_path = "c", "code_path and text_path are for role error");
-    FAULT((UNCOUNTED, d.kinds[0] = (struct tm_kind_def){.tag = "s", .role = TM_ROLE_SUBSCRIBED}), "role subscribed needs channel_path");
-    FAULT((UNCOUNTED, d.kinds[0] = (struct tm_kind_def){.tag = "s", .role = TM_ROLE_UNSUBSCRIBED}, d.plan.protocol.subscription_path = NULL),
+    FAULT((UNCOUNTED, d.kinds[0] = (struct tm_kind_def){.tag = "s", .role = TM_ROLE_SUBSCRIBED}),
+          "role subscribed needs channel_path");
+    FAULT((UNCOUNTED, d.kinds[0] = (struct tm_kind_def){.tag = "s", .role = TM_ROLE_UNSUBSCRIBED},
+           d.plan.protocol.subscription_path = NULL),
           "subscription_path is missing, here and in the protocol");
-    FAULT((UNCOUNTED, d.kinds[0] = (struct tm_kind_def){.tag = "s", .role = TM_ROLE_ERROR}), "role error needs code_path");
-    FAULT((UNCOUNTED, d.kinds[0] = (struct tm_kind_def){.tag = "s", .role = TM_ROLE_ACK, .document = true}), "a document is a kind of role data");
-    FAULT((d.kinds[0].document = true, d.kinds[0].forward = true), "a document has no subscription and is not forwarded");
+    FAULT((UNCOUNTED, d.kinds[0] = (struct tm_kind_def){.tag = "s", .role = TM_ROLE_ERROR}),
+          "role error needs code_path");
+    FAULT((UNCOUNTED, d.kinds[0] = (struct tm_kind_def){.tag = "s", .role = TM_ROLE_ACK, .document = true}),
+          "a document is a kind of role data");
+    FAULT((d.kinds[0].document = true, d.kinds[0].forward = true),
+          "a document has no subscription and is not forwarded");
 }
 
 static void test_source_faults(void **state)
@@ -320,10 +340,11 @@ static void test_counting_faults(void **state)
     struct definition d;
     struct tm_source_def other[8];
     (void)state;
-#define SECOND_KIND                                                                                          \
-    memcpy(other, d.sources, sizeof other), d.kinds[1] = d.kinds[0], d.kinds[1].tag = "q2",                  \
-    d.kinds[1].sources = other, d.plan.kind_count = 2
-    FAULT((SECOND_KIND, other[3].from = TM_FROM_NULL), "column \"n\" counts occurrences and must be fed so by every kind");
+#define SECOND_KIND                                                                                                    \
+    memcpy(other, d.sources, sizeof other), d.kinds[1] = d.kinds[0], d.kinds[1].tag = "q2",                            \
+                                            d.kinds[1].sources = other, d.plan.kind_count = 2
+    FAULT((SECOND_KIND, other[3].from = TM_FROM_NULL),
+          "column \"n\" counts occurrences and must be fed so by every kind");
     FAULT((SECOND_KIND, other[2].from = TM_FROM_OCCURRENCE), "its kinds count occurrences in different columns");
     FAULT((SECOND_KIND, other[3].column = "price"), "its kinds count occurrences in different columns");
     FAULT((d.streams[0].occurrence = false), "column \"n\": the stream does not count occurrences in this column");

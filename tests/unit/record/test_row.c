@@ -4,15 +4,15 @@
 /* ---- writing ---- */
 
 static const struct tm_column_def all_columns[] = {
-    {.name = "b", .type = TM_TYPE_BOOL},        {.name = "i2", .type = TM_TYPE_INT2},
-    {.name = "i4", .type = TM_TYPE_INT4},       {.name = "i8", .type = TM_TYPE_INT8},
-    {.name = "f8", .type = TM_TYPE_FLOAT8},     {.name = "t", .type = TM_TYPE_TEXT, .not_null = true},
-    {.name = "u", .type = TM_TYPE_UUID},        {.name = "ts", .type = TM_TYPE_TIMESTAMPTZ},
-    {.name = "j", .type = TM_TYPE_JSONB},       {.name = "y", .type = TM_TYPE_BYTEA},
+    {.name = "b", .type = TM_TYPE_BOOL},    {.name = "i2", .type = TM_TYPE_INT2},
+    {.name = "i4", .type = TM_TYPE_INT4},   {.name = "i8", .type = TM_TYPE_INT8},
+    {.name = "f8", .type = TM_TYPE_FLOAT8}, {.name = "t", .type = TM_TYPE_TEXT, .not_null = true},
+    {.name = "u", .type = TM_TYPE_UUID},    {.name = "ts", .type = TM_TYPE_TIMESTAMPTZ},
+    {.name = "j", .type = TM_TYPE_JSONB},   {.name = "y", .type = TM_TYPE_BYTEA},
 };
 static const char *const all_key[] = {"t", NULL};
-static const struct tm_stream_def all_stream = {.name = "everything", COLUMNS(all_columns), .key = all_key,
-                                                .time_column = "ts", .ticker_column = "t"};
+static const struct tm_stream_def all_stream = {
+    .name = "everything", COLUMNS(all_columns), .key = all_key, .time_column = "ts", .ticker_column = "t"};
 
 static struct tm_plan *all_types(void)
 {
@@ -28,21 +28,20 @@ static void test_all_types(void **state)
 {
     static const uint8_t uuid[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
     /* PostgreSQL's binary COPY format, by its manual; 2000-01-01 00:00:01 UTC is 1000000 */
-    static const uint8_t expected[] =
-        "\0\x0d"
-        "\0\0\0\1\1"
-        "\0\0\0\2\xff\xfe"
-        "\0\0\0\4\x7f\xff\xff\xff"
-        "\0\0\0\x08\x80\0\0\0\0\0\0\0"
-        "\0\0\0\x08\xbf\xf8\0\0\0\0\0\0"
-        "\0\0\0\5caf\xc3\xa9"
-        "\0\0\0\x10\1\2\3\4\5\6\7\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10"
-        "\0\0\0\x08\0\0\0\0\0\x0f\x42\x40"
-        "\0\0\0\5\1[1] "
-        "\0\0\0\3\0\xff\n"
-        "\xff\xff\xff\xff"
-        "\xff\xff\xff\xff"
-        "\0\0\0\x08\0\0\0\0\0\0\0\0";
+    static const uint8_t expected[] = "\0\x0d"
+                                      "\0\0\0\1\1"
+                                      "\0\0\0\2\xff\xfe"
+                                      "\0\0\0\4\x7f\xff\xff\xff"
+                                      "\0\0\0\x08\x80\0\0\0\0\0\0\0"
+                                      "\0\0\0\x08\xbf\xf8\0\0\0\0\0\0"
+                                      "\0\0\0\5caf\xc3\xa9"
+                                      "\0\0\0\x10\1\2\3\4\5\6\7\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10"
+                                      "\0\0\0\x08\0\0\0\0\0\x0f\x42\x40"
+                                      "\0\0\0\5\1[1] "
+                                      "\0\0\0\3\0\xff\n"
+                                      "\xff\xff\xff\xff"
+                                      "\xff\xff\xff\xff"
+                                      "\0\0\0\x08\0\0\0\0\0\0\0\0";
     struct tm_plan *plan = all_types();
     struct tm_buf buf = {0};
     struct tm_row_writer w;
@@ -132,7 +131,7 @@ static void test_observer_rows_name_the_gatherer(void **state)
 
 /* ---- walking ---- */
 
-#define DELTA(ticker, ts, sid, seq)                                                                          \
+#define DELTA(ticker, ts, sid, seq)                                                                                    \
     "{\"type\":\"orderbook_delta\",\"sid\":" sid ",\"seq\":" seq ",\"msg\":{\"market_ticker\":\"" ticker               \
     "\",\"price_dollars\":\"0.4700\",\"delta_fp\":\"-9.90\",\"side\":\"yes\",\"ts\":\"2026-11-05T14:00:" ts "Z\"}}"
 
@@ -216,7 +215,7 @@ static void test_fingerprint_changes_with_every_key_column(void **state)
 {
     struct fixture *f = *state;
     static const char *const replaced[][2] = {
-        {"\"A\"", "\"B\""},         {"\"A\"", "\"AA\""},      {"\"A\"", "\"\""},          {"640173", "640174"},
+        {"\"A\"", "\"B\""},           {"\"A\"", "\"AA\""},       {"\"A\"", "\"\""},     {"640173", "640174"},
         {"\"0.4700\"", "\"0.4800\""}, {"\"-9.90\"", "\"9.90\""}, {"\"yes\"", "\"no\""},
     };
     struct tm_fp seen[1 + LENGTH(replaced)] = {fingerprint_of(f, DELTA("A", "00.640173", "1", "2"))};
@@ -317,7 +316,8 @@ static void test_fingerprints_do_not_meet_across_streams(void **state)
     assert_int_equal(tm_tuple_split(f->d.rows[0].tuple, f->d.rows[0].len, fields, 10), TM_OK);
     assert_false(same(fp, tm_stream_fingerprint(tm_plan_stream(plan, 0), &hash_key, fields)));
     tm_plan_destroy(plan);
-    struct tm_decoded *d = decode(f, "{\"type\":\"orderbook_snapshot\",\"sid\":1,\"seq\":1,\"msg\":{\"market_ticker\":\"A\"}}");
+    struct tm_decoded *d =
+        decode(f, "{\"type\":\"orderbook_snapshot\",\"sid\":1,\"seq\":1,\"msg\":{\"market_ticker\":\"A\"}}");
     assert_false(same(fingerprint(&d->rows[0]), fingerprint(&d->rows[0])));
 }
 

@@ -40,8 +40,10 @@ static void test_local(void **state)
                     ") PARTITION BY RANGE (epoch_no, seq);\n");
     assert_has(sql, "    PRIMARY KEY (ticker)\n);\n"); /* markets */
     assert_has(sql, "CREATE INDEX IF NOT EXISTS markets_seq ON markets (epoch_no, seq);\n");
-    assert_has(sql, "CREATE OR REPLACE VIEW readable.orderbook_deltas AS SELECT ticker, exchange_ts, side, price * 0.000001 AS "
-                    "price, delta * 0.01 AS delta, occurrence, received_at FROM orderbook_deltas;\n");
+    assert_has(
+        sql,
+        "CREATE OR REPLACE VIEW readable.orderbook_deltas AS SELECT ticker, exchange_ts, side, price * 0.000001 AS "
+        "price, delta * 0.01 AS delta, occurrence, received_at FROM orderbook_deltas;\n");
     assert_has(sql, "CREATE OR REPLACE VIEW readable.gaps AS SELECT gatherer, gap_id, ");
     assert_null(strstr(sql, "UNIQUE"));
     tm_buf_fini(&buf);
@@ -52,7 +54,8 @@ static void test_production(void **state)
     struct tm_buf buf = {0};
     const char *sql = schema(*state, tm_schema_production, &buf);
     assert_has(sql, "    is_block_trade bool\n) PARTITION BY HASH (trade_id);\n");
-    assert_has(sql, "CREATE TABLE IF NOT EXISTS trades_h7 PARTITION OF trades FOR VALUES WITH (MODULUS 8, REMAINDER 7);\n");
+    assert_has(sql,
+               "CREATE TABLE IF NOT EXISTS trades_h7 PARTITION OF trades FOR VALUES WITH (MODULUS 8, REMAINDER 7);\n");
     assert_has(sql, "CREATE UNIQUE INDEX IF NOT EXISTS trades_key ON trades (trade_id);\n");
     assert_has(sql, "CREATE UNIQUE INDEX IF NOT EXISTS orderbook_deltas_key ON orderbook_deltas "
                     "(exchange_ts,ticker,side,price,delta,occurrence);\n");

@@ -83,15 +83,14 @@ static void start(const char *body)
     char path[] = "/tmp/tm-run-XXXXXX", *text;
     struct tm_error err;
     int fd = mkstemp(path);
-    int len = asprintf(
-        &text,
-        "local tm = require 'tidemill'\nlocal host = require 'tidemill.host'\nrequire 'kalshi.streams'\n"
-        "tm.deduplicator { id = 'd', production = 'x', gatherers = { g = 'y' } }\n"
-        "local rest = tm.rest { url = tm.env 'TEST_URL', per_second = 1000 }\n"
-        "local registry = tm.registry('markets', { 'status', 'close_time', 'volume' })\n"
-        "local function count(name) tm.counter(name, 'test'):add() end\n"
-        "local function use() return host, rest, registry, count end\n%s",
-        body);
+    int len = asprintf(&text,
+                       "local tm = require 'tidemill'\nlocal host = require 'tidemill.host'\nrequire 'kalshi.streams'\n"
+                       "tm.deduplicator { id = 'd', production = 'x', gatherers = { g = 'y' } }\n"
+                       "local rest = tm.rest { url = tm.env 'TEST_URL', per_second = 1000 }\n"
+                       "local registry = tm.registry('markets', { 'status', 'close_time', 'volume' })\n"
+                       "local function count(name) tm.counter(name, 'test'):add() end\n"
+                       "local function use() return host, rest, registry, count end\n%s",
+                       body);
     assert_true(fd >= 0 && len > 0 && write(fd, text, (size_t)len) == len);
     close(fd);
     free(text);

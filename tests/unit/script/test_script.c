@@ -134,10 +134,9 @@ static void test_deduplicator_compiles(void **state)
 static void test_kalshi_streams(void **state)
 {
     (void)state;
-    static const char *const names[] = {"trades",        "orderbook_deltas", "orderbook_snapshots",
-                                        "tickers",       "lifecycle",        "markets",
-                                        "events",        "series",           "gaps",
-                                        "unknown_frames"};
+    static const char *const names[] = {
+        "trades", "orderbook_deltas", "orderbook_snapshots", "tickers", "lifecycle", "markets", "events", "series",
+        "gaps",   "unknown_frames"};
     assert_int_equal(load_file(LIBRARY "/kalshi/deduplicator.lua"), TM_OK);
     const struct tm_plan *plan = tm_script_config(script)->plan;
     struct tm_buf sql = {0};
@@ -178,19 +177,18 @@ static void test_dedup_changes_a_stream(void **state)
 static void test_all_problems_at_once(void **state)
 {
     (void)state;
-    assert_int_equal(
-        load_text("local tm = require 'tidemill'\n"                                        /* 1 */
-                  "local kalshi = require 'kalshi'\n"                                      /* 2 */
-                  "tm.gatherer { id = 'g 1', stor = 'x', data = 'd', health = '8080' }\n"  /* 3 */
-                  "local ex = kalshi.exchange { ws_url = 'ws://example.com/x',\n"          /* 4 */
-                  "  rest_url = 'ftp://foo', key_id = 'a', key_file = '/nonexistent' }\n"  /* 5 */
-                  "ex:subscribe('orderbook_delta', { conections = 3, markets = 'all' })\n" /* 6 */
-                  "ex:subscribe('trades')\n"                                               /* 7 */
-                  "tm.dedup('tradez', { window = '48 hours' })\n"                          /* 8 */
-                  "tm.every('1 minute', function() end)\n"                                 /* 9 */
-                  "tm.stream 'x' { columns = { { 'b', 'int5' } }, key = { 'b' } }\n"       /* 10 */
-                  "undefined_thing()\n"),                                                  /* 11 */
-        TM_EINVAL);
+    assert_int_equal(load_text("local tm = require 'tidemill'\n"                                        /* 1 */
+                               "local kalshi = require 'kalshi'\n"                                      /* 2 */
+                               "tm.gatherer { id = 'g 1', stor = 'x', data = 'd', health = '8080' }\n"  /* 3 */
+                               "local ex = kalshi.exchange { ws_url = 'ws://example.com/x',\n"          /* 4 */
+                               "  rest_url = 'ftp://foo', key_id = 'a', key_file = '/nonexistent' }\n"  /* 5 */
+                               "ex:subscribe('orderbook_delta', { conections = 3, markets = 'all' })\n" /* 6 */
+                               "ex:subscribe('trades')\n"                                               /* 7 */
+                               "tm.dedup('tradez', { window = '48 hours' })\n"                          /* 8 */
+                               "tm.every('1 minute', function() end)\n"                                 /* 9 */
+                               "tm.stream 'x' { columns = { { 'b', 'int5' } }, key = { 'b' } }\n"       /* 10 */
+                               "undefined_thing()\n"),                                                  /* 11 */
+                     TM_EINVAL);
     assert_problem("s.lua:3", "unknown key \"stor\", did you mean \"store\"?");
     assert_problem("s.lua:3", "missing key \"store\"");
     assert_problem("s.lua:3", "id: expected an id");
@@ -233,11 +231,10 @@ static void test_a_library_beside_the_script(void **state)
 {
     (void)state;
     (void)write_file("mine.lua", "return { store = 'dbname=mine' }\n");
-    assert_int_equal(
-        load_text("#!/usr/bin/env tidemill\nlocal tm = require 'tidemill'\nlocal mine = require 'mine'\n"
-                  "tm.gatherer { id = 'g', data = 'd', store = mine.store }\n"
-                  "tm.protocol { tag = 'type' }\n"),
-        TM_OK);
+    assert_int_equal(load_text("#!/usr/bin/env tidemill\nlocal tm = require 'tidemill'\nlocal mine = require 'mine'\n"
+                               "tm.gatherer { id = 'g', data = 'd', store = mine.store }\n"
+                               "tm.protocol { tag = 'type' }\n"),
+                     TM_OK);
     assert_string_equal(tm_script_config(script)->gatherer.store, "dbname=mine");
 }
 
@@ -259,8 +256,7 @@ static void test_addresses(void **state)
 {
     (void)state;
     static const char *const good[] = {"127.0.0.1:0", "[::1]:8080", "localhost:65535", "0.0.0.0:1"};
-    static const char *const bad[] = {"8080",  ":8080", "a:",   "a:65536", "::1:80",
-                                      "[::1]", "a:1x",  "a:-1", ""};
+    static const char *const bad[] = {"8080", ":8080", "a:", "a:65536", "::1:80", "[::1]", "a:1x", "a:-1", ""};
     struct tm_error err;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         assert_int_equal(tm_config_check_address(good[i], &err), TM_OK);

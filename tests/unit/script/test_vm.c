@@ -76,8 +76,7 @@ static void test_endless_loops(void **state)
 static void test_recursion(void **state)
 {
     (void)state;
-    assert_contained("local function f() pcall(f) f() end while true do pcall(f) end", TM_ESCRIPT,
-                     "recursion");
+    assert_contained("local function f() pcall(f) f() end while true do pcall(f) end", TM_ESCRIPT, "recursion");
     assert_contained("local function f() return 1 + f() end f()", TM_ESCRIPT, "recursion");
     assert_contained("local t = setmetatable({}, { __index = function(t, k) return t[k + 1] end }) "
                      "while true do pcall(function() return t[1] end) end",
@@ -85,9 +84,8 @@ static void test_recursion(void **state)
     assert_contained("local function f(...) pcall(f, ...) f(...) end\n"
                      "local t = {} for i = 1, 440 do t[i] = i end while true do pcall(f, unpack(t)) end",
                      TM_ESCRIPT, "stopped");
-    assert_contained(
-        "local function f(n) return n == 0 and 0 or 1 + f(n - 1) end assert(f(150) == 150) error('fine')",
-        TM_ESCRIPT, "fine");
+    assert_contained("local function f(n) return n == 0 and 0 or 1 + f(n - 1) end assert(f(150) == 150) error('fine')",
+                     TM_ESCRIPT, "fine");
 }
 
 static void test_memory_balloons(void **state)
@@ -115,8 +113,7 @@ static void test_what_is_closed(void **state)
             fail_msg("%s is reachable", absent[i]);
     }
     assert_int_equal(
-        run(vm, "assert(string.dump == nil and os.execute == nil and os.getenv == nil and os.exit == nil)",
-            &err),
+        run(vm, "assert(string.dump == nil and os.execute == nil and os.getenv == nil and os.exit == nil)", &err),
         TM_OK);
     tm_vm_destroy(vm);
 }
@@ -127,25 +124,18 @@ static void test_allow_list(void **state)
     (void)state;
     static const char *const source =
         "local allowed, G = {}, ...\n"
-        "for name in ([[assert error getmetatable ipairs next pairs pcall rawequal rawget rawset select "
-        "setmetatable\n"
+        "for name in ([[assert error getmetatable ipairs next pairs pcall rawequal rawget rawset select setmetatable\n"
         "  tonumber tostring type unpack xpcall\n"
-        "  string.byte string.char string.find string.format string.gmatch string.gsub string.len "
-        "string.lower\n"
+        "  string.byte string.char string.find string.format string.gmatch string.gsub string.len string.lower\n"
         "  string.match string.rep string.reverse string.sub string.upper\n"
-        "  table.concat table.foreach table.foreachi table.getn table.insert table.maxn table.move "
-        "table.remove\n"
+        "  table.concat table.foreach table.foreachi table.getn table.insert table.maxn table.move table.remove\n"
         "  table.sort\n"
-        "  math.abs math.acos math.asin math.atan math.atan2 math.ceil math.cos math.cosh math.deg math.exp "
-        "math.floor\n"
-        "  math.fmod math.frexp math.ldexp math.log math.log10 math.max math.min math.modf math.pow "
-        "math.rad\n"
+        "  math.abs math.acos math.asin math.atan math.atan2 math.ceil math.cos math.cosh math.deg math.exp math.floor\n"
+        "  math.fmod math.frexp math.ldexp math.log math.log10 math.max math.min math.modf math.pow math.rad\n"
         "  math.random math.randomseed math.sin math.sinh math.sqrt math.tan math.tanh math.mod\n"
-        "  bit.arshift bit.band bit.bnot bit.bor bit.bswap bit.bxor bit.lshift bit.rol bit.ror bit.rshift "
-        "bit.tobit\n"
+        "  bit.arshift bit.band bit.bnot bit.bor bit.bswap bit.bxor bit.lshift bit.rol bit.ror bit.rshift bit.tobit\n"
         "  bit.tohex\n"
-        "  coroutine.create coroutine.isyieldable coroutine.resume coroutine.running coroutine.status "
-        "coroutine.wrap\n"
+        "  coroutine.create coroutine.isyieldable coroutine.resume coroutine.running coroutine.status coroutine.wrap\n"
         "  coroutine.yield\n"
         "  os.clock os.date os.difftime os.time]]):gmatch('%S+') do allowed[name] = true end\n"
         "for name, value in pairs(G) do\n"
@@ -183,8 +173,7 @@ static void test_globals_are_strict(void **state)
     struct tm_error err;
     assert_int_equal(tm_vm_create(0, NULL, &vm, &err), TM_OK);
     assert_int_equal(run(vm, "count = 1", &err), TM_ESCRIPT);
-    assert_string_equal(err.message,
-                        "test:1: 'count' is assigned as a global variable: write 'local count' instead");
+    assert_string_equal(err.message, "test:1: 'count' is assigned as a global variable: write 'local count' instead");
     assert_int_equal(run(vm, "return cuont", &err), TM_ESCRIPT);
     assert_non_null(strstr(err.message, "'cuont' is not defined"));
     tm_vm_destroy(vm);
@@ -215,9 +204,8 @@ static void test_errors_of_any_value(void **state)
     assert_int_equal(run(vm, "error({})", &err), TM_ESCRIPT);
     assert_string_equal(err.message, "error(table value)");
     assert_int_equal(run(vm, "error()", &err), TM_ESCRIPT);
-    assert_int_equal(
-        run(vm, "error(setmetatable({}, { __tostring = function() while true do end end }))", &err),
-        TM_ESCRIPT);
+    assert_int_equal(run(vm, "error(setmetatable({}, { __tostring = function() while true do end end }))", &err),
+                     TM_ESCRIPT);
     assert_int_equal(run(vm, "local function f() error('deep') end f()", &err), TM_ESCRIPT);
     assert_string_equal(err.message, "test:1: deep");
     assert_non_null(strstr(tm_call_traceback(), "in function 'f'"));
@@ -230,17 +218,16 @@ static void test_yield_through_pcall(void **state)
     struct tm_vm *vm;
     struct tm_error err;
     assert_int_equal(tm_vm_create(0, NULL, &vm, &err), TM_OK);
-    int rc = run(
-        vm,
-        "local co = coroutine.wrap(function()\n"
-        "  local ok, v = xpcall(function(a) return coroutine.yield(a) + 1 end, function(e) return e end, 7)\n"
-        "  assert(ok and v == 42)\n"
-        "  ok, v = pcall(function() error(coroutine.yield('second'), 0) end)\n"
-        "  assert(not ok and v == 'x')\n"
-        "  return 'end'\n"
-        "end)\n"
-        "assert(co() == 7 and co(41) == 'second' and co('x') == 'end')\n",
-        &err);
+    int rc = run(vm,
+                 "local co = coroutine.wrap(function()\n"
+                 "  local ok, v = xpcall(function(a) return coroutine.yield(a) + 1 end, function(e) return e end, 7)\n"
+                 "  assert(ok and v == 42)\n"
+                 "  ok, v = pcall(function() error(coroutine.yield('second'), 0) end)\n"
+                 "  assert(not ok and v == 'x')\n"
+                 "  return 'end'\n"
+                 "end)\n"
+                 "assert(co() == 7 and co(41) == 'second' and co('x') == 'end')\n",
+                 &err);
     if (rc)
         fail_msg("%s", err.message);
     tm_vm_destroy(vm);

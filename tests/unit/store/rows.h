@@ -1,6 +1,6 @@
 /*
- * What the store's tests share: a small plan with a stream of each sort, a database with its tables, and
- * tuples that the server itself encodes from SQL, so that nothing expected comes from the code under test.
+ * What the store's tests share: a small plan with a stream of each sort, a database with its tables, and tuples that
+ * the server itself encodes from SQL, so that nothing expected comes from the code under test.
  */
 #ifndef TESTS_STORE_ROWS_H
 #define TESTS_STORE_ROWS_H

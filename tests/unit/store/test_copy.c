@@ -1,5 +1,4 @@
-/* Storing rows: the fast path, conflicts, rows that can never be stored, merging by time, replacing by key.
- */
+/* Storing rows: the fast path, conflicts, rows that can never be stored, merging by time, replacing by key. */
 #include "rows.h"
 
 static struct cluster cluster;
@@ -61,9 +60,8 @@ static int setup_local(void **state)
     int rc = setup(state, name, tm_migrate_local);
     struct fixture *f = *state;
     assert_int_equal(tm_migrate_epoch(f->pg, plan, epoch, "g1", &epoch_no, &f->err), TM_OK);
-    assert_int_equal(
-        tm_migrate_local_partition(f->pg, tm_plan_stream_by_name(plan, "facts"), epoch_no, 1, &f->err),
-        TM_OK);
+    assert_int_equal(tm_migrate_local_partition(f->pg, tm_plan_stream_by_name(plan, "facts"), epoch_no, 1, &f->err),
+                     TM_OK);
     return rc;
 }
 
@@ -77,8 +75,8 @@ static int teardown(void **state)
 }
 
 /* Puts the row aside in the same transaction, as the callers do. */
-static int on_reject(void *arg, const struct tm_stream *stream, const struct tm_span_bytes *tuple,
-                     const char *sqlstate, const char *message)
+static int on_reject(void *arg, const struct tm_stream *stream, const struct tm_span_bytes *tuple, const char *sqlstate,
+                     const char *message)
 {
     struct fixture *f = arg;
     struct tm_error err;
@@ -145,9 +143,9 @@ static void test_straight(void **state)
     store(f, "facts", FACT_COLUMNS, "SELECT " FACT_ROWS " FROM generate_series(1, 1000) g");
     expect_result(f, 1000, 0, 0);
     assert_false(f->result.conflicted);
-    db_same(f->db, "SELECT at, name, n FROM facts",
-            "SELECT timestamptz '2026-01-01 UTC' + g * interval '1 s', 'x' || g % 10, g FROM "
-            "generate_series(1, 1000) g");
+    db_same(
+        f->db, "SELECT at, name, n FROM facts",
+        "SELECT timestamptz '2026-01-01 UTC' + g * interval '1 s', 'x' || g % 10, g FROM generate_series(1, 1000) g");
     store(f, "facts", FACT_COLUMNS, "SELECT " FACT_ROWS " FROM generate_series(1, 0) g");
     expect_result(f, 0, 0, 0);
 }
@@ -166,8 +164,7 @@ static void test_conflicts(void **state)
     store(f, "facts", FACT_COLUMNS, "SELECT timestamptz '2027-01-01 UTC', NULL::text, 4, now()");
     expect_result(f, 0, 1, 0);
     db_same(f->db, "SELECT at, name, n FROM facts",
-            "SELECT timestamptz '2026-01-01 UTC' + g * interval '1 s', 'x' || g % 10, g FROM "
-            "generate_series(1, 110) g "
+            "SELECT timestamptz '2026-01-01 UTC' + g * interval '1 s', 'x' || g % 10, g FROM generate_series(1, 110) g "
             "UNION ALL SELECT '2027-01-01 UTC', NULL, 1");
 }
 
@@ -216,8 +213,7 @@ static void test_poison(void **state)
     struct rows r;
     db_exec(f->db, "ALTER TABLE facts ADD CHECK (n NOT IN (1, 700))");
     rows_of(&r, f->pg,
-            "SELECT timestamptz '2026-01-01 UTC' + g * interval '1 s', CASE g WHEN 333 THEN 'bad' ELSE "
-            "'good' END, "
+            "SELECT timestamptz '2026-01-01 UTC' + g * interval '1 s', CASE g WHEN 333 THEN 'bad' ELSE 'good' END, "
             "g::int4, now() FROM generate_series(1, 1000) g");
     spoil(&r, 332);
     must(f->pg, "BEGIN");
@@ -228,14 +224,12 @@ static void test_poison(void **state)
     assert_string_equal(f->sqlstates[0], "23514");
     assert_string_equal(f->sqlstates[1], "22021");
     assert_string_equal(f->sqlstates[2], "23514");
-    db_same(f->db, "SELECT n FROM facts",
-            "SELECT g FROM generate_series(1, 1000) g WHERE g NOT IN (1, 333, 700)");
+    db_same(f->db, "SELECT n FROM facts", "SELECT g FROM generate_series(1, 1000) g WHERE g NOT IN (1, 333, 700)");
     /* whole: the four bytes of n stand where the tuple has them, and the error says why */
-    db_same(
-        f->db,
-        "SELECT sqlstate, ('x' || encode(substr(tuple, octet_length(tuple) - 15, 4), 'hex'))::bit(32)::int4, "
-        "error LIKE '%check constraint%' OR error LIKE '%invalid byte sequence%' FROM tidemill.quarantine",
-        "VALUES ('23514', 1, true), ('22021', 333, true), ('23514', 700, true)");
+    db_same(f->db,
+            "SELECT sqlstate, ('x' || encode(substr(tuple, octet_length(tuple) - 15, 4), 'hex'))::bit(32)::int4, "
+            "error LIKE '%check constraint%' OR error LIKE '%invalid byte sequence%' FROM tidemill.quarantine",
+            "VALUES ('23514', 1, true), ('22021', 333, true), ('23514', 700, true)");
     rows_free(&r);
 }
 
@@ -249,8 +243,8 @@ static void test_poison_among_conflicts(void **state)
     db_same(f->db, "SELECT n FROM facts", "SELECT g FROM generate_series(1, 80) g WHERE g <> 55");
 }
 
-static int refuse(void *arg, const struct tm_stream *stream, const struct tm_span_bytes *tuple,
-                  const char *sqlstate, const char *message)
+static int refuse(void *arg, const struct tm_stream *stream, const struct tm_span_bytes *tuple, const char *sqlstate,
+                  const char *message)
 {
     (void)arg;
     (void)stream;
@@ -289,6 +283,10 @@ static void test_errors_of_other_kinds(void **state)
 
 #define NOTE_COLUMNS "who,content,received_at"
 #define AT(s) "timestamptz '2026-01-01 UTC' + interval '" s " s'"
+/* Rows of notes from (who, content, seconds). */
+#define NOTES(rows)                                                                                                    \
+    "SELECT who, content::jsonb, timestamptz '2026-01-01 UTC' + s * interval '1 s' FROM (VALUES " rows                 \
+    ") n (who, content, s)"
 
 static void test_within(void **state)
 {
@@ -296,38 +294,16 @@ static void test_within(void **state)
     /* 0.8 repeats 0, which is stored; 1.6 is 1.6 behind 0, though close to 0.8, which is not stored */
     store(
         f, "notes", NOTE_COLUMNS,
-        "VALUES ('a', jsonb '{\"v\":1}', " AT("1.6") "), ('a', '{\"v\":1}', " AT(
-            "0") "), "
-                 "('a', '{\"v\":1}', " AT("0.8") "), ('a', '{\"v\":1}', " AT(
-                     "2.4") "), ('a', '{\"v\":2}', " AT("0.8") "), "
-                                                               "('b', '{\"v\":1}', " AT("0.8") "), (NULL, "
-                                                                                               "'{\"v\":1}',"
-                                                                                               " " AT(
-                                                                                                   "0.1") "),"
-                                                                                                          " ("
-                                                                                                          "NU"
-                                                                                                          "LL"
-                                                                                                          ", "
-                                                                                                          "'{"
-                                                                                                          "\""
-                                                                                                          "v"
-                                                                                                          "\""
-                                                                                                          ":1"
-                                                                                                          "}'"
-                                                                                                          ","
-                                                                                                          " " AT("0.2") ")");
+        NOTES("('a', '{\"v\":1}', 1.6), ('a', '{\"v\":1}', 0), ('a', '{\"v\":1}', 0.8), ('a', '{\"v\":1}', 2.4),"
+              "('a', '{\"v\":2}', 0.8), ('b', '{\"v\":1}', 0.8), (NULL, '{\"v\":1}', 0.1), (NULL, '{\"v\":1}', 0.2)"));
     expect_result(f, 5, 3, 0);
     /* against the table on either side; exactly the time apart is apart */
     store(f, "notes", NOTE_COLUMNS,
-          "VALUES ('a', jsonb '{\"v\":1}', " AT("-0.9") "), ('a', '{\"v\":1}', " AT(
-              "-1.0") "), "
-                      "('a', '{\"v\":1}', " AT("2.6") "), ('a', '{ \"v\" : 1 }', " AT(
-                          "2.5") "), (NULL, '{\"v\":1}', " AT("0.9") "), "
-                                                                     "(NULL, '{\"v\":1}', " AT("1.1") ")");
+          NOTES("('a', '{\"v\":1}', -0.9), ('a', '{\"v\":1}', -1.0), ('a', '{\"v\":1}', 2.6),"
+                "('a', '{ \"v\" : 1 }', 2.5), (NULL, '{\"v\":1}', 0.9), (NULL, '{\"v\":1}', 1.1)"));
     expect_result(f, 3, 3, 0);
     db_same(f->db,
-            "SELECT who, content ->> 'v', extract(epoch FROM received_at - timestamptz '2026-01-01 UTC') "
-            "FROM notes",
+            "SELECT who, content ->> 'v', extract(epoch FROM received_at - timestamptz '2026-01-01 UTC') FROM notes",
             "VALUES ('a', '1', -1.0), ('a', '1', 0), ('a', '1', 1.6), ('a', '1', 2.6), ('a', '2', 0.8), "
             "('b', '1', 0.8), (NULL, '1', 0.1), (NULL, '1', 1.1)");
 }
@@ -342,10 +318,8 @@ static const char within_oracle[] =
     "abs(extract(epoch FROM t.received_at - r.received_at)) < 1) THEN "
     "INSERT INTO truth VALUES (r.who, r.content, r.received_at); END IF; END LOOP; END$$;"
     "SELECT setseed(0.25);"
-    "INSERT INTO heard SELECT g % 4, CASE WHEN g % 5 > 0 THEN 'w' || g % 5 END, jsonb_build_object('v', g % "
-    "3), "
-    "timestamptz '2026-01-01 UTC' + (random() * 60000000)::int * interval '1 us' FROM generate_series(1, "
-    "4000) g";
+    "INSERT INTO heard SELECT g % 4, CASE WHEN g % 5 > 0 THEN 'w' || g % 5 END, jsonb_build_object('v', g % 3), "
+    "timestamptz '2026-01-01 UTC' + (random() * 60000000)::int * interval '1 us' FROM generate_series(1, 4000) g";
 
 static void test_within_at_random(void **state)
 {
@@ -353,14 +327,12 @@ static void test_within_at_random(void **state)
     db_exec(f->db, within_oracle);
     for (int i = 0; i < 4; i++) {
         char query[128];
-        (void)snprintf(query, sizeof query, "SELECT who, content, received_at FROM heard WHERE batch = %d",
-                       i);
+        (void)snprintf(query, sizeof query, "SELECT who, content, received_at FROM heard WHERE batch = %d", i);
         store(f, "notes", NOTE_COLUMNS, query);
         db_execf(f->db, "CALL tell(%d)", i);
     }
     assert_in_range(db_int(f->db, "SELECT count(*) FROM truth"), 300, 2000);
-    db_same(f->db, "SELECT who, content, received_at FROM notes",
-            "SELECT who, content, received_at FROM truth");
+    db_same(f->db, "SELECT who, content, received_at FROM notes", "SELECT who, content, received_at FROM truth");
 }
 
 /* ---- upsert ---- */
@@ -369,8 +341,7 @@ static void test_upsert_in_production(void **state)
 {
     struct fixture *f = *state;
     store(f, "things", "id,v,received_at",
-          "VALUES ('a', 1::int8, " AT("1") "), ('a', 3, " AT("3") "), ('a', 2, " AT("2") "), ('b', 1, " AT(
-              "5") ")");
+          "VALUES ('a', 1::int8, " AT("1") "), ('a', 3, " AT("3") "), ('a', 2, " AT("2") "), ('b', 1, " AT("5") ")");
     expect_result(f, 2, 2, 0);
     /* what comes late does not undo what is newer */
     store(f, "things", "id,v,received_at",
@@ -391,8 +362,7 @@ static void test_upsert_in_a_gatherer(void **state)
           "VALUES ('a', 1::int8, " AT("9") ", 1::int8), ('a', 2, " AT("1") ", 2), ('b', 1, " AT("1") ", 3)");
     expect_result(f, 2, 1, 0);
     store(f, "things", "id,v,received_at,seq", "VALUES ('b', 5::int8, " AT("0") ", 4::int8)");
-    db_same(f->db, "SELECT id, v, seq, epoch_no FROM things",
-            "VALUES ('a', 2::int8, 2::int8, 1), ('b', 5, 4, 1)");
+    db_same(f->db, "SELECT id, v, seq, epoch_no FROM things", "VALUES ('a', 2::int8, 2::int8, 1), ('b', 5, 4, 1)");
 }
 
 /* ---- a gatherer's own numbers ---- */

@@ -50,17 +50,17 @@ static int teardown(void **state)
     return 0;
 }
 
-#define MUST(call)                                                                                           \
-    do {                                                                                                     \
-        if (call)                                                                                            \
-            fail_msg("%s", f->err.message);                                                                  \
+#define MUST(call)                                                                                                     \
+    do {                                                                                                               \
+        if (call)                                                                                                      \
+            fail_msg("%s", f->err.message);                                                                            \
     } while (0)
 
 /* Everything that was made: relations with their columns, indexes, views, partition bounds. */
-#define CATALOG                                                                                              \
-    "SELECT n.nspname, c.relname, c.relkind, c.oid::int8, a.attname, format_type(a.atttypid, a.atttypmod), " \
-    "a.attnotnull, pg_get_expr(c.relpartbound, c.oid) FROM pg_class c JOIN pg_namespace n ON "               \
-    "n.oid = c.relnamespace LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 WHERE "          \
+#define CATALOG                                                                                                        \
+    "SELECT n.nspname, c.relname, c.relkind, c.oid::int8, a.attname, format_type(a.atttypid, a.atttypmod), "           \
+    "a.attnotnull, pg_get_expr(c.relpartbound, c.oid) FROM pg_class c JOIN pg_namespace n ON "                         \
+    "n.oid = c.relnamespace LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 WHERE "                    \
     "n.nspname IN ('public', 'readable', 'tidemill')"
 
 static void expect_unchanged(struct fixture *f)
@@ -79,15 +79,13 @@ static void test_twice(void **state)
 {
     struct fixture *f = *state;
     MUST(tm_migrate_local(f->pg, plan, &f->err));
-    assert_int_equal(
-        db_int(f->db,
-               "SELECT count(*) FROM pg_class WHERE relname IN ('facts', 'notes', 'things', "
-               "'knobs', 'daily', 'gaps', 'unknown_frames') AND relnamespace = 'public'::regnamespace"),
-        7);
-    assert_int_equal(
-        db_int(f->db, "SELECT count(*) FROM pg_class WHERE relname IN ('epochs', 'checkpoint', 'streams', "
-                      "'marks', 'quarantine', 'meta') AND relnamespace = 'tidemill'::regnamespace"),
-        6);
+    assert_int_equal(db_int(f->db,
+                            "SELECT count(*) FROM pg_class WHERE relname IN ('facts', 'notes', 'things', "
+                            "'knobs', 'daily', 'gaps', 'unknown_frames') AND relnamespace = 'public'::regnamespace"),
+                     7);
+    assert_int_equal(db_int(f->db, "SELECT count(*) FROM pg_class WHERE relname IN ('epochs', 'checkpoint', 'streams', "
+                                   "'marks', 'quarantine', 'meta') AND relnamespace = 'tidemill'::regnamespace"),
+                     6);
     keep_catalog(f);
     MUST(tm_migrate_local(f->pg, plan, &f->err));
     expect_unchanged(f);
@@ -200,8 +198,8 @@ static void test_stream_added(void **state)
 
 /* ---- partitions ---- */
 
-#define BOUNDS(t)                                                                                            \
-    "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE oid IN (SELECT inhrelid FROM pg_inherits "    \
+#define BOUNDS(t)                                                                                                      \
+    "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE oid IN (SELECT inhrelid FROM pg_inherits "              \
     "WHERE inhparent = '" t "'::regclass)"
 
 static void test_local_partitions(void **state)
@@ -227,10 +225,9 @@ static void test_local_partitions(void **state)
     db_exec(f->db, "INSERT INTO facts (at, n, received_at, seq, epoch_no) SELECT now(), 1, now(), s, 3 FROM "
                    "unnest('{1,4000000,4000001,12000000}'::int8[]) s");
     /* each partition has the parent's primary key */
-    assert_int_equal(
-        db_int(f->db, "SELECT count(*) FROM pg_index WHERE indisprimary AND indrelid IN (SELECT inhrelid "
-                      "FROM pg_inherits WHERE inhparent = 'facts'::regclass)"),
-        3);
+    assert_int_equal(db_int(f->db, "SELECT count(*) FROM pg_index WHERE indisprimary AND indrelid IN (SELECT inhrelid "
+                                   "FROM pg_inherits WHERE inhparent = 'facts'::regclass)"),
+                     3);
     /* an upsert stream is one table */
     MUST(tm_migrate_local_partition(f->pg, tm_plan_stream_by_name(plan, "things"), 3, 1, &f->err));
     assert_int_equal(db_int(f->db, "SELECT count(*) FROM pg_class WHERE relname LIKE 'things_e%'"), 0);

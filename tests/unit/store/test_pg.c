@@ -37,10 +37,8 @@ static struct tm_pg *connect_with(struct tm_stop *stop, int64_t statement_us)
     struct tm_pg *pg = NULL;
     struct tm_error err;
     cluster_conninfo(&cluster, "postgres", conninfo, sizeof conninfo);
-    struct tm_pg_options options = {.conninfo = conninfo,
-                                    .application_name = "tidemill test",
-                                    .stop = stop,
-                                    .statement_us = statement_us};
+    struct tm_pg_options options = {
+        .conninfo = conninfo, .application_name = "tidemill test", .stop = stop, .statement_us = statement_us};
     if (tm_pg_connect(&options, &pg, &err))
         fail_msg("%s", err.message);
     return pg;
@@ -68,8 +66,7 @@ static void expect_refusal(const char *conninfo, int code, const char *part)
 {
     struct tm_pg *pg = NULL;
     struct tm_error err = {0};
-    struct tm_pg_options options = {
-        .conninfo = conninfo, .application_name = "tidemill test", .connect_us = 2 * S};
+    struct tm_pg_options options = {.conninfo = conninfo, .application_name = "tidemill test", .connect_us = 2 * S};
     int rc = tm_pg_connect(&options, &pg, &err);
     if (rc != code)
         fail_msg("%s: %d %s", conninfo, rc, err.message);
@@ -89,8 +86,7 @@ static void test_refusals(void **state)
     expect_refusal("host=/nonexistent password=hunter2", TM_ERETRY, "/nonexistent");
     (void)snprintf(text, sizeof text, "host=%s user=postgres dbname=nowhere password=hunter2", cluster.dir);
     expect_refusal(text, TM_EINVAL, "nowhere");
-    (void)snprintf(text, sizeof text, "host=%s user=nobody_here dbname=postgres password=hunter2",
-                   cluster.dir);
+    (void)snprintf(text, sizeof text, "host=%s user=nobody_here dbname=postgres password=hunter2", cluster.dir);
     expect_refusal(text, TM_EDENIED, "nobody_here");
 }
 
@@ -100,10 +96,9 @@ static void test_several_hosts(void **state)
     struct tm_pg *pg = NULL;
     struct tm_error err;
     (void)state;
-    (void)snprintf(
-        conninfo, sizeof conninfo,
-        "host=/nonexistent,%s port=1,5432 user=postgres dbname=postgres target_session_attrs=read-write",
-        cluster.dir);
+    (void)snprintf(conninfo, sizeof conninfo,
+                   "host=/nonexistent,%s port=1,5432 user=postgres dbname=postgres target_session_attrs=read-write",
+                   cluster.dir);
     struct tm_pg_options options = {.conninfo = conninfo, .application_name = "tidemill test"};
     assert_int_equal(tm_pg_connect(&options, &pg, &err), TM_OK);
     expect_text(pg, "SHOW application_name", "tidemill test");
@@ -127,11 +122,16 @@ static void test_silent_server(void **state)
     assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
     assert_int_equal(listen(fd, 4), 0);
     cluster_conninfo(&silent, "postgres", conninfo, sizeof conninfo);
-    struct tm_pg_options options = {
-        .conninfo = conninfo, .application_name = "tidemill test", .connect_us = S / 5};
+    struct tm_pg_options options = {.conninfo = conninfo, .application_name = "tidemill test", .connect_us = S / 5};
     int64_t began_us = tm_clock_mono_us();
     assert_int_equal(tm_pg_connect(&options, &pg, &err), TM_ETIMEOUT);
     assert_in_range(tm_clock_mono_us() - began_us, S / 5, 2 * S);
+    /* as the first of two hosts it does not eat the time of the second */
+    (void)snprintf(conninfo, sizeof conninfo, "host=%s,%s port=5432 user=postgres dbname=postgres", silent.dir,
+                   cluster.dir);
+    options.connect_us = 4 * S;
+    assert_int_equal(tm_pg_connect(&options, &pg, &err), TM_OK);
+    tm_pg_close(pg);
     close(fd);
     unlink(at.sun_path);
     rmdir(silent.dir);
@@ -148,8 +148,7 @@ static void test_statements(void **state)
     (void)state;
     must(pg, "CREATE TEMP TABLE t (a int); INSERT INTO t VALUES (1), (2); DELETE FROM t WHERE a = 1");
     expect_text(pg, "SELECT count(*) FROM t", "1");
-    assert_int_equal(tm_pg_query(pg, "SELECT $1::int + 1, $2::text IS NULL", 2, values, &result, &err),
-                     TM_OK);
+    assert_int_equal(tm_pg_query(pg, "SELECT $1::int + 1, $2::text IS NULL", 2, values, &result, &err), TM_OK);
     assert_string_equal(PQgetvalue(result, 0, 0), "8");
     assert_string_equal(PQgetvalue(result, 0, 1), "t");
     PQclear(result);
@@ -175,8 +174,7 @@ static void test_classes(void **state)
         {"SET ROLE weak; SELECT * FROM u", "42501", TM_PG_STOP, TM_EDENIED},
         {"RESET ROLE; BEGIN READ ONLY; INSERT INTO u VALUES (9)", "25006", TM_PG_RECONNECT, TM_ERETRY},
         {"ROLLBACK; SET statement_timeout = 20; SELECT pg_sleep(60)", "57014", TM_PG_RETRY, TM_ERETRY},
-        {"RESET statement_timeout; DO $$BEGIN RAISE SQLSTATE '40001'; END$$", "40001", TM_PG_RETRY,
-         TM_ERETRY},
+        {"RESET statement_timeout; DO $$BEGIN RAISE SQLSTATE '40001'; END$$", "40001", TM_PG_RETRY, TM_ERETRY},
         {"DO $$BEGIN RAISE SQLSTATE '40P01'; END$$", "40P01", TM_PG_RETRY, TM_ERETRY},
         {"DO $$BEGIN RAISE SQLSTATE '53100'; END$$", "53100", TM_PG_RETRY, TM_ERETRY},
         {"DO $$BEGIN RAISE SQLSTATE '53300'; END$$", "53300", TM_PG_RETRY, TM_ERETRY},
@@ -265,25 +263,22 @@ static void test_copy_round_trip(void **state)
     (void)state;
     make_rows(&r, 1, 20000);
     must(pg, "CREATE TABLE c (id int8 PRIMARY KEY, body bytea)");
-    assert_int_equal(tm_pg_copy_in(pg, "BEGIN; COPY c (id, body) FROM STDIN (FORMAT binary); COMMIT", r.spans,
-                                   r.count, &err),
-                     TM_OK);
+    assert_int_equal(
+        tm_pg_copy_in(pg, "BEGIN; COPY c (id, body) FROM STDIN (FORMAT binary); COMMIT", r.spans, r.count, &err),
+        TM_OK);
     /* told by the server itself: nothing of the encoding above is shared with it */
-    assert_int_equal(db_int(db,
-                            "SELECT count(*) FROM c WHERE octet_length(body) = CASE WHEN id % 500 = 0 THEN "
-                            "id / 500 % 7 * 20000 ELSE 10 END AND (octet_length(body) = 0 OR "
-                            "get_byte(body, octet_length(body) - 1) = id & 255)"),
+    assert_int_equal(db_int(db, "SELECT count(*) FROM c WHERE octet_length(body) = CASE WHEN id % 500 = 0 THEN "
+                                "id / 500 % 7 * 20000 ELSE 10 END AND (octet_length(body) = 0 OR "
+                                "get_byte(body, octet_length(body) - 1) = id & 255)"),
                      20000);
     assert_int_equal(tm_buf_append(&back, "head", 4), TM_OK);
-    assert_int_equal(
-        tm_pg_copy_out(pg, "COPY (SELECT * FROM c ORDER BY id) TO STDOUT (FORMAT binary)", &back, &err),
-        TM_OK);
+    assert_int_equal(tm_pg_copy_out(pg, "COPY (SELECT * FROM c ORDER BY id) TO STDOUT (FORMAT binary)", &back, &err),
+                     TM_OK);
     assert_int_equal(back.len, r.bytes.len + 4);
     assert_memory_equal(back.data + 4, r.bytes.data, r.bytes.len);
     tm_buf_clear(&back);
-    assert_int_equal(
-        tm_pg_copy_out(pg, "COPY (SELECT * FROM c WHERE false) TO STDOUT (FORMAT binary)", &back, &err),
-        TM_OK);
+    assert_int_equal(tm_pg_copy_out(pg, "COPY (SELECT * FROM c WHERE false) TO STDOUT (FORMAT binary)", &back, &err),
+                     TM_OK);
     assert_int_equal(back.len, 0);
     assert_int_equal(tm_pg_copy_in(pg, "COPY c FROM STDIN (FORMAT binary)", NULL, 0, &err), TM_OK);
     tm_buf_fini(&back);
@@ -301,19 +296,16 @@ static void test_copy_refused(void **state)
     make_rows(&r, 1, 20000);
     must(pg, "CREATE TEMP TABLE d (id int8 CHECK (id <> 2), body bytea)");
     /* the second row is refused while 1.4 MB are still to be sent */
-    assert_int_equal(tm_pg_copy_in(pg, "COPY d FROM STDIN (FORMAT binary)", r.spans, r.count, &err),
-                     TM_EPOISON);
+    assert_int_equal(tm_pg_copy_in(pg, "COPY d FROM STDIN (FORMAT binary)", r.spans, r.count, &err), TM_EPOISON);
     assert_string_equal(tm_pg_sqlstate(pg), "23514");
-    assert_int_equal(tm_pg_copy_in(pg, "COPY nowhere FROM STDIN (FORMAT binary)", r.spans, r.count, &err),
-                     TM_EINVAL);
+    assert_int_equal(tm_pg_copy_in(pg, "COPY nowhere FROM STDIN (FORMAT binary)", r.spans, r.count, &err), TM_EINVAL);
     assert_string_equal(tm_pg_sqlstate(pg), "42P01");
     /* fails in the middle of the stream: what had come is taken back */
-    assert_int_equal(
-        tm_pg_copy_out(pg,
-                       "COPY (SELECT 1000 / (500 - g) FROM generate_series(1, 1000) g) TO STDOUT "
-                       "(FORMAT binary)",
-                       &back, &err),
-        TM_EPOISON);
+    assert_int_equal(tm_pg_copy_out(pg,
+                                    "COPY (SELECT 1000 / (500 - g) FROM generate_series(1, 1000) g) TO STDOUT "
+                                    "(FORMAT binary)",
+                                    &back, &err),
+                     TM_EPOISON);
     assert_string_equal(tm_pg_sqlstate(pg), "22012");
     assert_int_equal(back.len, 0);
     assert_true(tm_pg_is_open(pg));
@@ -423,12 +415,11 @@ static void test_server_killed(void **state)
     pthread_t thread;
     (void)state;
     make_rows(&r, 1, 20000);
-    must(pg,
-         "CREATE TABLE slow (id int8, body bytea);"
-         "CREATE FUNCTION doze() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(120); RETURN "
-         "NEW; "
-         "END$$; CREATE TRIGGER doze BEFORE INSERT ON slow FOR EACH ROW WHEN (NEW.id = 300) EXECUTE FUNCTION "
-         "doze()");
+    must(pg, "CREATE TABLE slow (id int8, body bytea);"
+             "CREATE FUNCTION doze() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(120); RETURN "
+             "NEW; "
+             "END$$; CREATE TRIGGER doze BEFORE INSERT ON slow FOR EACH ROW WHEN (NEW.id = 300) EXECUTE FUNCTION "
+             "doze()");
     assert_int_equal(pthread_create(&thread, NULL, kill_in_copy, NULL), 0);
     int rc = tm_pg_copy_in(pg, "COPY slow FROM STDIN (FORMAT binary)", r.spans, r.count, &err);
     assert_int_equal(rc, TM_ERETRY);
@@ -436,7 +427,6 @@ static void test_server_killed(void **state)
     assert_false(tm_pg_is_open(pg));
     pthread_join(thread, NULL);
     tm_pg_close(pg);
-    expect_refusal("host=/nonexistent", TM_ERETRY, "cannot connect");
     free_rows(&r);
 }
 

@@ -124,7 +124,7 @@ static void gatherer_free(struct tm_gatherer *g)
         free(e);
     tm_queue_destroy(g->commands);
     tm_queue_destroy(g->events);
-    tm_plan_destroy(g->plan);
+    tm_plan_put(g->plan);
     pthread_mutex_destroy(&g->lock);
     free(g->reconnect_codes);
     free(g);

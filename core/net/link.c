@@ -165,6 +165,23 @@ static char *copy(const char *s)
     return c;
 }
 
+static void take_options(struct tm_ws_options *own, const struct tm_ws_options *options)
+{
+    *own = *options;
+    own->url = copy(options->url);
+    own->ca_file = copy(options->ca_file);
+    own->user_agent = copy(options->user_agent);
+    own->auth = tm_auth_take(options->auth);
+}
+
+static void put_options(struct tm_ws_options *own)
+{
+    free((void *)(uintptr_t)own->url);
+    free((void *)(uintptr_t)own->ca_file);
+    free((void *)(uintptr_t)own->user_agent);
+    tm_auth_put(own->auth);
+}
+
 int tm_link_create(struct tm_ws_context *context, struct tm_link_limiter *limiter, const struct tm_ws_options *options,
                    const struct tm_link_events *events, void *arg, struct tm_link **out, struct tm_error *err)
 {
@@ -175,10 +192,7 @@ int tm_link_create(struct tm_ws_context *context, struct tm_link_limiter *limite
     TM_FATAL_UNLESS(link);
     link->context = context;
     link->limiter = limiter;
-    link->options = *options;
-    link->options.url = copy(options->url);
-    link->options.ca_file = copy(options->ca_file);
-    link->options.user_agent = copy(options->user_agent);
+    take_options(&link->options, options);
     link->events = *events;
     link->arg = arg;
     tm_timer_init(&link->timer, tm_ws_context_loop(context), on_timer, link);
@@ -194,9 +208,7 @@ void tm_link_destroy(struct tm_link *link)
     for (size_t i = 0; i < link->opening_count; i++)
         free(link->openings[i].bytes);
     free(link->openings);
-    free((void *)(uintptr_t)link->options.url);
-    free((void *)(uintptr_t)link->options.ca_file);
-    free((void *)(uintptr_t)link->options.user_agent);
+    put_options(&link->options);
     free(link);
 }
 
@@ -228,6 +240,23 @@ void tm_link_reconnect(struct tm_link *link)
     }
     link->reconnecting = true;
     tm_ws_close(link->ws);
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+bool tm_link_update(struct tm_link *link, const struct tm_ws_options *options)
+{
+    struct tm_ws_options old = link->options;
+    bool same_peer = strcmp(old.url, options->url) == 0 && same_text(old.ca_file, options->ca_file) &&
+                     tm_auth_equal(old.auth, options->auth);
+    take_options(&link->options, options);
+    put_options(&old);
+    if (link->ws)
+        tm_ws_set_liveness(link->ws, options->ping_idle_us, options->silence_us);
+    return !same_peer;
 }
 
 /* The place of `slot` in the ordered array: where it is, or where it would be inserted. */

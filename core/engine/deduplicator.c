@@ -134,6 +134,7 @@ static void copy_options(struct tm_deduplicator *d, const struct tm_deduplicator
         gatherers[i].conninfo = tm_arena_strdup(d->arena, from->gatherers[i].conninfo);
     }
     o->gatherers = gatherers;
+    o->plan = tm_plan_take(from->plan);
     o->id = tm_arena_strdup(d->arena, from->id);
     o->production = tm_arena_strdup(d->arena, from->production);
     o->poll_us = from->poll_us ? from->poll_us : POLL_US;
@@ -265,6 +266,7 @@ void tm_deduplicator_stop(struct tm_deduplicator *d)
     tm_stop_fini(&d->pollers_stop);
     tm_stop_fini(&d->merger_stop);
     pthread_mutex_destroy(&d->lock);
+    tm_plan_put(d->options.plan);
     tm_arena_destroy(d->arena);
     free(d);
 }

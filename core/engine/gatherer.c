@@ -39,6 +39,7 @@ void tm_command_free(struct tm_command *c)
     free(c->url);
     free(c->ca_file);
     free(c->user_agent);
+    tm_auth_put(c->ws.auth);
     tm_buf_fini(&c->bytes);
     free(c);
 }
@@ -209,6 +210,7 @@ int tm_gatherer_link_add(struct tm_gatherer *g, const struct tm_gatherer_link *l
     int number = g->link_count;
     struct tm_command *c = command_create(TM_COMMAND_ADD, number);
     c->ws = link->ws;
+    c->ws.auth = tm_auth_take(link->ws.auth);
     c->name = copy_string(link->name);
     c->ws.url = c->url = copy_string(link->ws.url);
     c->ws.ca_file = c->ca_file = copy_string(link->ws.ca_file);

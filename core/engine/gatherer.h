@@ -50,21 +50,31 @@ void tm_gatherer_stop(struct tm_gatherer *g);
 
 const struct tm_plan *tm_gatherer_plan(const struct tm_gatherer *g);
 
+/* Whether the running gatherer can become what `options` say: id, data directory and journal sizes cannot change. */
+int tm_gatherer_check_reload(struct tm_gatherer *g, const struct tm_gatherer_options *options,
+                             struct tm_error *err) TM_MUST_CHECK;
+/* Apply what changed and keep all else: sockets, seen-sets, journal. */
+int tm_gatherer_reload(struct tm_gatherer *g, const struct tm_gatherer_options *options,
+                       struct tm_error *err) TM_MUST_CHECK;
+
 /* ---- links ---- */
 
 struct tm_gatherer_link {
     const char *name;        /* for logs, gaps and metrics, e.g. "orderbook_delta/17" */
-    struct tm_ws_options ws; /* auth must outlive the gatherer */
+    struct tm_ws_options ws; /* strings are copied, a reference to auth is taken */
     int64_t quiet_us;        /* UP but no message for this long: reconnect; 0: never */
 };
 
 /* Returns the link's number (>= 0). The link connects at once. At most 1,000 links. */
 int tm_gatherer_link_add(struct tm_gatherer *g, const struct tm_gatherer_link *link,
                          struct tm_error *err) TM_MUST_CHECK;
+/* Make a link what this says; it reconnects only if something of it changed. Its name stays. */
+int tm_gatherer_link_update(struct tm_gatherer *g, int link, const struct tm_gatherer_link *wanted,
+                            struct tm_error *err) TM_MUST_CHECK;
 void tm_gatherer_link_remove(struct tm_gatherer *g, int link);
 void tm_gatherer_link_reconnect(struct tm_gatherer *g, int link);
 /* Opening frames (net/link.h): set before or after the link is up; `send` also sends it now if the link is
- * up. */
+ * up and has not had these very bytes since it came up. */
 int tm_gatherer_link_opening(struct tm_gatherer *g, int link, uint32_t slot, const char *bytes, size_t len,
                              bool send) TM_MUST_CHECK;
 int tm_gatherer_link_send(struct tm_gatherer *g, int link, const char *bytes, size_t len) TM_MUST_CHECK;

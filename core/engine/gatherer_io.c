@@ -216,12 +216,16 @@ static void add_link(struct tm_gatherer *g, const struct tm_command *c)
 }
 
 /* A link that is not up does not send: its opening frames go out when it is. */
-static void send_now(struct tm_io_link *l, const struct tm_command *c)
+static void warn_unsent(const struct tm_io_link *l, int rc)
 {
-    int rc = tm_link_send(l->link, (const char *)c->bytes.data, c->bytes.len);
     if (rc && rc != TM_ESTATE)
         tm_log(TM_LOG_WARN, "gatherer", "a frame could not be sent", TM_F_STR("connection", l->name),
                TM_F_STR("why", tm_code_name(rc)));
+}
+
+static void send_now(struct tm_io_link *l, const struct tm_command *c)
+{
+    warn_unsent(l, tm_link_send(l->link, (const char *)c->bytes.data, c->bytes.len));
 }
 
 static void set_opening(struct tm_io_link *l, const struct tm_command *c)
@@ -233,7 +237,7 @@ static void set_opening(struct tm_io_link *l, const struct tm_command *c)
         return;
     }
     if (c->send && c->bytes.len)
-        send_now(l, c);
+        warn_unsent(l, tm_link_send_opening(l->link, c->slot));
 }
 
 static void take_rows(struct tm_gatherer *g, struct tm_command *c)

@@ -14,6 +14,7 @@
 
 struct opening {
     uint32_t slot;
+    bool sent; /* on the connection that is up now */
     size_t len;
     char *bytes;
 };
@@ -68,8 +69,9 @@ static void schedule_try(struct tm_link *link, int64_t pause_us)
 static void send_openings(struct tm_link *link)
 {
     for (size_t i = 0; i < link->opening_count && link->stats.state == TM_LINK_UP; i++) {
-        const struct opening *o = &link->openings[i];
+        struct opening *o = &link->openings[i];
         int rc = tm_ws_send(link->ws, o->bytes, o->len);
+        o->sent = !rc;
         if (rc) {
             TM_LOG_LIMITED(TM_LOG_WARN, "net", "opening frame not sent", TM_F_STR("url", link->options.url),
                            TM_F_U64("slot", o->slot), TM_F_STR("reason", tm_code_name(rc)));
@@ -84,6 +86,8 @@ static void on_ws_open(void *arg)
     link_move(link, TM_LINK_UP);
     link->stats.ups++;
     link->stats.up_since_us = tm_clock_mono_us();
+    for (size_t i = 0; i < link->opening_count; i++)
+        link->openings[i].sent = false;
     if (link->events.on_up)
         link->events.on_up(link->arg);
     if (!link->stopping && !link->reconnecting)
@@ -307,6 +311,8 @@ int tm_link_set_opening(struct tm_link *link, uint32_t slot, const char *bytes, 
             remove_slot(link, at);
         return TM_OK;
     }
+    if (found && link->openings[at].len == len && !memcmp(link->openings[at].bytes, bytes, len))
+        return TM_OK;
     char *kept = malloc(len);
     if (!kept || (!found && insert_slot(link, at, slot))) {
         free(kept);
@@ -316,7 +322,21 @@ int tm_link_set_opening(struct tm_link *link, uint32_t slot, const char *bytes, 
     free(link->openings[at].bytes);
     link->openings[at].bytes = kept;
     link->openings[at].len = len;
+    link->openings[at].sent = false;
     return TM_OK;
+}
+
+int tm_link_send_opening(struct tm_link *link, uint32_t slot)
+{
+    size_t at = find_slot(link, slot);
+    if (link->stats.state != TM_LINK_UP)
+        return TM_ESTATE;
+    if (at == link->opening_count || link->openings[at].slot != slot)
+        return TM_ENOENT;
+    struct opening *o = &link->openings[at];
+    int rc = o->sent ? TM_OK : tm_ws_send(link->ws, o->bytes, o->len);
+    o->sent = !rc;
+    return rc;
 }
 
 int tm_link_send(struct tm_link *link, const char *bytes, size_t len)

@@ -60,6 +60,10 @@ bool tm_link_update(struct tm_link *link, const struct tm_ws_options *options);
 /* Set opening frame `slot` (0..999999); len 0 removes it. The bytes are copied. Does not send. */
 int tm_link_set_opening(struct tm_link *link, uint32_t slot, const char *bytes, size_t len) TM_MUST_CHECK;
 
+/* Send the frame of `slot` now, unless this connection has had these very bytes. TM_ESTATE unless UP, TM_ENOENT when
+ * the slot is empty. */
+int tm_link_send_opening(struct tm_link *link, uint32_t slot) TM_MUST_CHECK;
+
 /* Send now: TM_ESTATE unless UP. */
 int tm_link_send(struct tm_link *link, const char *bytes, size_t len) TM_MUST_CHECK;
 

@@ -178,11 +178,12 @@ static void test_commands(void **state)
     send_text(p.fd, "echo hello \"you\"\r\n\n  echo\nnonsense\nfails\nexplains\n");
     wait_for(&p, 5);
     assert_string_equal(
-        p.in, "{\"ok\":true,\"result\":\"hello \\\"you\\\"\"}\n"
-              "{\"ok\":true,\"result\":\"\"}\n"
-              "{\"ok\":false,\"error\":\"unknown command \\\"nonsense\\\": expected one of echo large fails explains\"}\n"
-              "{\"ok\":false,\"error\":\"it \\\"failed\\\"\"}\n"
-              "{\"ok\":false,\"error\":\"it \\\"failed\\\"\",\"why\":[1,2]}\n");
+        p.in,
+        "{\"ok\":true,\"result\":\"hello \\\"you\\\"\"}\n"
+        "{\"ok\":true,\"result\":\"\"}\n"
+        "{\"ok\":false,\"error\":\"unknown command \\\"nonsense\\\": expected one of echo large fails explains\"}\n"
+        "{\"ok\":false,\"error\":\"it \\\"failed\\\"\"}\n"
+        "{\"ok\":false,\"error\":\"it \\\"failed\\\"\",\"why\":[1,2]}\n");
     close(p.fd);
 }
 

@@ -35,8 +35,10 @@ static int open_or_update(struct tm_services *services, const struct tm_gatherer
 {
     int id = tm_services_find_link(services, link->name);
     if (id >= 0) {
-        int rc = tm_gatherer_link_update(services->gatherer, id, link, err);
-        return rc < 0 ? rc : id;
+        int rc = tm_gatherer_link_update(services->gatherer, id, link);
+        return rc < 0
+                   ? tm_error_set(err, rc, "it cannot become what feed \"%s\" says: %s", link->ws.url, tm_code_name(rc))
+                   : id;
     }
     id = tm_gatherer_link_add(services->gatherer, link, err);
     if (id >= 0)

@@ -8,10 +8,10 @@
 
 #define BATCH "tidemill.batch"
 
-/* Rows that wait for room in the gatherer's queue: those of the kind's stream, and those that were not understood. */
+/* Rows that wait for room in the gatherer's queue: those of the kind's stream, and those that were not understood. They
+ * may wait through a reload, so the plan is held. */
 struct batch {
-    struct tm_plan *plan; /* a reference: the streams are of it */
-    const struct tm_stream *stream[2];
+    const struct tm_stream *stream[2]; /* NULL: none yet */
     struct tm_buf rows[2];
 };
 
@@ -23,13 +23,23 @@ struct decode {
     size_t count, unknown;
 };
 
+static void set_stream(struct batch *b, int which, const struct tm_stream *stream)
+{
+    const struct tm_stream *old = b->stream[which];
+    if (stream)
+        (void)tm_plan_take(stream->plan);
+    b->stream[which] = stream;
+    if (old)
+        tm_plan_put(old->plan);
+}
+
 static int batch_gc(lua_State *L)
 {
     struct batch *b = luaL_checkudata(L, 1, BATCH);
+    set_stream(b, 0, NULL);
+    set_stream(b, 1, NULL);
     tm_buf_fini(&b->rows[0]);
     tm_buf_fini(&b->rows[1]);
-    tm_plan_put(b->plan);
-    b->plan = NULL;
     return 0;
 }
 
@@ -71,7 +81,7 @@ static int keep_row(struct decode *d, struct tm_row *row)
             return change < 0 ? change : TM_OK;
     }
     if (!known) {
-        d->batch->stream[1] = row->stream;
+        set_stream(d->batch, 1, row->stream);
         d->unknown++;
     }
     return tm_buf_append(&d->batch->rows[!known], row->tuple, row->len);
@@ -138,8 +148,7 @@ static int decode(lua_State *L)
         d.round = 0;                                  /* rounds are those of the newest generation */
     struct tm_buf *changed = &push_batch(L)->rows[0]; /* in a userdata: pushing may raise while it is full */
     d.batch = push_batch(L);
-    d.batch->plan = tm_plan_take(services->plan);
-    d.batch->stream[0] = kind->stream;
+    set_stream(d.batch, 0, kind->stream);
     struct tm_error err = {0};
     int rc = decode_body(&d, services, kind, path, body, len, &err);
     *changed = d.changed;
@@ -154,20 +163,6 @@ static int decode(lua_State *L)
     return 4;
 }
 
-/* The stream as it is today: rows may have waited here while a reload brought another plan. */
-static const struct tm_stream *stream_now(lua_State *L, const struct tm_services *services, const struct batch *b,
-                                          int i)
-{
-    const struct tm_stream *then = b->stream[i];
-    if (b->plan == services->plan)
-        return then;
-    const struct tm_stream *now = services->plan ? tm_plan_stream_by_name(services->plan, then->name) : NULL;
-    if (!now || !tm_stream_same_rows(then, now))
-        luaL_error(L, "submit: stream '%s' has changed since these rows were decoded: decode the document again",
-                   then->name);
-    return now;
-}
-
 /* submit(batch) -> whether all rows are with the gatherer; false: its queue is full, try again later */
 static int submit(lua_State *L)
 {
@@ -178,7 +173,7 @@ static int submit(lua_State *L)
     for (int i = 0; i < 2; i++) {
         if (b->rows[i].len == 0)
             continue;
-        int rc = tm_gatherer_submit(services->gatherer, stream_now(L, services, b, i), &b->rows[i]);
+        int rc = tm_gatherer_submit(services->gatherer, b->stream[i], &b->rows[i]);
         if (rc == TM_EFULL) {
             lua_pushboolean(L, false);
             return 1;

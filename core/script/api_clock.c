@@ -37,6 +37,7 @@ static int fire_body(lua_State *L)
     struct tm_script_timer *t = lua_touserdata(L, 1);
     lua_rawgeti(L, LUA_REGISTRYINDEX, t->fn);
     t->last_run = tm_task_spawn(L, t->name, 0);
+    tm_task_set_timed(&t->script->tasks, t->last_run);
     if (!t->repeats)
         luaL_unref(L, LUA_REGISTRYINDEX, t->fn);
     return 0;

@@ -35,8 +35,8 @@ void tm_script_drain(struct tm_script *script)
 {
     script->draining = true;
     tm_script_on_settled(script, NULL, NULL);
-    if (!tm_script_is_settled(script))
-        tm_tasks_drop_unbegun(script); /* handlers of "start" that never began */
+    /* ticks that were due, and handlers of "start" that never began; handlers of events have their say */
+    tm_tasks_drop_unbegun(script, !tm_script_is_settled(script));
     tm_api_clock_drain(script);
 }
 

@@ -58,7 +58,7 @@ void tm_script_on_settled(struct tm_script *script, void (*fn)(void *arg), void 
 bool tm_script_start_failed(const struct tm_script *script);
 
 /*
- * A newer generation runs: timers are cancelled, tasks that sleep end. Tasks that wait for an answer get it and run until
+ * A newer generation runs: timers are cancelled, tasks that sleep end, handlers of events that came before run. Tasks that wait for an answer get it and run until
  * they sleep; opening links, spawning and setting timers is an error from now on. Tasks that are kept (host.keep_task:
  * recovery routines) go on to their end.
  */

@@ -88,7 +88,7 @@ tm_task_handle tm_task_spawn(lua_State *L, const char *name, int args)
     task->co = co;
     task->reference = reference;
     task->args = args;
-    task->begun = task->keep = task->leaving = false;
+    task->begun = task->timed = task->keep = task->leaving = false;
     task->starting = t->beginning;
     (void)snprintf(task->name, sizeof task->name, "%s", name);
     make_ready(t, task);
@@ -125,6 +125,13 @@ void tm_task_keep(lua_State *L)
         luaL_error(L, "only a task can be kept");
     t->kept += !t->slots[t->running].keep;
     t->slots[t->running].keep = true;
+}
+
+void tm_task_set_timed(struct tm_tasks *t, tm_task_handle handle)
+{
+    struct tm_task *task = find(t, handle);
+    if (task)
+        task->timed = true;
 }
 
 bool tm_task_is_kept(const struct tm_tasks *t, tm_task_handle handle)
@@ -174,7 +181,7 @@ void tm_task_end(struct tm_script *script, tm_task_handle handle)
         end_task(&s);
 }
 
-void tm_tasks_drop_unbegun(struct tm_script *script)
+void tm_tasks_drop_unbegun(struct tm_script *script, bool all)
 {
     struct tm_tasks *t = &script->tasks;
     int slot = t->ready_head;
@@ -183,7 +190,7 @@ void tm_tasks_drop_unbegun(struct tm_script *script)
         struct tm_task *task = &t->slots[slot];
         struct step s = {.script = script, .task = task, .memory = tm_vm_memory(script->vm)};
         slot = task->next;
-        if (task->begun)
+        if (task->begun || !(all || task->timed))
             make_ready(t, task);
         else
             end_task(&s);

@@ -33,6 +33,7 @@ struct tm_task {
     int args; /* to resume with, on the coroutine's stack */
     int reference;
     bool begun;    /* it has run a step */
+    bool timed;    /* spawned by a timer */
     bool starting; /* spawned when its script began: a handler of "start" */
     bool keep;     /* goes on when its script is replaced (tm_task_keep) */
     bool leaving;  /* it has come to its end by waiting (tm_task_leave) */
@@ -77,8 +78,11 @@ bool tm_task_is_kept(const struct tm_tasks *t, tm_task_handle handle);
 /* From the loop: end a task that waits; nothing if it is gone. */
 void tm_task_end(struct tm_script *script, tm_task_handle handle);
 
-/* From the loop: end those that have not run a step yet. */
-void tm_tasks_drop_unbegun(struct tm_script *script);
+/* The task was spawned by a timer. */
+void tm_task_set_timed(struct tm_tasks *t, tm_task_handle handle);
+
+/* From the loop: end those that have not run a step yet and are a timer's, or all that have not. */
+void tm_tasks_drop_unbegun(struct tm_script *script, bool all);
 
 bool tm_task_is_live(const struct tm_tasks *t, tm_task_handle handle);
 

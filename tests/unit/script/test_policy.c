@@ -3,11 +3,11 @@
 #include "script/policy.h"
 
 #include "base/log.h"
-#include "net/httpd.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <malloc.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -37,12 +37,12 @@ struct bench {
     struct tm_policy_options options;
     struct tm_policy *policy;
     struct tm_policy_report report;
-    struct tm_timer poll, deadline;
+    struct tm_timer watch, deadline;
     bool late;
     bool (*until)(void);
     const char *metric;
     double value;
-    int silent;
+    int slow, caller;
 };
 
 static struct bench bench;
@@ -52,7 +52,7 @@ static int setup(void **state)
 {
     (void)state;
     struct tm_error err;
-    bench = (struct bench){.silent = -1};
+    bench = (struct bench){.slow = -1};
     tm_log_init(TM_LOG_ERROR, TM_LOG_LOGFMT, NULL);
     (void)snprintf(dir, sizeof dir, "/tmp/tm-policy-XXXXXX");
     if (!mkdtemp(dir))
@@ -74,8 +74,8 @@ static int teardown(void **state)
     tm_services_fini(&bench.services);
     tm_loop_destroy(bench.services.loop);
     tm_metrics_destroy(bench.services.metrics);
-    if (bench.silent >= 0)
-        close(bench.silent);
+    if (bench.slow >= 0)
+        close(bench.slow);
     (void)snprintf(command, sizeof command, "rm -rf %s", dir);
     return system(command);
 }
@@ -140,7 +140,7 @@ static double gauge(const char *name)
     return tm_metric_get(tm_metrics_gauge(bench.services.metrics, name, "", NULL));
 }
 
-static void poll(void *arg)
+static void on_poll(void *arg)
 {
     (void)arg;
     if (bench.until())
@@ -158,12 +158,12 @@ static void on_deadline(void *arg)
 static void run_until(const char *what, bool (*until)(void))
 {
     bench.until = until;
-    tm_timer_init(&bench.poll, bench.services.loop, poll, NULL);
+    tm_timer_init(&bench.watch, bench.services.loop, on_poll, NULL);
     tm_timer_init(&bench.deadline, bench.services.loop, on_deadline, NULL);
-    tm_timer_start(&bench.poll, 1000, 1000);
+    tm_timer_start(&bench.watch, 1000, 1000);
     tm_timer_start(&bench.deadline, DEADLINE_US, 0);
     tm_loop_run(bench.services.loop);
-    tm_timer_stop(&bench.poll);
+    tm_timer_stop(&bench.watch);
     tm_timer_stop(&bench.deadline);
     if (bench.late)
         fail_msg("it did not come to: %s; errors %g, last %s", what, metric("tidemill_script_errors_total"),
@@ -476,34 +476,68 @@ static void test_a_begin_that_fails_goes_back(void **state)
 
 /* ---- draining ---- */
 
-/* A port where connections are taken and nothing is said; its URL is TEST_SILENT. */
-static void listen_silently(void)
+/* A port where requests wait until the test answers them; its URL is TEST_SLOW. */
+static void listen_slowly(void)
 {
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof at;
     char url[64];
-    bench.silent = socket(AF_INET, SOCK_STREAM, 0);
-    assert_true(bench.silent >= 0 && bind(bench.silent, (struct sockaddr *)&at, len) == 0);
-    assert_true(listen(bench.silent, 16) == 0 && getsockname(bench.silent, (struct sockaddr *)&at, &len) == 0);
+    bench.slow = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    assert_true(bench.slow >= 0 && bind(bench.slow, (struct sockaddr *)&at, len) == 0);
+    assert_true(listen(bench.slow, 16) == 0 && getsockname(bench.slow, (struct sockaddr *)&at, &len) == 0);
     (void)snprintf(url, sizeof url, "http://127.0.0.1:%d/", ntohs(at.sin_port));
-    assert_int_equal(setenv("TEST_SILENT", url, 1), 0);
+    assert_int_equal(setenv("TEST_SLOW", url, 1), 0);
 }
 
-#define ASK(timeout) "host.http { method = 'GET', url = tm.env 'TEST_SILENT', timeout_us = " timeout " }\n"
+static bool is_readable(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    return poll(&p, 1, 0) > 0;
+}
+
+static bool has_caller(void)
+{
+    return is_readable(bench.slow);
+}
+
+static bool has_request(void)
+{
+    return is_readable(bench.caller);
+}
+
+/* Wait for a request; it is answered by answer(). */
+static void wait_for_request(void)
+{
+    char request[4096];
+    run_until("somebody calls", has_caller);
+    bench.caller = accept(bench.slow, NULL, NULL);
+    assert_true(bench.caller >= 0);
+    run_until("a request is here", has_request);
+    assert_true(read(bench.caller, request, sizeof request) > 0);
+}
+
+static void answer(void)
+{
+    static const char text[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+    assert_int_equal(send(bench.caller, text, sizeof text - 1, MSG_NOSIGNAL), sizeof text - 1);
+    close(bench.caller);
+}
+
+#define ASK "assert(host.http { method = 'GET', url = tm.env 'TEST_SLOW' }.status == 200)\n"
 
 static void test_a_waiting_task_gets_its_answer_and_runs_until_it_sleeps(void **state)
 {
     (void)state;
-    listen_silently();
-    start(ROLE "tm.on('start', function() count 'asked' " ASK(
-        "200e3") " count 'answered'\n"
-                 "  tm.sleep '1ms' count 'never' end)\n"
-                 "tm.on('start', function() count 'asked' tm.sleep '100ms' count 'never' end)\n"
-                 "tm.on('start', function() count 'asked' pcall(tm.sleep, '50ms') count 'never' end)\n");
-    run_until_metric("asked", 3);
+    listen_slowly();
+    start(ROLE "tm.on('start', function() " ASK " count 'answered' tm.sleep '1us' count 'never' end)\n"
+               "tm.on('start', function() count 'sleeping' tm.sleep '1h' count 'never' end)\n"
+               "tm.on('start', function() count 'sleeping' pcall(tm.sleep, '1h') count 'never' end)\n");
+    wait_for_request();
+    run_until_metric("sleeping", 2);
     put_script(ROLE);
     reload_good();
     assert_int_equal(tm_policy_status(bench.policy).draining, 1);
+    answer();
     run_until("the old generation is closed", is_drained);
     assert_true(metric("answered") == 1);
     assert_true(metric("never") == 0);
@@ -513,23 +547,23 @@ static void test_a_waiting_task_gets_its_answer_and_runs_until_it_sleeps(void **
 static void test_what_a_replaced_script_may_not_do(void **state)
 {
     (void)state;
-    listen_silently();
+    listen_slowly();
     start(ROLE
           "local function refused(ok, err)\n"
           "  if not ok and err:find('this generation of the script is being replaced', 1, true) then count 'refused' "
           "else error(err) end\n"
           "end\n"
-          "tm.on('start', function() count 'asked' " ASK(
-              "50e3") "  refused(pcall(tm.after, '1ms', function() count 'never' end))\n"
-                      "  refused(pcall(tm.spawn, function() count 'never' end))\n"
-                      "  refused(pcall(host.link_open, 1, 'x'))\n"
-                      "  refused(pcall(host.link_close, 0))\n"
-                      "  refused(pcall(host.link_opening, 0, 0, 'x'))\n"
-                      "  tm.spawn(function() count 'never' end)\n"
-                      "end)\n");
-    run_until_metric("asked", 1);
+          "tm.on('start', function() " ASK "  refused(pcall(tm.after, '1ms', function() count 'never' end))\n"
+          "  refused(pcall(tm.spawn, function() count 'never' end))\n"
+          "  refused(pcall(host.link_open, 1, 'x'))\n"
+          "  refused(pcall(host.link_close, 0))\n"
+          "  refused(pcall(host.link_opening, 0, 0, 'x'))\n"
+          "  tm.spawn(function() count 'never' end)\n"
+          "end)\n");
+    wait_for_request();
     put_script(ROLE);
     reload_good();
+    answer();
     run_until("the old generation is closed", is_drained);
     assert_true(metric("refused") == 5);
     assert_true(metric("never") == 0);
@@ -539,15 +573,16 @@ static void test_what_a_replaced_script_may_not_do(void **state)
 static void test_kept_tasks_go_on(void **state)
 {
     (void)state;
+    listen_slowly();
     bench.options.drain_us = 1000; /* no reason to end them */
-    start(ROLE "tm.on('start', function() host.keep_task() count 'kept'\n"
-               "  for i = 1, 20 do tm.sleep '5ms' count 'step' end\n"
+    start(ROLE "tm.on('start', function() host.keep_task()\n" ASK "  for i = 1, 20 do tm.sleep '5ms' count 'step' end\n"
                "  count 'finished' end)\n");
-    run_until_metric("kept", 1);
+    wait_for_request();
     struct tm_script *old = tm_policy_script(bench.policy);
     put_script(ROLE);
     reload_good();
     assert_int_equal(tm_script_busy(old), 1);
+    answer();
     run_until_metric("finished", 1);
     run_until("the old generation is closed", is_drained);
     assert_true(metric("step") == 20);
@@ -567,13 +602,17 @@ static void test_the_oldest_of_four_is_closed(void **state)
 static void test_an_answer_that_never_comes_is_not_waited_for(void **state)
 {
     (void)state;
-    listen_silently();
+    listen_slowly();
     bench.options.drain_us = 20000;
-    start(ROLE "tm.on('start', function() count 'asked' " ASK("3600e6") " count 'never' end)\n");
-    run_until_metric("asked", 1);
+    start(ROLE "tm.on('start', function() " ASK " count 'never' end)\n");
+    wait_for_request();
     put_script(ROLE);
     reload_good();
     run_until("the old generation is closed", is_drained);
+    answer(); /* to nobody */
+    put_script(ROLE "tm.on('start', function() count 'next' end)\n");
+    reload_good();
+    run_until_metric("next", 1);
     assert_true(metric("never") == 0);
 }
 

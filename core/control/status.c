@@ -132,6 +132,8 @@ static void add_health(struct json *j, struct tm_daemon *d)
         (void)tm_health_gatherer(d->services.gatherer, j->out);
     else
         (void)tm_health_deduplicator(d->deduplicator, j->out);
+    while (j->out->len && j->out->data[j->out->len - 1] == '\n')
+        j->out->len--; /* of /health's answer; ours is one line */
 }
 
 static int status(void *context, const char *args, struct tm_buf *out, struct tm_error *err)

@@ -58,9 +58,9 @@ void tm_script_on_settled(struct tm_script *script, void (*fn)(void *arg), void 
 bool tm_script_start_failed(const struct tm_script *script);
 
 /*
- * A newer generation runs: timers are cancelled, tasks that sleep end, handlers of events that came before run. Tasks that wait for an answer get it and run until
- * they sleep; opening links, spawning and setting timers is an error from now on. Tasks that are kept (host.keep_task:
- * recovery routines) go on to their end.
+ * A newer generation runs: timers are cancelled, tasks that sleep end, handlers of events that came before run. Tasks
+ * that wait for an answer get it and run until they sleep; opening links, spawning and setting timers is an error from
+ * now on. Tasks that are kept (host.keep_task: recovery routines) go on to their end.
  */
 void tm_script_drain(struct tm_script *script);
 size_t tm_script_tasks(const struct tm_script *script); /* alive */
@@ -73,7 +73,8 @@ void tm_script_observe(struct tm_script *script, const struct tm_event *event);
 int tm_script_save(struct tm_script *script, char **state, struct tm_error *err) TM_MUST_CHECK;
 int tm_script_restore(struct tm_script *script, const char *state, struct tm_error *err) TM_MUST_CHECK;
 
-/* The Lua directory, an absolute path: $TIDEMILL_LUA, else ../share/tidemill/lua beside the executable, else the build's own. */
+/* The Lua directory, an absolute path: $TIDEMILL_LUA, else ../share/tidemill/lua beside the executable, else the build's
+ * own. */
 const char *tm_script_library(void);
 
 #endif

@@ -70,7 +70,6 @@ static int open_registry(struct tm_service_registry *r, const struct tm_stream *
     if (rc)
         return rc;
     r->stream = stream;
-    (void)tm_plan_take(stream->plan);
     return TM_OK;
 }
 

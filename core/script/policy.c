@@ -243,7 +243,9 @@ struct tm_policy_status tm_policy_status(const struct tm_policy *p)
 static void adopt_plan(struct tm_policy *p, const struct tm_config *config)
 {
     struct tm_services *s = p->services;
-    tm_services_set_plan(s, s->gatherer ? tm_gatherer_plan(s->gatherer) : config->plan);
+    tm_services_set_plan(s, s->gatherer       ? tm_gatherer_plan(s->gatherer)
+                            : s->deduplicator ? tm_deduplicator_plan(s->deduplicator)
+                                              : config->plan);
 }
 
 /* Generation `number` begins; the services are its from now on. */

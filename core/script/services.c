@@ -20,9 +20,14 @@ void tm_services_set_plan(struct tm_services *s, const struct tm_plan *plan)
 {
     for (size_t i = 0; i < TM_STREAMS_MAX; i++) {
         struct tm_service_registry *r = &s->registries[i];
-        const struct tm_stream *now = r->registry && plan ? tm_plan_stream_by_name(plan, r->stream->name) : NULL;
-        if (r->registry && !(now && tm_stream_same_rows(r->stream, now)))
+        struct tm_error err;
+        if (!r->registry)
+            continue;
+        const struct tm_stream *now = plan ? tm_plan_stream_by_name(plan, r->stream->name) : NULL;
+        if (!now || tm_registry_set_stream(r->registry, now, &err) < 0)
             tm_service_registry_close(r);
+        else
+            r->stream = now;
     }
     tm_decoder_destroy(s->decoder);
     s->decoder = NULL;
@@ -51,8 +56,6 @@ int tm_services_find_link(const struct tm_services *s, const char *name)
 void tm_service_registry_close(struct tm_service_registry *r)
 {
     tm_registry_destroy(r->registry);
-    if (r->stream)
-        tm_plan_put(r->stream->plan);
     free(r->seen);
     *r = (struct tm_service_registry){0};
 }

@@ -20,7 +20,7 @@
 /* A registry with the round in which each entry was last shown by a document, so that a sweep can tell what is gone. */
 struct tm_service_registry {
     struct tm_registry *registry;   /* NULL: not open */
-    const struct tm_stream *stream; /* of a plan to which this holds a reference */
+    const struct tm_stream *stream; /* the registry holds it */
     uint64_t generation;            /* that opened it last */
     uint32_t *seen;                 /* by entry; 0: never */
     size_t seen_count;
@@ -49,7 +49,7 @@ struct tm_services {
 
 void tm_services_fini(struct tm_services *s); /* the script room's part */
 
-/* Decode by this plan from now on (a reference is taken). Registries of streams whose rows are no longer the same are
+/* Decode by this plan from now on (a reference is taken). Registries whose key or columns are not what they were are
  * closed. NULL: none. */
 void tm_services_set_plan(struct tm_services *s, const struct tm_plan *plan);
 

@@ -6,6 +6,7 @@
 #include "control/client.h"
 #include "control/daemon.h"
 #include "control/offline.h"
+#include "control/remote.h"
 #include "record/decode.h"
 
 #include <signal.h>
@@ -54,8 +55,9 @@ static int run(int argc, char **argv)
     const char *file = parse(argc, argv, options, NULL);
     if (!file)
         return usage("run");
-    struct tm_script *script = tm_offline_load(file);
-    return script ? tm_daemon_run(script, file, TM_VERSION) : TM_EXIT_CONFIG;
+    const char *path = tm_daemon_path(file);
+    struct tm_script *script = tm_offline_load(path);
+    return script ? tm_daemon_run(script, path, TM_VERSION) : TM_EXIT_CONFIG;
 }
 
 static int check(int argc, char **argv)
@@ -103,17 +105,38 @@ static int print_answer(struct tm_buf *answer)
     return ok && !rc ? 0 : 1;
 }
 
-static int status(int argc, char **argv)
+/* The socket of --socket or of the environment, and whether --json is there (`json` NULL: it may not). NULL: usage. */
+static const char *parse_remote(const char *name, int argc, char **argv, bool *json)
 {
     const char *path = getenv("TIDEMILL_SOCKET");
-    if (argc == 2 && strcmp(argv[0], "--socket") == 0)
-        path = argv[1];
-    else if (argc != 0)
-        return usage("status");
-    if (!path || !*path) {
-        fprintf(stderr, "tidemill status: expected --socket PATH or TIDEMILL_SOCKET\n");
-        return EXIT_USAGE;
+    for (int i = 0; i < argc; i++) {
+        if (strcmp(argv[i], "--socket") == 0 && i + 1 < argc) {
+            path = argv[++i];
+        } else if (json && strcmp(argv[i], "--json") == 0) {
+            *json = true;
+        } else {
+            (void)usage(name);
+            return NULL;
+        }
     }
+    if (path && *path)
+        return path;
+    fprintf(stderr, "tidemill %s: expected --socket PATH or TIDEMILL_SOCKET\n", name);
+    return NULL;
+}
+
+static int reload(int argc, char **argv)
+{
+    bool json = false;
+    const char *path = parse_remote("reload", argc, argv, &json);
+    return path ? tm_remote_reload(path, json) : EXIT_USAGE;
+}
+
+static int status(int argc, char **argv)
+{
+    const char *path = parse_remote("status", argc, argv, NULL);
+    if (!path)
+        return EXIT_USAGE;
     struct tm_buf answer = {0};
     struct tm_error err;
     int rc = tm_client_ask(path, "status", STATUS_TIMEOUT_US, &answer, &err);
@@ -149,6 +172,7 @@ static const struct program programs[] = {
     {"check", "[--json] FILE", "check a script as start would; all problems at once", check},
     {"schema", "[--local|--production] FILE", "print the SQL of a script's tables", schema},
     {"migrate", "FILE", "create or bring up to date the tables of the script's store", migrate},
+    {"reload", "[--socket PATH] [--json]", "make a running process read its script anew (or TIDEMILL_SOCKET)", reload},
     {"status", "[--socket PATH]", "what a running process is doing (or TIDEMILL_SOCKET)", status},
     {"version", "", "print the version", version},
     {"help", "", "print this", help},

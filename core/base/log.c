@@ -2,6 +2,7 @@
 #include "base/clock.h"
 
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -13,12 +14,13 @@
 #define LINES_PER_SECOND 10
 
 static _Atomic int log_level = TM_LOG_INFO;
-static enum tm_log_format log_format = TM_LOG_LOGFMT;
+static _Atomic int log_format = TM_LOG_LOGFMT;
 static char log_id[64];
 
 struct line {
     char text[LINE_MAX_BYTES];
     size_t len;
+    bool json; /* the format may change while a line is made */
 };
 
 static void put(struct line *l, const char *bytes, size_t n)
@@ -93,7 +95,7 @@ static bool is_plain(const char *s, size_t n)
 
 static void put_text_value(struct line *l, const char *s, size_t n, size_t max)
 {
-    bool quote = log_format == TM_LOG_JSON || n > max || !is_plain(s, n);
+    bool quote = l->json || n > max || !is_plain(s, n);
     if (quote)
         put(l, "\"", 1);
     put_escaped(l, s, n, max);
@@ -103,7 +105,7 @@ static void put_text_value(struct line *l, const char *s, size_t n, size_t max)
 
 static void put_name(struct line *l, const char *name)
 {
-    if (log_format == TM_LOG_JSON) {
+    if (l->json) {
         put(l, l->len ? ",\"" : "{\"", 2);
         put_str(l, name);
         put(l, "\":", 2);
@@ -163,13 +165,18 @@ static void put_time(struct line *l)
 void tm_log_init(enum tm_log_level level, enum tm_log_format format, const char *id)
 {
     atomic_store(&log_level, level);
-    log_format = format;
+    atomic_store(&log_format, format);
     (void)snprintf(log_id, sizeof log_id, "%s", id ? id : "");
 }
 
 void tm_log_set_level(enum tm_log_level level)
 {
     atomic_store(&log_level, level);
+}
+
+void tm_log_set_format(enum tm_log_format format)
+{
+    atomic_store(&log_format, format);
 }
 
 int tm_log_level_parse(const char *name, enum tm_log_level *out)
@@ -191,6 +198,7 @@ void tm_log_fields(enum tm_log_level level, const char *room, const char *event,
         return;
     struct line l;
     l.len = 0;
+    l.json = atomic_load_explicit(&log_format, memory_order_relaxed) == TM_LOG_JSON;
     put_time(&l);
     put_text(&l, "level", names[level]);
     if (log_id[0])
@@ -200,7 +208,7 @@ void tm_log_fields(enum tm_log_level level, const char *room, const char *event,
     for (size_t i = 0; i < count; i++)
         if (fields[i].name)
             put_field(&l, &fields[i]);
-    if (log_format == TM_LOG_JSON)
+    if (l.json)
         l.text[l.len++] = '}';
     l.text[l.len++] = '\n';
     /* a full or closed stderr must never stop the engine */

@@ -41,7 +41,9 @@ struct tm_log_field {
 
 /* Before the first thread starts. `id` is put on every line as id=..., NULL for none; it is copied. */
 void tm_log_init(enum tm_log_level level, enum tm_log_format format, const char *id);
+/* Any time, any thread. */
 void tm_log_set_level(enum tm_log_level level);
+void tm_log_set_format(enum tm_log_format format);
 int tm_log_level_parse(const char *name, enum tm_log_level *out) TM_MUST_CHECK;
 
 void tm_log_fields(enum tm_log_level level, const char *room, const char *event, const struct tm_log_field *fields,

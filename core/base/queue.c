@@ -50,6 +50,14 @@ void tm_queue_destroy(struct tm_queue *q)
     free(q);
 }
 
+void tm_queue_set_bytes_max(struct tm_queue *q, size_t bytes_max)
+{
+    pthread_mutex_lock(&q->lock);
+    q->bytes_max = bytes_max;
+    pthread_cond_broadcast(&q->not_full);
+    pthread_mutex_unlock(&q->lock);
+}
+
 void tm_queue_set_wake(struct tm_queue *q, void (*wake)(void *arg), void *arg)
 {
     q->wake = wake;

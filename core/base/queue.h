@@ -19,6 +19,9 @@ struct tm_queue;
 struct tm_queue *tm_queue_create(size_t items_max, size_t bytes_max);
 void tm_queue_destroy(struct tm_queue *q); /* must be empty or hold nothing that needs freeing */
 
+/* Another bound in bytes, at any time; what is inside beyond it stays. */
+void tm_queue_set_bytes_max(struct tm_queue *q, size_t bytes_max);
+
 /* Set before the first put; `wake` must be callable from any thread. */
 void tm_queue_set_wake(struct tm_queue *q, void (*wake)(void *arg), void *arg);
 

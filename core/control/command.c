@@ -19,11 +19,15 @@ int tm_json_put_string(struct tm_buf *out, const char *text)
     return rc ? rc : tm_buf_append(out, "\"", 1);
 }
 
-static int answer_error(struct tm_buf *out, const char *message)
+static int begin_error(struct tm_buf *out, const char *message)
 {
     int rc = tm_buf_printf(out, "{\"ok\":false,\"error\":");
-    if (!rc)
-        rc = tm_json_put_string(out, message);
+    return rc ? rc : tm_json_put_string(out, message);
+}
+
+static int answer_error(struct tm_buf *out, const char *message)
+{
+    int rc = begin_error(out, message);
     return rc ? rc : tm_buf_append(out, "}\n", 2);
 }
 
@@ -50,7 +54,10 @@ static int run(const struct tm_command *command, void *context, const char *args
     if (!rc)
         return tm_buf_append(out, "}\n", 2);
     out->len = start;
-    return answer_error(out, err.message[0] ? err.message : tm_code_name(rc));
+    rc = begin_error(out, err.message[0] ? err.message : tm_code_name(rc));
+    if (!rc && command->explain)
+        rc = command->explain(context, out);
+    return rc ? rc : tm_buf_append(out, "}\n", 2);
 }
 
 int tm_command_answer(const struct tm_command *commands, enum tm_command_role role, void *context, const char *line,

@@ -15,6 +15,8 @@ struct tm_command {
     const char *help;
     /* Append the result as one JSON value without line breaks. `args` is what follows the name, "" if nothing. */
     int (*run)(void *context, const char *args, struct tm_buf *out, struct tm_error *err);
+    /* After a run that failed: append more members of the answer, each with a comma before it. NULL: there are none. */
+    int (*explain)(void *context, struct tm_buf *out);
 };
 
 /* Run one line (without its newline, any bytes) and append the whole answer with its newline. */

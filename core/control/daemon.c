@@ -1,7 +1,6 @@
 #include "control/daemon.h"
 #include "control/daemon_private.h"
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "engine/health.h"
 
@@ -15,7 +14,6 @@
 
 #define HTTP_PARALLEL 8
 #define HTTP_QUEUE 1000
-#define EVENTS_PER_TURN 1000
 
 /* ---- HTTP ---- */
 
@@ -66,35 +64,11 @@ static int start_http(struct tm_daemon *d, struct tm_error *err)
 
 /* ---- engine ---- */
 
-static void on_events(void *arg)
-{
-    struct tm_daemon *d = arg;
-    struct tm_event *event = NULL;
-    for (int i = 0; i < EVENTS_PER_TURN && (event = tm_gatherer_next_event(d->services.gatherer)); i++) {
-        tm_script_event(d->script, event);
-        free(event);
-    }
-    if (event)
-        tm_async_send(&d->events); /* let the rest of the loop have its turn */
-}
-
-static void wake_events(void *arg)
-{
-    struct tm_daemon *d = arg;
-    tm_async_send(&d->events);
-}
-
 static int start_gatherer(struct tm_daemon *d, struct tm_error *err)
 {
     struct tm_gatherer_options options = d->config->gatherer;
     options.metrics = d->services.metrics;
-    int rc = tm_gatherer_start(&options, &d->services.gatherer, err);
-    if (rc)
-        return rc;
-    d->services.plan = tm_gatherer_plan(d->services.gatherer);
-    tm_async_init(&d->events, d->services.loop, on_events, d);
-    tm_gatherer_set_wake(d->services.gatherer, wake_events, d);
-    return TM_OK;
+    return tm_gatherer_start(&options, &d->services.gatherer, err);
 }
 
 static int start_engine(struct tm_daemon *d, struct tm_error *err)
@@ -103,8 +77,9 @@ static int start_engine(struct tm_daemon *d, struct tm_error *err)
         return start_gatherer(d, err);
     struct tm_deduplicator_options options = d->config->deduplicator;
     options.metrics = d->services.metrics;
-    d->services.plan = options.plan;
-    return tm_deduplicator_start(&options, &d->deduplicator, err);
+    int rc = tm_deduplicator_start(&options, &d->deduplicator, err);
+    d->services.deduplicator = d->deduplicator;
+    return rc;
 }
 
 static int start_control(struct tm_daemon *d, struct tm_error *err)
@@ -126,36 +101,16 @@ static void on_stop(void *arg)
 {
     struct tm_daemon *d = arg;
     tm_log(TM_LOG_INFO, "daemon", "stopping");
+    d->stopping = true;
+    tm_notify_stopping(&d->notify);
     tm_loop_stop(d->services.loop);
-}
-
-static void log_problems(const struct tm_problems *problems)
-{
-    size_t kept = problems->count < TM_PROBLEMS_MAX ? problems->count : TM_PROBLEMS_MAX;
-    for (size_t i = 0; i < kept; i++)
-        tm_log(TM_LOG_ERROR, "daemon", "problem in the script", TM_F_STR("at", problems->list[i].where),
-               TM_F_STR("error", problems->list[i].message));
-}
-
-/* The running configuration stays; what is on disk is checked, so that the operator knows what a restart would do. */
-static void on_hup(void *arg)
-{
-    struct tm_daemon *d = arg;
-    struct tm_problems problems = {.arena = tm_arena_create()};
-    struct tm_script_options options = {.path = d->path};
-    struct tm_script *script;
-    int rc = tm_script_load(&options, &problems, &script);
-    log_problems(&problems);
-    tm_log(TM_LOG_INFO, "daemon", "reload requested: the file was checked, the running configuration stays",
-           TM_F_STR("file", d->path), TM_F_STR("result", rc ? "has problems" : "good"));
-    tm_script_destroy(script);
-    tm_arena_destroy(problems.arena);
 }
 
 /* They were blocked since the first instruction; the engine's threads keep them blocked, only this one takes them. */
 static void start_signals(struct tm_daemon *d)
 {
-    tm_signal_init(&d->hup, d->services.loop, SIGHUP, on_hup, d);
+    tm_timer_init(&d->hup_later, d->services.loop, tm_daemon_reload_by_signal, d);
+    tm_signal_init(&d->hup, d->services.loop, SIGHUP, tm_daemon_hup, d);
     tm_signal_init(&d->term, d->services.loop, SIGTERM, on_stop, d);
     tm_signal_init(&d->intr, d->services.loop, SIGINT, on_stop, d);
     sigset_t set;
@@ -166,54 +121,21 @@ static void start_signals(struct tm_daemon *d)
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
-/* ---- the whole ---- */
-
-static int start(struct tm_daemon *d, struct tm_error *err)
+/* A reload that is asked for while it stops is ignored: without its handler SIGHUP would end the process at once. */
+static void stop_signals(struct tm_daemon *d)
 {
-    d->services.loop = tm_loop_create();
-    d->services.metrics = tm_metrics_create();
-    tm_process_init(&d->process, d->services.metrics);
-    int rc = start_http(d, err);
-    if (!rc)
-        rc = start_control(d, err);
-    if (!rc)
-        rc = start_engine(d, err);
-    if (!rc)
-        rc = tm_script_start(d->script, &d->services, err);
-    if (!rc)
-        start_signals(d);
-    return rc;
-}
-
-/* What uses the engine goes before it; the script's keys are borrowed by the gatherer, so it goes late. */
-static void stop(struct tm_daemon *d)
-{
-    tm_control_close(d->control);
-    tm_httpd_destroy(d->httpd);
-    tm_http_destroy(d->services.http);
-    tm_services_fini(&d->services);
-    if (d->services.gatherer)
-        tm_gatherer_stop(d->services.gatherer);
-    if (d->deduplicator)
-        tm_deduplicator_stop(d->deduplicator);
-    tm_async_fini(&d->events);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    tm_timer_stop(&d->hup_later);
     tm_signal_fini(&d->hup);
+    signal(SIGHUP, SIG_IGN);
     tm_signal_fini(&d->term);
     tm_signal_fini(&d->intr);
-    tm_script_destroy(d->script);
-    tm_loop_destroy(d->services.loop);
-    tm_metrics_destroy(d->services.metrics);
 }
 
-/* Paths are made absolute once, so that nothing depends on a later change of directory. */
-static const char *absolute(const char *path, char out[PATH_MAX])
-{
-    char cwd[PATH_MAX];
-    if (!path || path[0] == '/' || !getcwd(cwd, sizeof cwd))
-        return path;
-    int n = snprintf(out, PATH_MAX, "%s/%s", cwd, path);
-    return n > 0 && n < PATH_MAX ? out : path;
-}
+/* ---- the whole ---- */
 
 /* The data directory may lie several levels below what is there; the journal makes the last one. */
 static void make_parents(const char *path)
@@ -225,24 +147,81 @@ static void make_parents(const char *path)
     }
 }
 
+/* The script is the policy's from here on. */
+static int start_policy(struct tm_daemon *d, struct tm_error *err)
+{
+    struct tm_policy_options options = {.path = d->path, .services = &d->services};
+    int rc = tm_policy_create(&options, d->script, &d->policy, err);
+    if (!rc && d->config->gatherer.journal.dir)
+        make_parents(d->config->gatherer.journal.dir);
+    return rc;
+}
+
+static int start(struct tm_daemon *d, struct tm_error *err)
+{
+    d->services.loop = tm_loop_create();
+    d->services.metrics = tm_metrics_create();
+    tm_process_init(&d->process, d->services.metrics);
+    tm_notify_init(&d->notify, d->services.loop);
+    int rc = start_policy(d, err);
+    if (!rc)
+        rc = start_http(d, err);
+    if (!rc)
+        rc = start_control(d, err);
+    if (!rc)
+        rc = start_engine(d, err);
+    if (!rc)
+        rc = tm_policy_start(d->policy, err);
+    if (!rc)
+        start_signals(d);
+    return rc;
+}
+
+/* What uses the engine goes before it; the gatherer tells the policy of its events, so that goes after it. */
+static void stop(struct tm_daemon *d)
+{
+    stop_signals(d);
+    tm_control_close(d->control);
+    tm_httpd_destroy(d->httpd);
+    tm_http_destroy(d->services.http);
+    if (d->services.gatherer)
+        tm_gatherer_stop(d->services.gatherer);
+    if (d->deduplicator)
+        tm_deduplicator_stop(d->deduplicator);
+    tm_policy_destroy(d->policy);
+    tm_services_fini(&d->services);
+    tm_notify_fini(&d->notify);
+    tm_buf_fini(&d->problems);
+    tm_loop_destroy(d->services.loop);
+    tm_metrics_destroy(d->services.metrics);
+}
+
+/* Paths are made absolute once, so that nothing depends on a later change of directory. */
+const char *tm_daemon_path(const char *path)
+{
+    static char out[2 * PATH_MAX];
+    char cwd[PATH_MAX];
+    if (path[0] == '/' || !getcwd(cwd, sizeof cwd))
+        return path;
+    (void)snprintf(out, sizeof out, "%s/%s", cwd, path);
+    return out;
+}
+
 int tm_daemon_run(struct tm_script *script, const char *path, const char *version)
 {
-    static char data[PATH_MAX], file[PATH_MAX];
-    struct tm_config *config = tm_script_config(script);
-    struct tm_daemon d = {.path = absolute(path, file), .version = version, .script = script, .config = config};
+    struct tm_daemon d = {.path = tm_daemon_path(path), .version = version, .script = script};
     struct tm_error err;
-    tm_log_init(config->log_level, config->log_format, config->id);
+    d.config = tm_script_config(script);
+    tm_log_init(d.config->log_level, d.config->log_format, d.config->id);
     tm_process_raise_files();
-    config->gatherer.journal.dir = absolute(config->gatherer.journal.dir, data);
-    if (config->gatherer.journal.dir)
-        make_parents(config->gatherer.journal.dir);
     int rc = start(&d, &err);
-    if (rc)
+    if (rc) {
         tm_log(TM_LOG_ERROR, "daemon", "cannot start", TM_F_ERR(&err));
-    else
+    } else {
         tm_log(TM_LOG_INFO, "daemon", "started", TM_F_STR("version", version), TM_F_STR("script", d.path));
-    if (!rc)
+        tm_notify_ready(&d.notify, d.path);
         tm_loop_run(d.services.loop);
+    }
     stop(&d);
     tm_log(TM_LOG_INFO, "daemon", "stopped");
     return rc ? 1 : 0;

@@ -1,26 +1,42 @@
-/* What daemon.c and status.c share. */
+/* What daemon.c, reload.c and status.c share. */
 #ifndef TM_CONTROL_DAEMON_PRIVATE_H
 #define TM_CONTROL_DAEMON_PRIVATE_H
 
+#include "control/notify.h"
 #include "control/process.h"
 #include "control/server.h"
 #include "net/httpd.h"
-#include "script/script.h"
+#include "script/policy.h"
 
 struct tm_daemon {
     const char *path, *version;
-    struct tm_script *script;
+    struct tm_policy *policy;
+    struct tm_script *script; /* of the running generation, as is its configuration */
     struct tm_config *config;
-    struct tm_services services; /* loop, metrics, http, gatherer */
+    struct tm_services services; /* loop, metrics, http, gatherer or deduplicator */
     struct tm_deduplicator *deduplicator;
     struct tm_httpd *httpd;
     struct tm_control *control;
     struct tm_process_metrics process;
-    struct tm_async events;
+    struct tm_notify notify;
     struct tm_signal hup, term, intr;
+    struct tm_timer hup_later;
+    int64_t hup_done_us; /* monotonic: when the last reload by SIGHUP was over */
+    bool stopping;
+    struct tm_buf problems; /* JSON, of the reload command that failed last */
 };
 
 /* Commands of the control socket; the context is the daemon. */
 extern const struct tm_command tm_daemon_commands[];
+
+/* ---- reload.c ---- */
+
+/* From the signal: at once, or when the last one is a moment ago; those in between are one. */
+void tm_daemon_hup(void *arg);
+void tm_daemon_reload_by_signal(void *arg);
+
+/* The command "reload" (control/command.h). */
+int tm_daemon_reload_command(void *context, const char *args, struct tm_buf *out, struct tm_error *err);
+int tm_daemon_explain_reload(void *context, struct tm_buf *out);
 
 #endif

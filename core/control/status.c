@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <time.h>
 
 /* Appends until the first failure, which is kept. */
 struct json {
@@ -95,6 +96,33 @@ static void add_process(struct json *j, struct tm_daemon *d)
         tm_metric_get(d->process.cpu), tm_script_memory(d->script));
 }
 
+static void add_time(struct json *j, const char *name, int64_t wall_us)
+{
+    char text[32] = "";
+    time_t s = (time_t)(wall_us / 1000000);
+    struct tm utc;
+    if (wall_us && gmtime_r(&s, &utc))
+        (void)strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
+    add_string(j, name, text);
+}
+
+static void add_policy(struct json *j, struct tm_daemon *d)
+{
+    struct tm_policy_status s = tm_policy_status(d->policy);
+    add(j,
+        ",\"policy\":{\"generation\":%" PRIu64 ",\"reloads\":%" PRIu64 ",\"reloads_failed\":%" PRIu64
+        ",\"draining\":%zu,",
+        s.generation, s.succeeded, s.failed, s.draining);
+    add_time(j, "last_reload", s.last_us);
+    add(j, ",\"last_result\":\"%s\",\"last_duration_ms\":%" PRId64 ",",
+        !s.last_us  ? "none"
+        : s.last_ok ? "success"
+                    : "failure",
+        s.last_duration_us / 1000);
+    add_string(j, "last_error", s.last_error);
+    add(j, "}");
+}
+
 static void add_health(struct json *j, struct tm_daemon *d)
 {
     add(j, ",\"health\":");
@@ -104,6 +132,8 @@ static void add_health(struct json *j, struct tm_daemon *d)
         (void)tm_health_gatherer(d->services.gatherer, j->out);
     else
         (void)tm_health_deduplicator(d->deduplicator, j->out);
+    while (j->out->len && j->out->data[j->out->len - 1] == '\n')
+        j->out->len--; /* of /health's answer; ours is one line */
 }
 
 static int status(void *context, const char *args, struct tm_buf *out, struct tm_error *err)
@@ -124,6 +154,7 @@ static int status(void *context, const char *args, struct tm_buf *out, struct tm
         add_gatherer(&j, d->services.gatherer);
     else
         add_deduplicator(&j, d->deduplicator);
+    add_policy(&j, d);
     add_process(&j, d);
     add(&j, "}");
     return j.rc ? tm_error_set(err, j.rc, "out of memory") : TM_OK;
@@ -146,8 +177,10 @@ static int ping(void *context, const char *args, struct tm_buf *out, struct tm_e
 }
 
 const struct tm_command tm_daemon_commands[] = {
-    {"ping", TM_COMMAND_READ, "answers \"pong\"", ping},
-    {"status", TM_COMMAND_READ, "counters and health of everything", status},
-    {"version", TM_COMMAND_READ, "the version of the program", version},
+    {"ping", TM_COMMAND_READ, "answers \"pong\"", ping, NULL},
+    {"reload", TM_COMMAND_OPERATE, "read the script anew and apply what changed", tm_daemon_reload_command,
+     tm_daemon_explain_reload},
+    {"status", TM_COMMAND_READ, "counters and health of everything", status, NULL},
+    {"version", TM_COMMAND_READ, "the version of the program", version, NULL},
     {0},
 };

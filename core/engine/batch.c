@@ -13,6 +13,7 @@ struct tm_batch *tm_batch_create(const struct tm_stream *stream)
     struct tm_batch *b = calloc(1, sizeof *b);
     TM_FATAL_UNLESS(b);
     b->stream = stream;
+    (void)tm_plan_take(stream->plan);
     return b;
 }
 
@@ -21,6 +22,7 @@ void tm_batch_destroy(struct tm_batch *b)
     if (!b)
         return;
     tm_buf_fini(&b->bytes);
+    tm_plan_put(b->stream->plan);
     free(b->rows);
     free(b->explained);
     free(b);

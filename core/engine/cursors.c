@@ -28,15 +28,15 @@ static struct tm_cursor *add(struct tm_cursors *c)
     return cursor;
 }
 
-struct tm_cursor *tm_cursors_get(struct tm_cursors *c, size_t gatherer, const char *epoch, const char *stream)
+struct tm_cursor *tm_cursors_get(struct tm_cursors *c, const char *gatherer, const char *epoch, const char *stream)
 {
     for (size_t i = 0; i < c->count; i++) {
         struct tm_cursor *at = &c->items[i];
-        if (at->gatherer == gatherer && strcmp(at->epoch, epoch) == 0 && strcmp(at->stream, stream) == 0)
+        if (strcmp(at->gatherer, gatherer) == 0 && strcmp(at->epoch, epoch) == 0 && strcmp(at->stream, stream) == 0)
             return at;
     }
     struct tm_cursor *cursor = add(c);
-    cursor->gatherer = gatherer;
+    (void)snprintf(cursor->gatherer, sizeof cursor->gatherer, "%s", gatherer);
     (void)snprintf(cursor->epoch, sizeof cursor->epoch, "%s", epoch);
     (void)snprintf(cursor->stream, sizeof cursor->stream, "%s", stream);
     return cursor;
@@ -54,14 +54,12 @@ int tm_cursors_copy(struct tm_cursors *to, const struct tm_cursors *from)
     return TM_OK;
 }
 
-static int find_gatherer(const struct tm_deduplicator_options *options, const char *id, size_t *index)
+static bool is_ours(const struct tm_deduplicator_options *options, const char *id)
 {
     for (size_t i = 0; i < options->gatherer_count; i++)
-        if (strcmp(options->gatherers[i].id, id) == 0) {
-            *index = i;
-            return TM_OK;
-        }
-    return TM_ENOENT;
+        if (strcmp(options->gatherers[i].id, id) == 0)
+            return true;
+    return false;
 }
 
 int tm_cursors_load(struct tm_cursors *c, struct tm_pg *pg, const struct tm_deduplicator_options *options,
@@ -74,8 +72,8 @@ int tm_cursors_load(struct tm_cursors *c, struct tm_pg *pg, const struct tm_dedu
         return rc;
     c->count = 0;
     for (int i = 0; i < PQntuples(result); i++) {
-        size_t gatherer;
-        if (find_gatherer(options, PQgetvalue(result, i, 0), &gatherer))
+        const char *gatherer = PQgetvalue(result, i, 0);
+        if (!is_ours(options, gatherer))
             continue; /* retired, or another deduplicator's */
         struct tm_cursor *cursor = tm_cursors_get(c, gatherer, PQgetvalue(result, i, 1), PQgetvalue(result, i, 2));
         cursor->seq = strtoll(PQgetvalue(result, i, 3), NULL, 10);
@@ -86,13 +84,12 @@ int tm_cursors_load(struct tm_cursors *c, struct tm_pg *pg, const struct tm_dedu
 }
 
 /* Ids and stream names were checked to be plain words, epochs are uuids: nothing here needs escaping. */
-static int build(struct tm_buf *sql, const struct tm_deduplicator_options *options, const struct tm_cursor_move *moves,
-                 size_t count)
+static int build(struct tm_buf *sql, const struct tm_cursor_move *moves, size_t count)
 {
     int rc = tm_buf_printf(sql, "WITH v (g, e, s, was, seq, hash) AS (VALUES ");
     for (size_t i = 0; !rc && i < count; i++)
         rc = tm_buf_printf(sql, "%s('%s', '%s'::uuid, '%s', %" PRId64 "::int8, %" PRId64 "::int8, %" PRId64 "::int8)",
-                           i ? ", " : "", options->gatherers[moves[i].gatherer].id, moves[i].epoch, moves[i].stream,
+                           i ? ", " : "", moves[i].gatherer, moves[i].epoch, moves[i].stream,
                            moves[i].from, moves[i].to, moves[i].hash);
     return rc ? rc
               : tm_buf_printf(sql,
@@ -106,12 +103,11 @@ static int build(struct tm_buf *sql, const struct tm_deduplicator_options *optio
                               SHARD, SHARD);
 }
 
-int tm_cursors_move(struct tm_pg *pg, const struct tm_deduplicator_options *options, const struct tm_cursor_move *moves,
-                    size_t count, struct tm_error *err)
+int tm_cursors_move(struct tm_pg *pg, const struct tm_cursor_move *moves, size_t count, struct tm_error *err)
 {
     struct tm_buf sql = {0};
     PGresult *result;
-    const char *text = build(&sql, options, moves, count) ? NULL : tm_buf_cstr(&sql);
+    const char *text = build(&sql, moves, count) ? NULL : tm_buf_cstr(&sql);
     int rc = text ? tm_pg_query(pg, text, 0, NULL, &result, err) : tm_error_set(err, TM_ENOMEM, "out of memory");
     tm_buf_fini(&sql);
     if (rc)

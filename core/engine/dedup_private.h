@@ -1,7 +1,19 @@
 /*
  * Inside the deduplicator: what pollers and merger share. Pollers produce batches; the merger consumes them
- * and publishes cursors. They meet in the queue, in the published cursors and in the statistics, nowhere
+ * and publishes cursors. They meet in the queue, in the published cursors and settings and in the statistics, nowhere
  * else.
+ *
+ * Reload. All options are *settings*, which never change once made, are counted, and hold the plan and the peers. A reload
+ * makes the next ones; the merger takes them between two transactions (it *adopts* them), and the pollers work by what the
+ * merger has adopted, never ahead of it:
+ *
+ *     policy: settings 2 -->  merger: plan, days, seen-sets, production; cursors of generation g+1  --> pollers start over
+ *
+ * A new plan comes with a new generation of cursors, published in one step with its settings: so a batch of the current
+ * generation is always one of the merger's plan, and others are dropped before anybody looks into them.
+ * A peer is one way to one gatherer: another conninfo makes another peer, which inherits the statistics; the poller of a
+ * peer that no settings have is stopped. A new peer's poller waits until the merger has adopted the settings that brought
+ * it, for until then the batches of the peer before it may still move the cursors.
  */
 #ifndef TM_ENGINE_DEDUP_PRIVATE_H
 #define TM_ENGINE_DEDUP_PRIVATE_H
@@ -20,7 +32,7 @@
 
 /* Up to where production has a stream of a gatherer's epoch. */
 struct tm_cursor {
-    size_t gatherer; /* index in the options */
+    char gatherer[TM_NAME_BYTES];
     char epoch[TM_EPOCH_TEXT];
     char stream[TM_NAME_BYTES];
     int64_t seq;
@@ -34,7 +46,7 @@ struct tm_cursors {
 
 void tm_cursors_fini(struct tm_cursors *c);
 /* The cursor of a stream; made at 0 where there is none. Valid until the next call. */
-struct tm_cursor *tm_cursors_get(struct tm_cursors *c, size_t gatherer, const char *epoch, const char *stream);
+struct tm_cursor *tm_cursors_get(struct tm_cursors *c, const char *gatherer, const char *epoch, const char *stream);
 int tm_cursors_copy(struct tm_cursors *to, const struct tm_cursors *from) TM_MUST_CHECK;
 
 /* Read all cursors of the gatherers in the options. */
@@ -44,12 +56,11 @@ int tm_cursors_load(struct tm_cursors *c, struct tm_pg *pg, const struct tm_dedu
 /* A cursor's move, by compare-and-swap inside the caller's transaction: TM_ECONFLICT unless every one stood
  * at `from`. */
 struct tm_cursor_move {
-    size_t gatherer;
-    const char *epoch, *stream;
+    const char *gatherer, *epoch, *stream;
     int64_t from, to, hash;
 };
-int tm_cursors_move(struct tm_pg *pg, const struct tm_deduplicator_options *options, const struct tm_cursor_move *moves,
-                    size_t count, struct tm_error *err) TM_MUST_CHECK;
+int tm_cursors_move(struct tm_pg *pg, const struct tm_cursor_move *moves, size_t count,
+                    struct tm_error *err) TM_MUST_CHECK;
 
 /* ---- batches ---- */
 
@@ -62,9 +73,9 @@ struct tm_batch_row {
 
 /* Rows of one stream of one gatherer's epoch, in seq order: from < seq <= to. */
 struct tm_batch {
-    size_t gatherer;
+    struct tm_peer *peer; /* not held: a batch lives in its poller, in its queue, or in a merger that holds the peer */
     char epoch[TM_EPOCH_TEXT];
-    const struct tm_stream *stream;
+    const struct tm_stream *stream; /* its plan is held */
     int64_t from, from_hash, to, hash;
     uint64_t generation; /* of the cursors it started from */
     struct tm_buf bytes; /* poll-form tuples end to end */
@@ -94,43 +105,79 @@ struct tm_span_bytes tm_batch_production_row(struct tm_batch *b, size_t row);
 
 /* ---- the whole ---- */
 
+/* One way to one gatherer, and its poller. Held by settings, and by the deduplicator until its thread was joined. */
 struct tm_peer {
+    _Atomic uint32_t references;
     struct tm_deduplicator *d;
-    size_t index;
-    pthread_t thread;
-    bool started;
-    struct tm_deduplicator_gatherer_stats stats; /* under d->lock */
-    struct tm_queue *queue;                      /* of batches; the merger takes from all peers in turn */
-    size_t outstanding;                          /* batches handed over and not merged; under d->lock */
-    int64_t oldest_us;                           /* Unix arrival of the oldest row among them; 0: none; under d->lock */
+    char id[TM_NAME_BYTES];
+    char *conninfo;
+    uint64_t since; /* number of the settings that brought it */
+    struct tm_stop stop;
+    struct tm_queue *queue; /* of batches; the merger takes from all peers in turn */
     struct tm_metric *health;
+
+    struct tm_peer *next; /* policy: in the list of those with a thread */
+    pthread_t thread;
+    atomic_bool ended; /* the thread is at its end, joining it does not wait */
+
+    /* under d->lock */
+    struct tm_deduplicator_gatherer_stats stats;
+    size_t outstanding;   /* batches handed over and not merged */
+    int64_t oldest_us;    /* Unix arrival of the oldest row among them; 0: none */
+    bool leaving;         /* no settings of the future have it: its state is nobody's concern */
+    struct tm_peer *heir; /* the peer that took over its gatherer, and its statistics; held; NULL: none */
 };
+
+void tm_peer_put(struct tm_peer *peer);
 
 struct tm_stream_metrics {
     struct tm_metric *polled, *written, *duplicate, *quarantined;
 };
 
-struct tm_deduplicator {
-    struct tm_deduplicator_options options; /* strings are copies in arena */
+/* Made by the policy thread, then constant. */
+struct tm_dedup_settings {
+    _Atomic uint32_t references;
+    uint64_t number; /* 1, 2, ... */
     struct tm_arena *arena;
+    struct tm_deduplicator_options options; /* defaults filled in; strings are in the arena, the plan is held */
+    struct tm_peer **peers;                 /* in the order of options.gatherers; held */
+    struct tm_stream_metrics *streams;      /* by index of the stream */
+};
+
+struct tm_dedup_settings *tm_dedup_settings_take(struct tm_dedup_settings *s);
+void tm_dedup_settings_put(struct tm_dedup_settings *s); /* NULL is fine */
+/* The newest; a reference. */
+struct tm_dedup_settings *tm_dedup_settings_newest(struct tm_deduplicator *d);
+
+struct tm_deduplicator {
+    char *id;
+    struct tm_metrics *metrics;
     struct tm_hash_key hash_key;
-    int ready_fd; /* eventfd: a queue has something for the merger */
-    struct tm_stop pollers_stop, merger_stop;
+    int ready_fd; /* eventfd: a queue, or a reload, has something for the merger */
+    struct tm_stop quit, merger_stop; /* for the merger's pauses; for its statements */
     atomic_bool closing;
-    struct tm_peer *peers;
     struct tm_merger *merger;
-    struct tm_stream_metrics *streams;
+    struct tm_peer *peers; /* policy: those with a thread */
     struct tm_metric *lag, *holes, *connected, *errors, *commit_seconds, *latency, *conflicts, *seen_keys, *seen_bytes;
 
     pthread_mutex_t lock;
+    struct tm_dedup_settings *settings; /* the newest; changed by the policy thread alone */
+    struct tm_dedup_settings *adopted;  /* what the merger works by; NULL: not ready yet */
     uint64_t generation; /* of `cursors`; 0: production is not ready, pollers wait */
     struct tm_cursors cursors;
     struct tm_deduplicator_stats stats;
     int64_t down_since_us; /* Unix; production is away since; 0: it is there */
 };
 
-/* Take the cursors if they are of another generation than *generation, and it; true if so. */
-bool tm_dedup_take_cursors(struct tm_deduplicator *d, uint64_t *generation, struct tm_cursors *out);
+/* What a poller works by. */
+struct tm_dedup_orders {
+    uint64_t generation; /* of the cursors; 0: none yet */
+    struct tm_cursors cursors;
+    struct tm_dedup_settings *settings; /* held; NULL: none yet */
+};
+
+/* Take what the merger has published and adopted since; true if the cursors are new, so that polling starts over. */
+bool tm_dedup_take_orders(struct tm_peer *peer, struct tm_dedup_orders *orders);
 
 /* The lag as a metric; called by every thread as it turns, so that it rises whichever of them hangs. */
 void tm_dedup_publish_lag(struct tm_deduplicator *d);

@@ -1,21 +1,12 @@
 #include "engine/deduplicator.h"
-#include "base/arena.h"
 #include "base/clock.h"
-#include "engine/dedup_private.h"
+#include "engine/dedup_settings.h"
+#include "engine/merge.h"
 
-#include <ctype.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
-
-#define POLL_US (250 * TM_US_PER_MS)
-#define POLL_ROWS_MAX 20000
-#define BATCH_ROWS_MAX 50000
-#define QUEUE_ITEMS_MAX 1024 /* of a gatherer */
-#define QUEUE_BYTES_MAX (64u << 20)
-#define ACCEPT_US (7 * INT64_C(86400) * TM_US_PER_S)
 
 const char *tm_peer_state_name(enum tm_peer_state state)
 {
@@ -25,19 +16,29 @@ const char *tm_peer_state_name(enum tm_peer_state state)
 
 /* ---- between pollers and merger ---- */
 
-bool tm_dedup_take_cursors(struct tm_deduplicator *d, uint64_t *generation, struct tm_cursors *out)
+bool tm_dedup_take_orders(struct tm_peer *peer, struct tm_dedup_orders *orders)
 {
+    struct tm_deduplicator *d = peer->d;
+    struct tm_dedup_settings *before = NULL;
+    bool changed = false;
     pthread_mutex_lock(&d->lock);
-    bool changed = d->generation && d->generation != *generation && tm_cursors_copy(out, &d->cursors) == TM_OK;
-    if (changed)
-        *generation = d->generation;
+    if (d->generation && d->adopted && d->adopted->number >= peer->since) {
+        changed = d->generation != orders->generation && tm_cursors_copy(&orders->cursors, &d->cursors) == TM_OK;
+        if (changed)
+            orders->generation = d->generation;
+        if (orders->generation == d->generation && orders->settings != d->adopted) {
+            before = orders->settings;
+            orders->settings = tm_dedup_settings_take(d->adopted);
+        }
+    }
     pthread_mutex_unlock(&d->lock);
+    tm_dedup_settings_put(before);
     return changed;
 }
 
 void tm_dedup_batch_done(struct tm_deduplicator *d, const struct tm_batch *b)
 {
-    struct tm_peer *peer = &d->peers[b->gatherer];
+    struct tm_peer *peer = b->peer;
     pthread_mutex_lock(&d->lock);
     peer->outstanding--;
     /* the rest arrived later than what is done: its end is the oldest that can still be waiting */
@@ -60,8 +61,8 @@ static int64_t peer_lag_us(const struct tm_deduplicator *d, const struct tm_peer
 static int64_t worst_lag_us(const struct tm_deduplicator *d)
 {
     int64_t now_us = tm_clock_wall_us(), worst_us = 0;
-    for (size_t i = 0; i < d->options.gatherer_count; i++) {
-        int64_t lag_us = peer_lag_us(d, &d->peers[i], now_us);
+    for (size_t i = 0; i < d->settings->options.gatherer_count; i++) {
+        int64_t lag_us = peer_lag_us(d, d->settings->peers[i], now_us);
         worst_us = lag_us > worst_us ? lag_us : worst_us;
     }
     return worst_us;
@@ -79,7 +80,7 @@ struct tm_deduplicator_stats tm_deduplicator_stats(struct tm_deduplicator *d)
 {
     pthread_mutex_lock(&d->lock);
     struct tm_deduplicator_stats s = d->stats;
-    s.gatherer_count = d->options.gatherer_count;
+    s.gatherer_count = d->settings->options.gatherer_count;
     s.lag_us = worst_lag_us(d);
     pthread_mutex_unlock(&d->lock);
     tm_metric_set(d->lag, (double)s.lag_us / 1e6);
@@ -88,87 +89,21 @@ struct tm_deduplicator_stats tm_deduplicator_stats(struct tm_deduplicator *d)
 
 int tm_deduplicator_gatherer_stats(struct tm_deduplicator *d, size_t index, struct tm_deduplicator_gatherer_stats *out)
 {
-    if (index >= d->options.gatherer_count)
+    const struct tm_dedup_settings *settings = d->settings; /* changed by this thread alone */
+    tm_peers_reap(d);
+    if (index >= settings->options.gatherer_count)
         return TM_ENOENT;
     pthread_mutex_lock(&d->lock);
-    *out = d->peers[index].stats;
-    out->lag_us = peer_lag_us(d, &d->peers[index], tm_clock_wall_us());
+    *out = settings->peers[index]->stats;
+    out->lag_us = peer_lag_us(d, settings->peers[index], tm_clock_wall_us());
     pthread_mutex_unlock(&d->lock);
     return TM_OK;
 }
 
 /* ---- start and stop ---- */
 
-/* Ids stand in SQL and in metric labels: plain words need no escaping in either. */
-static int check_id(const char *id, struct tm_error *err)
-{
-    size_t len = strlen(id);
-    bool plain = len > 0 && len < TM_NAME_BYTES;
-    for (size_t i = 0; plain && i < len; i++)
-        plain = isalnum((unsigned char)id[i]) || strchr("_.-", id[i]);
-    if (!plain)
-        return tm_error_set(err, TM_EINVAL, "gatherer id \"%.80s\": expected 1 to 63 letters, digits, '_', '.' or '-'",
-                            id);
-    return TM_OK;
-}
-
-static int check_options(const struct tm_deduplicator_options *o, struct tm_error *err)
-{
-    int rc = o->gatherer_count ? TM_OK : tm_error_set(err, TM_EINVAL, "a deduplicator needs at least one gatherer");
-    for (size_t i = 0; !rc && i < o->gatherer_count; i++) {
-        rc = check_id(o->gatherers[i].id, err);
-        for (size_t j = 0; !rc && j < i; j++)
-            if (strcmp(o->gatherers[i].id, o->gatherers[j].id) == 0)
-                rc = tm_error_set(err, TM_EINVAL, "gatherer id \"%s\" is there twice", o->gatherers[i].id);
-    }
-    return rc;
-}
-
-static void copy_options(struct tm_deduplicator *d, const struct tm_deduplicator_options *from)
-{
-    struct tm_deduplicator_options *o = &d->options;
-    struct tm_deduplicator_gatherer *gatherers = tm_arena_alloc(d->arena, from->gatherer_count * sizeof *gatherers);
-    *o = *from;
-    for (size_t i = 0; i < from->gatherer_count; i++) {
-        gatherers[i].id = tm_arena_strdup(d->arena, from->gatherers[i].id);
-        gatherers[i].conninfo = tm_arena_strdup(d->arena, from->gatherers[i].conninfo);
-    }
-    o->gatherers = gatherers;
-    o->id = tm_arena_strdup(d->arena, from->id);
-    o->production = tm_arena_strdup(d->arena, from->production);
-    o->poll_us = from->poll_us ? from->poll_us : POLL_US;
-    o->poll_rows_max = from->poll_rows_max ? from->poll_rows_max : POLL_ROWS_MAX;
-    o->batch_rows_max = from->batch_rows_max ? from->batch_rows_max : BATCH_ROWS_MAX;
-    o->queue_bytes_max = from->queue_bytes_max ? from->queue_bytes_max : QUEUE_BYTES_MAX;
-    o->accept_past_us = from->accept_past_us ? from->accept_past_us : ACCEPT_US;
-    o->accept_future_us = from->accept_future_us ? from->accept_future_us : ACCEPT_US;
-}
-
-static struct tm_metric *labelled(struct tm_metrics *m, const char *name, const char *help, const char *stream)
-{
-    char labels[96];
-    (void)snprintf(labels, sizeof labels, "stream=\"%s\"", stream);
-    return tm_metrics_counter(m, name, help, labels);
-}
-
-static void make_stream_metrics(struct tm_deduplicator *d, struct tm_metrics *m)
-{
-    size_t count = tm_plan_stream_count(d->options.plan);
-    d->streams = tm_arena_alloc(d->arena, count * sizeof *d->streams);
-    for (size_t i = 0; i < count; i++) {
-        const char *name = tm_plan_stream(d->options.plan, i)->name;
-        d->streams[i].polled = labelled(m, "tidemill_polled_rows_total", "Rows read from gatherers and decided.", name);
-        d->streams[i].written = labelled(m, "tidemill_written_rows_total", "Rows written to production.", name);
-        d->streams[i].duplicate =
-            labelled(m, "tidemill_duplicate_rows_total", "Rows that production had already.", name);
-        d->streams[i].quarantined =
-            labelled(m, "tidemill_quarantined_rows_total", "Rows put into tidemill.quarantine.", name);
-    }
-}
-
 static void make_metrics(struct tm_deduplicator *d, struct tm_metrics *m)
 {
-    make_stream_metrics(d, m);
     d->lag = tm_metrics_gauge(m, "dedup_sync_lag_seconds",
                               "Age of the oldest record that a gatherer has and production has not.", NULL);
     d->connected = tm_metrics_gauge(m, "dedup_rds_connected", "1 while production is connected.", NULL);
@@ -185,60 +120,27 @@ static void make_metrics(struct tm_deduplicator *d, struct tm_metrics *m)
     d->seen_bytes = tm_metrics_gauge(m, "tidemill_seen_bytes", "Memory of the seen-sets.", NULL);
 }
 
-static void wake_merger(void *arg)
-{
-    const struct tm_deduplicator *d = arg;
-    (void)eventfd_write(d->ready_fd, 1);
-}
-
-static void make_peers(struct tm_deduplicator *d, struct tm_metrics *m)
-{
-    size_t bytes = d->options.queue_bytes_max / d->options.gatherer_count;
-    d->peers = tm_arena_alloc(d->arena, d->options.gatherer_count * sizeof *d->peers);
-    for (size_t i = 0; i < d->options.gatherer_count; i++) {
-        char labels[96];
-        struct tm_peer *peer = &d->peers[i];
-        peer->d = d;
-        peer->index = i;
-        peer->stats.id = d->options.gatherers[i].id;
-        peer->queue = tm_queue_create(QUEUE_ITEMS_MAX, bytes);
-        tm_queue_set_wake(peer->queue, wake_merger, d);
-        (void)snprintf(labels, sizeof labels, "gatherer=\"%s\"", peer->stats.id);
-        peer->health = tm_metrics_gauge(m, "dedup_gatherer_health",
-                                        "1 while the gatherer's store can be read and its history is whole.", labels);
-    }
-}
-
-static int start_threads(struct tm_deduplicator *d, struct tm_error *err)
-{
-    int rc = tm_merger_start(d, err);
-    for (size_t i = 0; !rc && i < d->options.gatherer_count; i++) {
-        if (pthread_create(&d->peers[i].thread, NULL, tm_poller_main, &d->peers[i]))
-            return tm_error_set(err, TM_ENOMEM, "cannot start a poller thread");
-        d->peers[i].started = true;
-    }
-    return rc;
-}
-
 int tm_deduplicator_start(const struct tm_deduplicator_options *options, struct tm_deduplicator **out,
                           struct tm_error *err)
 {
-    int rc = check_options(options, err);
+    int rc = tm_dedup_check_options(options, err);
     if (rc)
         return rc;
     struct tm_deduplicator *d = calloc(1, sizeof *d);
     TM_FATAL_UNLESS(d);
-    d->arena = tm_arena_create();
-    copy_options(d, options);
+    d->id = strdup(options->id);
+    TM_FATAL_UNLESS(d->id);
+    d->metrics = options->metrics;
     tm_hash_key_init(&d->hash_key);
-    TM_FATAL_UNLESS(tm_stop_init(&d->pollers_stop) == TM_OK && tm_stop_init(&d->merger_stop) == TM_OK);
+    TM_FATAL_UNLESS(tm_stop_init(&d->quit) == TM_OK && tm_stop_init(&d->merger_stop) == TM_OK);
     d->ready_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     TM_FATAL_UNLESS(d->ready_fd >= 0);
     pthread_mutex_init(&d->lock, NULL);
     d->down_since_us = tm_clock_wall_us();
     make_metrics(d, options->metrics);
-    make_peers(d, options->metrics);
-    rc = start_threads(d, err);
+    d->settings = tm_dedup_settings_create(d, options);
+    rc = tm_merger_start(d, err);
+    rc = rc ? rc : tm_peers_start(d, d->settings, err);
     if (rc) {
         tm_deduplicator_stop(d);
         return rc;
@@ -250,21 +152,70 @@ int tm_deduplicator_start(const struct tm_deduplicator_options *options, struct 
 void tm_deduplicator_stop(struct tm_deduplicator *d)
 {
     atomic_store(&d->closing, true);
-    tm_stop_request(&d->pollers_stop);
-    for (size_t i = 0; i < d->options.gatherer_count; i++)
-        if (d->peers[i].started)
-            pthread_join(d->peers[i].thread, NULL);
+    tm_stop_request(&d->quit);
+    tm_peers_stop(d);
     tm_merger_join(d);
-    for (size_t i = 0; i < d->options.gatherer_count; i++) {
-        for (struct tm_batch *b; (b = tm_queue_try_take(d->peers[i].queue));)
-            tm_batch_destroy(b);
-        tm_queue_destroy(d->peers[i].queue);
-    }
+    tm_dedup_settings_put(d->adopted);
+    tm_dedup_settings_put(d->settings);
     close(d->ready_fd);
     tm_cursors_fini(&d->cursors);
-    tm_stop_fini(&d->pollers_stop);
+    tm_stop_fini(&d->quit);
     tm_stop_fini(&d->merger_stop);
     pthread_mutex_destroy(&d->lock);
-    tm_arena_destroy(d->arena);
+    free(d->id);
     free(d);
+}
+
+/* ---- reload ---- */
+
+const struct tm_plan *tm_deduplicator_plan(const struct tm_deduplicator *d)
+{
+    return d->settings->options.plan;
+}
+
+int tm_deduplicator_check_reload(struct tm_deduplicator *d, const struct tm_deduplicator_options *options,
+                                 struct tm_error *err)
+{
+    if (strcmp(d->id, options->id) != 0)
+        return tm_error_set(err, TM_EINVAL,
+                            "id cannot change while the process runs (it is \"%s\", wanted is \"%s\"): restart", d->id,
+                            options->id);
+    int rc = tm_dedup_check_options(options, err);
+    rc = rc ? rc : tm_plan_check_reload(d->settings->options.plan, options->plan, err);
+    return rc ? rc : tm_merge_check(options->plan, err);
+}
+
+/* Those whose place another peer has taken, and those whose gatherer is not among the new ones. */
+static void retire(const struct tm_dedup_settings *old, const struct tm_dedup_settings *settings)
+{
+    for (size_t i = 0; i < old->options.gatherer_count; i++) {
+        struct tm_peer *peer = old->peers[i], *heir = tm_dedup_settings_peer(settings, peer->id);
+        if (peer == heir)
+            continue;
+        tm_peer_leave(peer, heir);
+        tm_stop_request(&peer->stop);
+    }
+}
+
+int tm_deduplicator_reload(struct tm_deduplicator *d, const struct tm_deduplicator_options *options,
+                           struct tm_error *err)
+{
+    int rc = tm_deduplicator_check_reload(d, options, err);
+    if (rc)
+        return rc;
+    tm_peers_reap(d);
+    struct tm_dedup_settings *settings = tm_dedup_settings_create(d, options), *old = d->settings;
+    rc = tm_peers_start(d, settings, err);
+    if (rc) {
+        retire(settings, old);
+        tm_dedup_settings_put(settings);
+        return rc;
+    }
+    pthread_mutex_lock(&d->lock);
+    d->settings = settings;
+    pthread_mutex_unlock(&d->lock);
+    retire(old, settings);
+    tm_dedup_settings_put(old);
+    (void)eventfd_write(d->ready_fd, 1);
+    return TM_OK;
 }

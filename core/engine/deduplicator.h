@@ -18,6 +18,12 @@
  * restored or failed over may have lost what filled it (FAILURES T5). Nothing here ever exits because a
  * database is away.
  *
+ * A reload changes what differs and keeps all else. A new plan, production's address or the settings of transactions take
+ * effect in the merger between two transactions; seen-sets are matched by the stream's name and live on where the key means
+ * what it meant. Gatherers come and go: a removed one's poller is stopped, its rows and cursors are left alone, it is gone
+ * from statistics and health, and its series dedup_gatherer_health is not exported any more, so that nothing alarms. What is
+ * unchanged keeps its connection.
+ *
  * Rows whose exchange time is absurd (outside accept_past/accept_future) and rows production refuses go to
  * tidemill.quarantine in the same transaction.
  */
@@ -38,7 +44,7 @@ struct tm_deduplicator_options {
     const char *production; /* conninfo */
     const struct tm_deduplicator_gatherer *gatherers;
     size_t gatherer_count;
-    const struct tm_plan *plan;
+    const struct tm_plan *plan; /* held */
     struct tm_metrics *metrics;
     int64_t poll_us;          /* without a notification, look after this long; 0: 250 ms */
     size_t poll_rows_max;     /* per stream and poll; 0: 20000 */
@@ -46,14 +52,14 @@ struct tm_deduplicator_options {
     size_t queue_bytes_max;   /* polled but not merged, all gatherers; 0: 64 MiB */
     int64_t accept_past_us;   /* 0: 7 days */
     int64_t accept_future_us; /* 0: 7 days */
-    bool migrate;             /* create production's schema at start if it is not there */
+    bool migrate;             /* create production's schema if it is not there, at start and at a reload */
 };
 
 enum tm_peer_state { TM_PEER_CONNECTING, TM_PEER_CONNECTED, TM_PEER_DOWN, TM_PEER_STOPPED /* hole, fork */ };
 const char *tm_peer_state_name(enum tm_peer_state state); /* "connecting", "connected", "disconnected", "stopped" */
 
 struct tm_deduplicator_gatherer_stats {
-    const char *id;
+    const char *id; /* until the next reload */
     enum tm_peer_state state;
     uint64_t polled, written, duplicate, quarantined; /* written: it brought them first */
     int64_t lag_us;      /* age of the oldest row polled-for but not committed; 0: none pending */
@@ -74,7 +80,23 @@ int tm_deduplicator_start(const struct tm_deduplicator_options *options, struct 
                           struct tm_error *err) TM_MUST_CHECK;
 /* Finish the transaction under way, then stop all threads; at most 5 s. */
 void tm_deduplicator_stop(struct tm_deduplicator *d);
+/* All functions here are called from one thread, the policy thread. */
+
+/* Would tm_deduplicator_reload take these options? Changes nothing. TM_EINVAL names what is wrong, or cannot change while
+ * the process runs (id, a column's type); TM_ENOMEM. */
+int tm_deduplicator_check_reload(struct tm_deduplicator *d, const struct tm_deduplicator_options *options,
+                                 struct tm_error *err) TM_MUST_CHECK;
+
+/* The same checks, then all of it takes effect; returns at once. A plan that says the same as the one before keeps the one
+ * before. `metrics` stays what it was. Nothing has changed when it fails. */
+int tm_deduplicator_reload(struct tm_deduplicator *d, const struct tm_deduplicator_options *options,
+                           struct tm_error *err) TM_MUST_CHECK;
+
+/* Until the next reload; who keeps it, or a stream of it, longer takes it. */
+const struct tm_plan *tm_deduplicator_plan(const struct tm_deduplicator *d);
+
 struct tm_deduplicator_stats tm_deduplicator_stats(struct tm_deduplicator *d);
+/* By their order in the options of the last reload; TM_ENOENT beyond the last. */
 int tm_deduplicator_gatherer_stats(struct tm_deduplicator *d, size_t index,
                                    struct tm_deduplicator_gatherer_stats *out) TM_MUST_CHECK;
 

@@ -26,9 +26,20 @@ void tm_gatherer_set_wake(struct tm_gatherer *g, void (*wake)(void *arg), void *
     g->wake = wake;
 }
 
+/* The number is another link's by now. */
+static bool is_late(const struct tm_gatherer *g, const struct tm_event *e)
+{
+    return e->link >= 0 && e->generation != g->link_generation[e->link];
+}
+
 struct tm_event *tm_gatherer_next_event(struct tm_gatherer *g)
 {
-    return tm_queue_try_take(g->events);
+    struct tm_event *e;
+    while ((e = tm_queue_try_take(g->events)) && is_late(g, e))
+        free(e);
+    if (!e)
+        tm_gatherer_free_spent(g);
+    return e;
 }
 
 /* ---- start and stop ---- */
@@ -39,6 +50,9 @@ void tm_command_free(struct tm_command *c)
     free(c->url);
     free(c->ca_file);
     free(c->user_agent);
+    tm_auth_put(c->ws.auth);
+    if (c->stream)
+        tm_plan_put(c->stream->plan);
     tm_buf_fini(&c->bytes);
     free(c);
 }
@@ -62,39 +76,19 @@ static void on_durable(void *arg)
 static int open_plan(struct tm_gatherer *g, const struct tm_gatherer_options *options, struct tm_error *err)
 {
     int rc = tm_journal_open(&options->journal, &g->journal, err);
-    if (rc)
-        return rc;
-    struct tm_plan_def def = options->plan;
-    def.gatherer = options->id;
-    memcpy(def.epoch, tm_journal_epoch(g->journal), sizeof def.epoch);
-    return tm_plan_compile(&def, &g->plan, err);
+    struct tm_plan *plan = NULL;
+    rc = rc ? rc : tm_gatherer_compile(g, options, &plan, err);
+    g->plan = plan;
+    return rc;
 }
 
 static int open_writer(struct tm_gatherer *g, const struct tm_gatherer_options *options, struct tm_error *err)
 {
-    struct tm_writer_options w = {.conninfo = options->store,
-                                  .gatherer = options->id,
-                                  .journal = g->journal,
-                                  .plan = g->plan,
-                                  .metrics = options->metrics,
-                                  .migrate = options->migrate};
+    struct tm_writer_options w = tm_gatherer_writer_options(g, options);
     int rc = tm_writer_start(&w, &g->writer, err);
     if (!rc)
         tm_journal_set_wake(g->journal, on_durable, g);
     return rc;
-}
-
-static int copy_codes(struct tm_gatherer *g, const struct tm_gatherer_options *options)
-{
-    size_t bytes = options->reconnect_code_count * sizeof *g->reconnect_codes;
-    if (!bytes)
-        return TM_OK;
-    g->reconnect_codes = malloc(bytes);
-    if (!g->reconnect_codes)
-        return TM_ENOMEM;
-    memcpy(g->reconnect_codes, options->reconnect_codes, bytes);
-    g->reconnect_code_count = options->reconnect_code_count;
-    return TM_OK;
 }
 
 /* The writer ends with what is durable, so the last rows get their chance to become that first. */
@@ -124,8 +118,15 @@ static void gatherer_free(struct tm_gatherer *g)
         free(e);
     tm_queue_destroy(g->commands);
     tm_queue_destroy(g->events);
-    tm_plan_destroy(g->plan);
+    tm_gatherer_free_spent(g);
+    for (struct tm_gatherer_change *c; (c = g->changes);) {
+        g->changes = c->next;
+        tm_gatherer_change_destroy(c);
+    }
+    tm_plan_put(g->plan);
     pthread_mutex_destroy(&g->lock);
+    free((void *)(uintptr_t)g->journal_options.dir);
+    free(g->id);
     free(g->reconnect_codes);
     free(g);
 }
@@ -137,14 +138,15 @@ int tm_gatherer_start(const struct tm_gatherer_options *options, struct tm_gathe
         return tm_error_set(err, TM_ENOMEM, "gatherer: out of memory");
     pthread_mutex_init(&g->lock, NULL);
     g->started_us = tm_clock_mono_us();
+    g->metrics = options->metrics;
+    tm_gatherer_keep_fixed(g, options);
     g->commands = tm_queue_create(COMMANDS_MAX, COMMAND_BYTES_MAX);
     g->events = tm_queue_create(EVENTS_MAX, EVENT_BYTES_MAX);
     g->events_dropped = tm_metrics_counter(options->metrics, "tidemill_events_dropped_total",
                                            "Events that policy did not take in time.", NULL);
     g->connected =
         tm_metrics_gauge(options->metrics, "ws_client_connected", "WebSocket connections that are up.", NULL);
-    int rc = copy_codes(g, options);
-    rc = rc ? rc : open_plan(g, options, err);
+    int rc = open_plan(g, options, err);
     rc = rc ? rc : tm_gatherer_io_open(g, options, err);
     rc = rc ? rc : open_writer(g, options, err);
     if (!rc && pthread_create(&g->thread, NULL, tm_gatherer_io_main, g))
@@ -164,6 +166,13 @@ static int command_send(struct tm_gatherer *g, struct tm_command *c)
     if (rc)
         tm_command_free(c);
     return rc;
+}
+
+/* What must not be lost waits for room, which comes soon: io empties the queue without ever waiting itself. */
+static void command_send_surely(struct tm_gatherer *g, struct tm_command *c)
+{
+    if (tm_queue_put(g->commands, c, sizeof *c + c->bytes.len))
+        tm_command_free(c);
 }
 
 static struct tm_command *command_create(enum tm_command_type type, int link)
@@ -198,38 +207,85 @@ static char *copy_string(const char *s)
     return copy;
 }
 
-int tm_gatherer_link_add(struct tm_gatherer *g, const struct tm_gatherer_link *link, struct tm_error *err)
+/* Numbers that io has let go of first, so that they stay small. TM_EFULL: all are taken, or not let go of yet. */
+static int free_number(struct tm_gatherer *g)
 {
-    if (g->link_count == TM_GATHERER_LINKS_MAX)
-        return tm_error_set(err, TM_EFULL, "link %s: at most %d connections; use fewer", link->name,
-                            TM_GATHERER_LINKS_MAX);
-    int rc = tm_ws_check_url(link->ws.url, err);
-    if (rc)
-        return rc;
-    int number = g->link_count;
-    struct tm_command *c = command_create(TM_COMMAND_ADD, number);
+    int number = -1;
+    pthread_mutex_lock(&g->lock);
+    for (int i = 0; i < g->link_count; i++) {
+        if (g->link_vacated[i])
+            g->link_use[i] = TM_LINK_UNUSED;
+        g->link_vacated[i] = false;
+        if (number < 0 && g->link_use[i] == TM_LINK_UNUSED)
+            number = i;
+    }
+    pthread_mutex_unlock(&g->lock);
+    if (number < 0 && g->link_count < TM_GATHERER_LINKS_MAX)
+        number = g->link_count;
+    return number < 0 ? TM_EFULL : number;
+}
+
+static bool is_used(const struct tm_gatherer *g, int link)
+{
+    return link >= 0 && link < g->link_count && g->link_use[link] == TM_LINK_USED;
+}
+
+static void copy_link(struct tm_command *c, const struct tm_gatherer_link *link)
+{
     c->ws = link->ws;
+    c->ws.auth = tm_auth_take(link->ws.auth);
     c->name = copy_string(link->name);
     c->ws.url = c->url = copy_string(link->ws.url);
     c->ws.ca_file = c->ca_file = copy_string(link->ws.ca_file);
     c->ws.user_agent = c->user_agent = copy_string(link->ws.user_agent);
     c->quiet_us = link->quiet_us;
+}
+
+int tm_gatherer_link_add(struct tm_gatherer *g, const struct tm_gatherer_link *link, struct tm_error *err)
+{
+    int rc = tm_ws_check_url(link->ws.url, err);
+    if (rc)
+        return rc;
+    int number = free_number(g);
+    if (number < 0)
+        return tm_error_set(err, TM_EFULL, "link %s: at most %d connections, with those that are closing; use fewer",
+                            link->name, TM_GATHERER_LINKS_MAX);
+    struct tm_command *c = command_create(TM_COMMAND_ADD, number);
+    copy_link(c, link);
+    c->generation = g->link_generation[number] + 1;
     rc = command_send(g, c);
     if (rc)
         return tm_error_set(err, rc, "link %s: the io thread's queue is full; try again", link->name);
-    g->link_count++;
+    g->link_use[number] = TM_LINK_USED;
+    g->link_generation[number]++;
+    g->link_count = number < g->link_count ? g->link_count : number + 1;
     return number;
 }
 
 void tm_gatherer_link_remove(struct tm_gatherer *g, int link)
 {
-    if (command_send(g, command_create(TM_COMMAND_REMOVE, link)))
-        tm_log(TM_LOG_ERROR, "gatherer", "cannot remove a connection: the io thread's queue is full");
+    if (!is_used(g, link))
+        return;
+    g->link_use[link] = TM_LINK_LEAVING;
+    command_send_surely(g, command_create(TM_COMMAND_REMOVE, link));
+}
+
+int tm_gatherer_link_update(struct tm_gatherer *g, int link, const struct tm_gatherer_link *def)
+{
+    struct tm_error err;
+    if (!is_used(g, link))
+        return TM_ENOENT;
+    int rc = tm_ws_check_url(def->ws.url, &err);
+    if (rc)
+        return rc;
+    struct tm_command *c = command_create(TM_COMMAND_UPDATE, link);
+    copy_link(c, def);
+    return command_send(g, c);
 }
 
 void tm_gatherer_link_reconnect(struct tm_gatherer *g, int link)
 {
-    if (command_send(g, command_create(TM_COMMAND_RECONNECT, link)))
+    if (is_used(g, link) && command_send(g, command_create(TM_COMMAND_RECONNECT, link)))
         tm_log(TM_LOG_ERROR, "gatherer", "cannot reconnect: the io thread's queue is full");
 }
 
@@ -245,6 +301,8 @@ static int send_bytes(struct tm_gatherer *g, struct tm_command *c, const char *b
 
 int tm_gatherer_link_opening(struct tm_gatherer *g, int link, uint32_t slot, const char *bytes, size_t len, bool send)
 {
+    if (!is_used(g, link))
+        return TM_ENOENT;
     struct tm_command *c = command_create(TM_COMMAND_OPENING, link);
     c->slot = slot;
     c->send = send;
@@ -253,19 +311,23 @@ int tm_gatherer_link_opening(struct tm_gatherer *g, int link, uint32_t slot, con
 
 int tm_gatherer_link_send(struct tm_gatherer *g, int link, const char *bytes, size_t len)
 {
-    return send_bytes(g, command_create(TM_COMMAND_SEND, link), bytes, len);
+    return is_used(g, link) ? send_bytes(g, command_create(TM_COMMAND_SEND, link), bytes, len) : TM_ENOENT;
 }
 
 int tm_gatherer_submit(struct tm_gatherer *g, const struct tm_stream *stream, struct tm_buf *bytes)
 {
     struct tm_command *c = command_create(TM_COMMAND_ROWS, -1);
+    struct tm_buf given = *bytes;
+    (void)tm_plan_take(stream->plan);
     c->stream = stream;
-    c->bytes = *bytes;
-    int rc = tm_queue_try_put(g->commands, c, sizeof *c + bytes->len);
-    if (rc)
-        free(c); /* the bytes stay the caller's */
-    else
-        *bytes = (struct tm_buf){0};
+    c->bytes = given;
+    *bytes = (struct tm_buf){0};
+    int rc = tm_queue_try_put(g->commands, c, sizeof *c + given.len);
+    if (!rc)
+        return TM_OK;
+    *bytes = given; /* stay the caller's */
+    c->bytes = (struct tm_buf){0};
+    tm_command_free(c);
     return rc;
 }
 
@@ -278,7 +340,7 @@ size_t tm_gatherer_link_count(const struct tm_gatherer *g)
 
 int tm_gatherer_link_stats(struct tm_gatherer *g, int link, struct tm_gatherer_link_stats *out)
 {
-    if (link < 0 || link >= g->link_count)
+    if (!is_used(g, link))
         return TM_ENOENT;
     pthread_mutex_lock(&g->lock);
     *out = g->published[link];
@@ -289,6 +351,7 @@ int tm_gatherer_link_stats(struct tm_gatherer *g, int link, struct tm_gatherer_l
 struct tm_gatherer_stats tm_gatherer_stats(struct tm_gatherer *g)
 {
     int64_t now_us = tm_clock_mono_us();
+    tm_gatherer_free_spent(g);
     pthread_mutex_lock(&g->lock);
     struct tm_gatherer_stats s = g->stats;
     int64_t last_message_us = g->last_message_us;

@@ -16,6 +16,11 @@
  * then remember the key. When the journal refuses (disk full beyond its buffer) records are discarded under a
  * gap row that says so, never in silence.
  *
+ * A reload (tm_gatherer_reload) changes what differs and keeps all else: sockets, seen-sets, the journal. The new plan goes
+ * to the store writer first, then to io, which takes it over between two messages: so no row of a new stream reaches a
+ * writer that does not know it. A definition that says the same keeps the same plan. Rows of the old plan that are still
+ * under way (queued by policy, in the journal) are journaled and stored as the old plan meant them.
+ *
  * Events are facts for policy: they may be lost when its queue is full (counted), so nothing correct depends
  * on them.
  */
@@ -48,23 +53,45 @@ int tm_gatherer_start(const struct tm_gatherer_options *options, struct tm_gathe
 /* Close the links, make everything durable, store what can be stored (5 s), free. */
 void tm_gatherer_stop(struct tm_gatherer *g);
 
+/* Until the next reload; who keeps it, or a stream of it, longer takes it. */
 const struct tm_plan *tm_gatherer_plan(const struct tm_gatherer *g);
+
+/* ---- reload ---- */
+
+/* Would tm_gatherer_reload take these options? Changes nothing. TM_EINVAL names what cannot change while the process runs
+ * (id, data directory, sizes of the journal, a column's type) or does not compile; TM_EFULL: the journal cannot hold more
+ * declarations; TM_ENOMEM. */
+int tm_gatherer_check_reload(struct tm_gatherer *g, const struct tm_gatherer_options *options,
+                             struct tm_error *err) TM_MUST_CHECK;
+
+/* The same checks, and then all of it takes effect, in the order store, io: store (another address is connected to at
+ * once), plan, migrate, reconnect_codes, sequence_start, connects_per_second. Returns at once; tm_gatherer_plan is the new
+ * plan from here on. `metrics` stays what it was. Nothing has changed when it fails. */
+int tm_gatherer_reload(struct tm_gatherer *g, const struct tm_gatherer_options *options,
+                       struct tm_error *err) TM_MUST_CHECK;
 
 /* ---- links ---- */
 
 struct tm_gatherer_link {
     const char *name;        /* for logs, gaps and metrics, e.g. "orderbook_delta/17" */
-    struct tm_ws_options ws; /* auth must outlive the gatherer */
+    struct tm_ws_options ws; /* copied; auth is held as long as it is needed */
     int64_t quiet_us;        /* UP but no message for this long: reconnect; 0: never */
 };
 
-/* Returns the link's number (>= 0). The link connects at once. At most 1,000 links. */
+/*
+ * Returns the link's number (>= 0). The link connects at once. At most 1,000 links, those that are still closing counted.
+ * The number of a removed link is used again once its connection has gone (about a second); events of the old link that
+ * come after that are not given out.
+ */
 int tm_gatherer_link_add(struct tm_gatherer *g, const struct tm_gatherer_link *link,
                          struct tm_error *err) TM_MUST_CHECK;
-void tm_gatherer_link_remove(struct tm_gatherer *g, int link);
+void tm_gatherer_link_remove(struct tm_gatherer *g, int link); /* what is asked of it from here on is TM_ENOENT */
+/* Another definition, of the same name. Reconnects only if the URL, the signature or the trusted authorities are not what
+ * they were; deadlines count at once, other settings with the next connection. TM_ENOENT, TM_EINVAL (the URL), TM_EFULL. */
+int tm_gatherer_link_update(struct tm_gatherer *g, int link, const struct tm_gatherer_link *def) TM_MUST_CHECK;
 void tm_gatherer_link_reconnect(struct tm_gatherer *g, int link);
 /* Opening frames (net/link.h): set before or after the link is up; `send` also sends it now if the link is
- * up. */
+ * up and has not had these very bytes since it came up. */
 int tm_gatherer_link_opening(struct tm_gatherer *g, int link, uint32_t slot, const char *bytes, size_t len,
                              bool send) TM_MUST_CHECK;
 int tm_gatherer_link_send(struct tm_gatherer *g, int link, const char *bytes, size_t len) TM_MUST_CHECK;
@@ -74,14 +101,14 @@ struct tm_gatherer_link_stats {
     struct tm_link_stats link;
     uint64_t rows, gaps;
 };
-size_t tm_gatherer_link_count(const struct tm_gatherer *g);
+size_t tm_gatherer_link_count(const struct tm_gatherer *g); /* numbers are below this */
 /* A recent copy, at most a second old. TM_ENOENT when removed. */
 int tm_gatherer_link_stats(struct tm_gatherer *g, int link, struct tm_gatherer_link_stats *out) TM_MUST_CHECK;
 
 /* ---- rows that policy brings (REST) ---- */
 
 /* Whole tuples of one stream, end to end; `bytes` is taken over when TM_OK. TM_EFULL: try again later. They
- * pass the seen-set like any other record. */
+ * pass the seen-set like any other record. The stream may be of an earlier plan, and is held until they are in. */
 int tm_gatherer_submit(struct tm_gatherer *g, const struct tm_stream *stream, struct tm_buf *bytes) TM_MUST_CHECK;
 
 /* ---- events ---- */
@@ -101,8 +128,9 @@ const char *tm_event_type_name(enum tm_event_type type);
 struct tm_event {
     enum tm_event_type type;
     int link;
+    uint32_t generation; /* which link of this number it was; for the gatherer itself */
     int64_t sid, number, first, last;
-    const char *kind; /* static, in the plan */
+    const char *kind; /* NULL but for FRAME; in the event */
     size_t text_len;
     char text[]; /* NUL-terminated */
 };

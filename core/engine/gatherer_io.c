@@ -15,6 +15,7 @@
 struct tm_io_link {
     struct tm_gatherer *g;
     int number;
+    uint32_t generation; /* of the number */
     char name[96];
     struct tm_link *link;
     struct tm_feed *feed;
@@ -30,16 +31,22 @@ static struct tm_intake_time now_both(void)
 
 /* ---- events, io -> policy ---- */
 
-static struct tm_event *event_create(enum tm_event_type type, int link, const char *text, size_t len)
+/* `kind` may be NULL. It is copied: the plan that it is in may be gone when policy reads it. */
+static struct tm_event *event_create(enum tm_event_type type, const struct tm_io_link *l, const char *kind,
+                                     const char *text, size_t len)
 {
-    struct tm_event *e = calloc(1, sizeof *e + len + 1);
+    size_t kind_bytes = kind ? strlen(kind) + 1 : 0;
+    struct tm_event *e = calloc(1, sizeof *e + len + 1 + kind_bytes);
     TM_FATAL_UNLESS(e);
     e->type = type;
-    e->link = link;
+    e->link = l->number;
+    e->generation = l->generation;
     e->sid = -1;
     e->text_len = len;
     if (len)
         memcpy(e->text, text, len);
+    if (kind)
+        e->kind = memcpy(e->text + len + 1, kind, kind_bytes);
     return e;
 }
 
@@ -54,11 +61,11 @@ static void event_send(struct tm_gatherer *g, struct tm_event *e)
         g->wake(g->wake_arg);
 }
 
-static void raise_text(struct tm_gatherer *g, enum tm_event_type type, int link, const char *text, int64_t number)
+static void raise_text(struct tm_io_link *l, enum tm_event_type type, const char *text, int64_t number)
 {
-    struct tm_event *e = event_create(type, link, text, text ? strlen(text) : 0);
+    struct tm_event *e = event_create(type, l, NULL, text, text ? strlen(text) : 0);
     e->number = number;
-    event_send(g, e);
+    event_send(l->g, e);
 }
 
 /* ---- links, io thread ---- */
@@ -69,7 +76,7 @@ static void on_up(void *arg)
     l->up_us = tm_clock_mono_us();
     tm_feed_reset(l->feed);
     tm_log(TM_LOG_INFO, "gatherer", "connected", TM_F_STR("connection", l->name));
-    raise_text(l->g, TM_EVENT_LINK_UP, l->number, NULL, 0);
+    raise_text(l, TM_EVENT_LINK_UP, NULL, 0);
 }
 
 static void on_down(void *arg, enum tm_ws_why why, int status, const char *text)
@@ -83,7 +90,7 @@ static void on_down(void *arg, enum tm_ws_why why, int status, const char *text)
                        TM_F_STR("connection", l->name), TM_F_STR("why", tm_ws_why_name(why)),
                        TM_F_I64("status", status), TM_F_STR("detail", text));
     l->up_us = 0;
-    raise_text(l->g, TM_EVENT_LINK_DOWN, l->number, tm_ws_why_name(why), status);
+    raise_text(l, TM_EVENT_LINK_DOWN, tm_ws_why_name(why), status);
 }
 
 static void start_anew(struct tm_io_link *l, const char *reason, const char *detail)
@@ -105,7 +112,7 @@ static void on_exchange_error(struct tm_io_link *l, const struct tm_decoded *d)
     tm_log(TM_LOG_WARN, "gatherer", "the exchange reports an error", TM_F_STR("connection", l->name),
            TM_F_I64("code", d->code), TM_F_BYTES("text", d->text.at, d->text.len),
            TM_F_I64("sid", d->has_sid ? d->sid : -1));
-    struct tm_event *e = event_create(TM_EVENT_ERROR, l->number, d->text.at, d->text.len);
+    struct tm_event *e = event_create(TM_EVENT_ERROR, l, NULL, d->text.at, d->text.len);
     e->number = d->code;
     e->sid = d->has_sid ? d->sid : -1;
     event_send(l->g, e);
@@ -122,7 +129,7 @@ static void on_control(struct tm_io_link *l, const struct tm_decoded *d)
     switch (d->kind->role) {
     case TM_ROLE_SUBSCRIBED:
     case TM_ROLE_UNSUBSCRIBED:
-        e = event_create(d->kind->role == TM_ROLE_SUBSCRIBED ? TM_EVENT_SUBSCRIBED : TM_EVENT_UNSUBSCRIBED, l->number,
+        e = event_create(d->kind->role == TM_ROLE_SUBSCRIBED ? TM_EVENT_SUBSCRIBED : TM_EVENT_UNSUBSCRIBED, l, NULL,
                          d->channel.at, d->channel.len);
         e->sid = d->has_sid ? d->sid : -1;
         event_send(l->g, e);
@@ -138,7 +145,7 @@ static void on_control(struct tm_io_link *l, const struct tm_decoded *d)
 
 static void raise_gap(struct tm_io_link *l, const struct tm_intake_result *r)
 {
-    struct tm_event *e = event_create(TM_EVENT_GAP, l->number, NULL, 0);
+    struct tm_event *e = event_create(TM_EVENT_GAP, l, NULL, NULL, 0);
     e->sid = r->decoded.has_sid ? r->decoded.sid : -1;
     e->first = r->sequence.first;
     e->last = r->sequence.last;
@@ -147,9 +154,7 @@ static void raise_gap(struct tm_io_link *l, const struct tm_intake_result *r)
 
 static void forward_frame(struct tm_io_link *l, const struct tm_kind *kind, const char *bytes, size_t len)
 {
-    struct tm_event *e = event_create(TM_EVENT_FRAME, l->number, bytes, len);
-    e->kind = kind->tag;
-    event_send(l->g, e);
+    event_send(l->g, event_create(TM_EVENT_FRAME, l, kind->tag, bytes, len));
 }
 
 static void on_message(void *arg, const char *bytes, size_t len)
@@ -202,6 +207,7 @@ static void add_link(struct tm_gatherer *g, const struct tm_command *c)
     TM_FATAL_UNLESS(l);
     l->g = g;
     l->number = c->link;
+    l->generation = c->generation;
     l->quiet_us = c->quiet_us;
     (void)snprintf(l->name, sizeof l->name, "%s", c->name);
     int rc = tm_link_create(g->ws, g->limiter, &c->ws, &link_events, l, &l->link, &err);
@@ -215,13 +221,42 @@ static void add_link(struct tm_gatherer *g, const struct tm_command *c)
     tm_link_start(l->link);
 }
 
-/* A link that is not up does not send: its opening frames go out when it is. */
-static void send_now(struct tm_io_link *l, const struct tm_command *c)
+static void update_link(struct tm_io_link *l, const struct tm_command *c)
 {
-    int rc = tm_link_send(l->link, (const char *)c->bytes.data, c->bytes.len);
+    l->quiet_us = c->quiet_us;
+    if (tm_link_update(l->link, &c->ws))
+        start_anew(l, "reconnect", "the connection was declared anew");
+}
+
+/* From here on the number may be given to another link. */
+static void vacate(struct tm_gatherer *g, int number)
+{
+    pthread_mutex_lock(&g->lock);
+    g->link_vacated[number] = true;
+    pthread_mutex_unlock(&g->lock);
+}
+
+static void remove_link(struct tm_gatherer *g, struct tm_io_link *l, int number)
+{
+    if (!l) { /* it could not be made */
+        vacate(g, number);
+        return;
+    }
+    l->removed = true;
+    tm_link_stop(l->link);
+}
+
+/* A link that is not up does not send: its opening frames go out when it is. */
+static void warn_unsent(const struct tm_io_link *l, int rc)
+{
     if (rc && rc != TM_ESTATE)
         tm_log(TM_LOG_WARN, "gatherer", "a frame could not be sent", TM_F_STR("connection", l->name),
                TM_F_STR("why", tm_code_name(rc)));
+}
+
+static void send_now(struct tm_io_link *l, const struct tm_command *c)
+{
+    warn_unsent(l, tm_link_send(l->link, (const char *)c->bytes.data, c->bytes.len));
 }
 
 static void set_opening(struct tm_io_link *l, const struct tm_command *c)
@@ -233,7 +268,7 @@ static void set_opening(struct tm_io_link *l, const struct tm_command *c)
         return;
     }
     if (c->send && c->bytes.len)
-        send_now(l, c);
+        warn_unsent(l, tm_link_send_opening(l->link, c->slot));
 }
 
 static void take_rows(struct tm_gatherer *g, struct tm_command *c)
@@ -262,9 +297,10 @@ static void run_command(struct tm_gatherer *g, struct tm_command *c)
         take_rows(g, c);
     } else if (c->type == TM_COMMAND_STOP) {
         begin_stop(g);
-    } else if (l && c->type == TM_COMMAND_REMOVE) {
-        l->removed = true;
-        tm_link_stop(l->link);
+    } else if (c->type == TM_COMMAND_REMOVE) {
+        remove_link(g, l, c->link);
+    } else if (l && c->type == TM_COMMAND_UPDATE) {
+        update_link(l, c);
     } else if (l && c->type == TM_COMMAND_RECONNECT) {
         start_anew(l, "reconnect", "asked for");
     } else if (l && c->type == TM_COMMAND_OPENING) {
@@ -274,9 +310,49 @@ static void run_command(struct tm_gatherer *g, struct tm_command *c)
     }
 }
 
+/* ---- reloads, policy -> io ---- */
+
+static double rate_of(double connects_per_second)
+{
+    return connects_per_second > 0 ? connects_per_second : CONNECTS_PER_S;
+}
+
+static void apply_change(struct tm_gatherer *g, struct tm_gatherer_change *c)
+{
+    int64_t *codes = g->reconnect_codes;
+    g->reconnect_codes = c->reconnect_codes;
+    g->reconnect_code_count = c->reconnect_code_count;
+    c->reconnect_codes = codes;
+    tm_intake_set_sequence_start(g->intake, c->sequence_start);
+    tm_link_limiter_set_rate(g->limiter, rate_of(c->connects_per_second));
+    if (c->intake)
+        tm_intake_apply(g->intake, c->intake, now_both());
+}
+
+/* Between two messages, in the order in which they were asked for. What they replaced goes back to be freed there. */
+static void apply_changes(struct tm_gatherer *g)
+{
+    pthread_mutex_lock(&g->lock);
+    struct tm_gatherer_change *changes = g->changes;
+    g->changes = NULL;
+    pthread_mutex_unlock(&g->lock);
+    if (!changes)
+        return;
+    struct tm_gatherer_change *last = changes;
+    for (struct tm_gatherer_change *c = changes; c; last = c, c = c->next)
+        apply_change(g, c);
+    pthread_mutex_lock(&g->lock);
+    last->next = g->spent;
+    g->spent = changes;
+    pthread_mutex_unlock(&g->lock);
+    if (g->wake)
+        g->wake(g->wake_arg);
+}
+
 static void on_commands(void *arg)
 {
     struct tm_gatherer *g = arg;
+    apply_changes(g);
     /* a bound per turn, so that a flood of commands does not keep the sockets waiting */
     for (int i = 0; i < 256; i++) {
         struct tm_command *c = tm_queue_try_take(g->commands);
@@ -318,8 +394,8 @@ static void publish(struct tm_gatherer *g)
             continue;
         (void)memcpy(g->published_names[i], l->name, sizeof l->name);
         publish_link(g, l, &g->last_message_us);
-        links++;
-        up += g->published[i].link.state == TM_LINK_UP;
+        links += !l->removed;
+        up += !l->removed && g->published[i].link.state == TM_LINK_UP;
     }
     g->stats.links = links;
     g->stats.links_up = up;
@@ -346,6 +422,7 @@ static void sweep_links(struct tm_gatherer *g)
         if (l->removed && tm_link_stats(l->link).state == TM_LINK_STOPPED) {
             g->links[i] = NULL;
             link_destroy(l);
+            vacate(g, i);
         } else {
             check_quiet(l, now_us);
         }
@@ -387,6 +464,18 @@ void *tm_gatherer_io_main(void *arg)
 
 /* ---- open and close ---- */
 
+static int copy_codes(struct tm_gatherer *g, const struct tm_gatherer_options *options)
+{
+    size_t bytes = options->reconnect_code_count * sizeof *g->reconnect_codes;
+    g->reconnect_codes = malloc(bytes + 1);
+    if (!g->reconnect_codes)
+        return TM_ENOMEM;
+    if (bytes)
+        memcpy(g->reconnect_codes, options->reconnect_codes, bytes);
+    g->reconnect_code_count = options->reconnect_code_count;
+    return TM_OK;
+}
+
 int tm_gatherer_io_open(struct tm_gatherer *g, const struct tm_gatherer_options *options, struct tm_error *err)
 {
     g->loop = tm_loop_create();
@@ -394,11 +483,11 @@ int tm_gatherer_io_open(struct tm_gatherer *g, const struct tm_gatherer_options 
     tm_prepare_init(&g->turn_end, g->loop, on_turn_end, g);
     tm_timer_init(&g->publish, g->loop, on_publish, g);
     tm_timer_init(&g->stop_deadline, g->loop, on_stop_deadline, g);
-    double rate = options->connects_per_second > 0 ? options->connects_per_second : CONNECTS_PER_S;
-    g->limiter = tm_link_limiter_create(rate, CONNECTS_BURST);
+    g->limiter = tm_link_limiter_create(rate_of(options->connects_per_second), CONNECTS_BURST);
     struct tm_intake_options in = {
         .plan = g->plan, .journal = g->journal, .metrics = options->metrics, .sequence_start = options->sequence_start};
-    int rc = tm_intake_create(&in, &g->intake, err);
+    int rc = copy_codes(g, options);
+    rc = rc ? tm_error_set(err, rc, "gatherer: out of memory") : tm_intake_create(&in, &g->intake, err);
     return rc ? rc : tm_ws_context_create(g->loop, &g->ws, err);
 }
 

@@ -1,9 +1,6 @@
-#include "engine/intake.h"
+#include "engine/intake_private.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "dedup/counter.h"
-#include "dedup/seen.h"
-#include "engine/gap.h"
 #include "record/builtin.h"
 
 #include <stdio.h>
@@ -15,76 +12,8 @@
 #define REPEAT_WINDOW_US (10 * TM_US_PER_S)
 #define COUNTER_BYTES_MAX (64u << 20)
 #define MALFORMED_KEPT_PER_HOUR 10000 /* raw; beyond it they are only counted, so that garbage cannot fill a disk */
-#define GAP_SLOTS 16                  /* sequence gaps of a feed that late frames may still close */
 
-struct lane { /* per stream */
-    const struct tm_stream *stream;
-    int journal_id;
-    struct tm_seen *seen; /* NULL: observer and upsert streams, whose every row counts */
-    struct tm_metric *received, *journaled, *duplicate, *discarded;
-};
-
-struct tm_intake {
-    const struct tm_plan *plan;
-    struct tm_journal *journal;
-    struct tm_decoder *decoder;
-    struct tm_hash_key hash_key;
-    struct lane lanes[TM_STREAMS_MAX];
-    size_t lane_count;
-    int64_t sequence_start;
-    struct tm_intake_stats stats;
-    int64_t malformed_hour;
-    uint32_t malformed_kept;
-    struct tm_gap discard_gap;
-    struct tm_buf gap_buf;
-    struct tm_metric *frames, *repeated, *unknown, *malformed, *gaps, *seen_keys, *seen_bytes;
-};
-
-struct gap_slot {
-    uint64_t number;
-    struct tm_gap gap;
-};
-
-struct tm_feed {
-    char name[96];
-    struct tm_sequence sequence;
-    struct tm_counter *counters[TM_STREAMS_MAX]; /* made when a counted stream first comes by */
-    struct tm_gap gap;                           /* open while the feed is not whole */
-    struct gap_slot slots[GAP_SLOTS];
-    size_t next_slot;
-    int64_t last_message_us; /* Unix; 0: none yet */
-    uint64_t rows, gaps;
-};
-
-/* ---- accounting of one stream ---- */
-
-static struct tm_metric *stream_counter(struct tm_metrics *m, const char *name, const char *help, const char *stream)
-{
-    char labels[96];
-    (void)snprintf(labels, sizeof labels, "stream=\"%s\"", stream);
-    return tm_metrics_counter(m, name, help, labels);
-}
-
-static int lane_init(struct tm_intake *in, struct lane *lane, const struct tm_stream *stream, struct tm_metrics *m,
-                     struct tm_error *err)
-{
-    lane->stream = stream;
-    lane->journal_id = tm_journal_stream(in->journal, stream->name, stream->copy_columns, err);
-    if (lane->journal_id < 0)
-        return lane->journal_id;
-    lane->received = stream_counter(m, "tidemill_rows_received_total", "Records decoded.", stream->name);
-    lane->journaled =
-        stream_counter(m, "tidemill_rows_journaled_total", "Records appended to the journal.", stream->name);
-    lane->duplicate =
-        stream_counter(m, "tidemill_rows_duplicate_total", "Records seen before within the window.", stream->name);
-    lane->discarded =
-        stream_counter(m, "tidemill_rows_discarded_total",
-                       "Records given up because the journal was full; see the gap ledger.", stream->name);
-    if (stream->observer || stream->mode == TM_STREAM_UPSERT)
-        return TM_OK;
-    struct tm_seen_options options = {.window_us = stream->window_us, .memory_bytes_max = stream->memory_bytes_max};
-    return tm_seen_create(&options, &lane->seen, err);
-}
+/* ---- life ---- */
 
 static void metrics_init(struct tm_intake *in, struct tm_metrics *m)
 {
@@ -105,16 +34,17 @@ int tm_intake_create(const struct tm_intake_options *options, struct tm_intake *
     struct tm_intake *in = calloc(1, sizeof *in);
     if (!in)
         return tm_error_set(err, TM_ENOMEM, "intake: out of memory");
-    in->plan = options->plan;
     in->journal = options->journal;
+    in->metrics = options->metrics;
     in->sequence_start = options->sequence_start;
     tm_hash_key_init(&in->hash_key);
     metrics_init(in, options->metrics);
-    int rc = tm_decoder_create(in->plan, &in->decoder);
-    if (rc)
-        (void)tm_error_set(err, rc, "intake: out of memory for the decoder");
-    for (size_t i = 0; !rc && i < tm_plan_stream_count(in->plan); i++)
-        rc = lane_init(in, &in->lanes[in->lane_count++], tm_plan_stream(in->plan, i), options->metrics, err);
+    struct tm_intake_change *first = NULL;
+    int rc = tm_intake_change_create(NULL, options->plan, in->metrics, &first, err);
+    rc = rc ? rc : tm_intake_change_declare(first, in->journal, err);
+    if (!rc)
+        tm_intake_apply(in, first, (struct tm_intake_time){0});
+    tm_intake_change_destroy(first);
     if (rc) {
         tm_intake_destroy(in);
         return rc;
@@ -127,9 +57,7 @@ void tm_intake_destroy(struct tm_intake *in)
 {
     if (!in)
         return;
-    for (size_t i = 0; i < in->lane_count; i++)
-        tm_seen_destroy(in->lanes[i].seen);
-    tm_decoder_destroy(in->decoder);
+    tm_intake_setup_fini(&in->setup);
     tm_buf_fini(&in->gap_buf);
     free(in);
 }
@@ -142,10 +70,10 @@ static int write_gap(struct tm_intake *in, const struct tm_gap *gap, int64_t to_
 {
     struct tm_row row;
     tm_buf_clear(&in->gap_buf);
-    int rc = tm_gap_row(gap, in->plan, to_us, closed_by, now.wall_us, &in->gap_buf, &row);
+    int rc = tm_gap_row(gap, in->setup.plan, to_us, closed_by, now.wall_us, &in->gap_buf, &row);
     if (rc)
         return rc;
-    struct lane *lane = &in->lanes[row.stream->index];
+    struct tm_intake_lane *lane = &in->setup.lanes[row.stream->index];
     int64_t seq = tm_journal_append(in->journal, lane->journal_id, row.tuple, row.len);
     if (seq < 0)
         return (int)seq;
@@ -190,7 +118,7 @@ static void stop_discarding(struct tm_intake *in, struct tm_intake_time now)
 static void open_sequence_gap(struct tm_intake *in, struct tm_feed *feed, int64_t sid,
                               const struct tm_sequence_result *r, struct tm_intake_time now)
 {
-    struct gap_slot *slot = &feed->slots[feed->next_slot++ % GAP_SLOTS];
+    struct tm_gap_slot *slot = &feed->slots[feed->next_slot++ % TM_FEED_GAP_SLOTS];
     slot->number = r->gap;
     tm_gap_open(&slot->gap, "sequence", feed->name, feed->last_message_us ? feed->last_message_us : now.wall_us);
     slot->gap.sid = sid;
@@ -206,8 +134,8 @@ static void open_sequence_gap(struct tm_intake *in, struct tm_feed *feed, int64_
 /* Late frames have filled the hole: a second row under the same id says that nothing is missing. */
 static void close_sequence_gap(struct tm_intake *in, struct tm_feed *feed, uint64_t number, struct tm_intake_time now)
 {
-    for (size_t i = 0; i < GAP_SLOTS; i++) {
-        struct gap_slot *slot = &feed->slots[i];
+    for (size_t i = 0; i < TM_FEED_GAP_SLOTS; i++) {
+        struct tm_gap_slot *slot = &feed->slots[i];
         if (slot->gap.open && slot->number == number) {
             slot->gap.open = false;
             if (write_gap(in, &slot->gap, now.wall_us, "late frames", now))
@@ -225,15 +153,20 @@ struct tm_feed *tm_feed_create(struct tm_intake *in, const char *name, struct tm
     TM_FATAL_UNLESS(feed);
     (void)snprintf(feed->name, sizeof feed->name, "%s", name);
     tm_sequence_init(&feed->sequence, in->sequence_start);
+    feed->next = in->feeds;
+    in->feeds = feed;
     tm_feed_interrupted(in, feed, "start", NULL, now);
     return feed;
 }
 
 void tm_feed_destroy(struct tm_intake *in, struct tm_feed *feed)
 {
-    (void)in;
     if (!feed)
         return;
+    struct tm_feed **at = &in->feeds;
+    while (*at != feed)
+        at = &(*at)->next;
+    *at = feed->next;
     tm_feed_reset(feed);
     free(feed);
 }
@@ -294,9 +227,9 @@ static int count_occurrence(struct tm_feed *feed, struct tm_row *row, struct tm_
 }
 
 /* TM_OK: journaled, duplicate or discarded, each counted. */
-static int take_row(struct tm_intake *in, struct tm_feed *feed, struct tm_row *row, struct tm_intake_time now)
+static int take_row(struct tm_intake *in, struct tm_intake_lane *lane, struct tm_feed *feed, struct tm_row *row,
+                    struct tm_intake_time now)
 {
-    struct lane *lane = &in->lanes[row->stream->index];
     struct tm_fp fp = {0, 0};
     in->stats.rows++;
     tm_metric_add(lane->received, 1);
@@ -383,7 +316,7 @@ int tm_intake_message(struct tm_intake *in, struct tm_feed *feed, const char *by
     result->sequence = (struct tm_sequence_result){.verdict = TM_SEQUENCE_NEXT};
     in->stats.frames++;
     tm_metric_add(in->frames, 1);
-    int rc = tm_decode_frame(in->decoder, bytes, len, now.wall_us, d);
+    int rc = tm_decode_frame(in->setup.decoder, bytes, len, now.wall_us, d);
     if (rc)
         return rc;
     if (d->has_sequence && !check_sequence(in, feed, d, &result->sequence, now)) {
@@ -399,20 +332,43 @@ int tm_intake_message(struct tm_intake *in, struct tm_feed *feed, const char *by
     if (d->verdict == TM_VERDICT_MALFORMED && !keep_malformed(in, now))
         d->row_count = 0;
     for (size_t i = 0; !rc && i < d->row_count; i++)
-        rc = take_row(in, feed, &d->rows[i], now);
+        rc = take_row(in, &in->setup.lanes[d->rows[i].stream->index], feed, &d->rows[i], now);
     feed->last_message_us = now.wall_us;
     return rc;
+}
+
+/*
+ * The lane for rows of a stream: the plan's; for a stream of an earlier plan one in `own`, which writes the rows as they
+ * were declared then, and shares the seen-set of the stream that has taken its place if that means the same.
+ */
+static int lane_for(struct tm_intake *in, const struct tm_stream *stream, struct tm_intake_lane *own, struct tm_intake_lane **out)
+{
+    struct tm_error err;
+    const struct tm_stream *now = tm_plan_stream_by_name(in->setup.plan, stream->name);
+    *out = own;
+    if (stream->plan == in->setup.plan) {
+        *out = &in->setup.lanes[stream->index];
+        return TM_OK;
+    }
+    tm_intake_lane_init(own, stream, in->metrics);
+    if (now && tm_stream_keeps_seen(stream, now))
+        own->seen = in->setup.lanes[now->index].seen;
+    return tm_intake_lane_declare(own, in->journal, &err);
 }
 
 int tm_intake_rows(struct tm_intake *in, const struct tm_stream *stream, struct tm_buf *tuples,
                    struct tm_intake_time now)
 {
+    struct tm_intake_lane own, *lane;
+    int rc = lane_for(in, stream, &own, &lane);
+    if (rc)
+        return rc;
     for (size_t at = 0; at < tuples->len;) {
         int64_t len = tm_tuple_length(tuples->data + at, tuples->len - at);
         if (len <= 0)
             return TM_ECORRUPT;
         struct tm_row row = {.stream = stream, .tuple = tuples->data + at, .len = (uint32_t)len};
-        int rc = take_row(in, NULL, &row, now);
+        rc = take_row(in, lane, NULL, &row, now);
         if (rc)
             return rc;
         at += (size_t)len;
@@ -428,10 +384,10 @@ struct tm_intake_stats tm_intake_stats(const struct tm_intake *in)
 void tm_intake_publish(struct tm_intake *in)
 {
     uint64_t keys = 0, bytes = 0;
-    for (size_t i = 0; i < in->lane_count; i++) {
-        if (!in->lanes[i].seen)
+    for (size_t i = 0; i < in->setup.lane_count; i++) {
+        if (!in->setup.lanes[i].seen)
             continue;
-        struct tm_seen_stats s = tm_seen_stats(in->lanes[i].seen);
+        struct tm_seen_stats s = tm_seen_stats(in->setup.lanes[i].seen);
         keys += s.keys;
         bytes += s.memory_bytes;
     }

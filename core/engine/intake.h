@@ -8,6 +8,12 @@
  * about one link: sequence counters, occurrence counters, the open gap. Records discarded because the journal
  * is full are counted and bracketed by a gap row, written as soon as the journal takes rows again.
  *
+ * A reload swaps the plan between two messages. What that needs is made beforehand, on any thread, as a *change*: the
+ * decoder, the new seen-sets. Applying it neither waits nor fails. Streams are matched by name; where a key means what
+ * it meant (tm_stream_keeps_seen) the seen-set and the feeds' occurrence counters live on, with the new window and
+ * memory bound; else both begin empty. What is not needed any more goes with the change, for the maker to destroy.
+ * Changes are applied in the order in which they were made.
+ *
  * Identity, per stream: received = journaled + duplicate + discarded (FAILURES I7). One thread; time is a
  * parameter: wall (Unix) for what is stored, mono for windows.
  */
@@ -27,7 +33,7 @@ struct tm_intake_time {
 };
 
 struct tm_intake_options {
-    const struct tm_plan *plan;
+    const struct tm_plan *plan; /* held */
     struct tm_journal *journal;
     struct tm_metrics *metrics;
     int64_t sequence_start; /* engine/sequence.h */
@@ -52,9 +58,26 @@ void tm_intake_destroy(struct tm_intake *in);
 int tm_intake_message(struct tm_intake *in, struct tm_feed *feed, const char *bytes, size_t len,
                       struct tm_intake_time now, struct tm_intake_result *result) TM_MUST_CHECK;
 
-/* Rows that did not come by a feed (REST): whole tuples of one stream end to end, patched in place. */
+/* Rows that did not come by a feed (REST): whole tuples of one stream end to end, patched in place. The stream may be
+ * of an earlier plan: its rows are taken as that plan meant them. */
 int tm_intake_rows(struct tm_intake *in, const struct tm_stream *stream, struct tm_buf *tuples,
                    struct tm_intake_time now) TM_MUST_CHECK;
+
+/* ---- reload ---- */
+
+struct tm_intake_change;
+
+/* From one plan to another; `from` is that of the change before, or the intake's. Both are held. */
+int tm_intake_change_create(const struct tm_plan *from, const struct tm_plan *to, struct tm_metrics *metrics,
+                            struct tm_intake_change **out, struct tm_error *err) TM_MUST_CHECK;
+/* Declare its streams in the journal; before it is applied. */
+int tm_intake_change_declare(struct tm_intake_change *change, struct tm_journal *journal,
+                             struct tm_error *err) TM_MUST_CHECK;
+void tm_intake_change_destroy(struct tm_intake_change *change);
+
+/* On the intake's thread. The change then holds what was replaced. */
+void tm_intake_apply(struct tm_intake *in, struct tm_intake_change *change, struct tm_intake_time now);
+void tm_intake_set_sequence_start(struct tm_intake *in, int64_t sequence_start);
 
 struct tm_intake_stats tm_intake_stats(const struct tm_intake *in);
 

@@ -8,14 +8,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Streams come and go while an epoch lasts, and may be declared anew a few times in what is replayed. */
-#define LANES_MAX (TM_STREAMS_MAX * 4)
-#define FAMILIES_MAX (TM_STREAMS_MAX * 4)
+/* Streams come and go while an epoch lasts, and are declared anew with every change of their columns: as many as a
+ * journal's directory can hold. */
+#define LANES_MAX 1024
+#define FAMILIES_MAX 1024
+#define NO_LANE UINT16_MAX
 
 struct tm_lanes {
     const struct tm_plan *plan;
+    const struct tm_stream *retired[TM_STREAMS_MAX]; /* each holds its plan; the longest retired first */
+    size_t retired_count;
     struct tm_metrics *metrics;
     struct tm_lane lanes[LANES_MAX];
+    uint16_t by_declaration[LANES_MAX]; /* the number of the lane; NO_LANE: none yet */
     struct tm_family families[FAMILIES_MAX];
     size_t lane_count, family_count, rows;
     int64_t newest_us;
@@ -26,8 +31,9 @@ struct tm_lanes *tm_lanes_create(const struct tm_plan *plan, struct tm_metrics *
 {
     struct tm_lanes *l = calloc(1, sizeof *l);
     TM_FATAL_UNLESS(l);
-    l->plan = plan;
+    l->plan = tm_plan_take(plan);
     l->metrics = metrics;
+    tm_lanes_reset(l);
     return l;
 }
 
@@ -35,6 +41,7 @@ void tm_lanes_reset(struct tm_lanes *l)
 {
     for (size_t i = 0; i < l->lane_count; i++)
         tm_buf_fini(&l->lanes[i].spans);
+    memset(l->by_declaration, 0xff, sizeof l->by_declaration);
     l->lane_count = l->family_count = l->rows = 0;
     l->newest_us = 0;
     tm_buf_clear(&l->bytes);
@@ -45,6 +52,9 @@ void tm_lanes_destroy(struct tm_lanes *l)
     if (!l)
         return;
     tm_lanes_reset(l);
+    for (size_t i = 0; i < l->retired_count; i++)
+        tm_plan_put(l->retired[i]->plan);
+    tm_plan_put(l->plan);
     tm_buf_fini(&l->bytes);
     free(l);
 }
@@ -71,39 +81,88 @@ void tm_lanes_restore(struct tm_lanes *l, const char *stream, int64_t seq, uint6
     f->hash = hash;
 }
 
+/* ---- which stream a name is ---- */
+
+static const struct tm_stream *stream_of(const struct tm_lanes *l, const char *name)
+{
+    const struct tm_stream *stream = tm_plan_stream_by_name(l->plan, name);
+    for (size_t i = 0; !stream && i < l->retired_count; i++)
+        if (strcmp(l->retired[i]->name, name) == 0)
+            stream = l->retired[i];
+    return stream;
+}
+
+static void bind(const struct tm_lanes *l, struct tm_lane *lane)
+{
+    lane->stream = stream_of(l, lane->name);
+    lane->as_declared = lane->stream && strcmp(lane->stream->copy_columns, lane->columns) == 0;
+}
+
+static void forget_retired(struct tm_lanes *l, size_t index)
+{
+    tm_plan_put(l->retired[index]->plan);
+    l->retired_count--;
+    memmove(&l->retired[index], &l->retired[index + 1], (l->retired_count - index) * sizeof *l->retired);
+}
+
+static void retire(struct tm_lanes *l, const struct tm_stream *stream)
+{
+    if (l->retired_count == TM_STREAMS_MAX)
+        forget_retired(l, 0);
+    (void)tm_plan_take(stream->plan);
+    l->retired[l->retired_count++] = stream;
+}
+
+void tm_lanes_set_plan(struct tm_lanes *l, const struct tm_plan *plan)
+{
+    const struct tm_plan *old = l->plan;
+    for (size_t i = l->retired_count; i-- > 0;)
+        if (tm_plan_stream_by_name(plan, l->retired[i]->name))
+            forget_retired(l, i);
+    for (size_t i = 0; i < tm_plan_stream_count(old); i++)
+        if (!tm_plan_stream_by_name(plan, tm_plan_stream(old, i)->name))
+            retire(l, tm_plan_stream(old, i));
+    l->plan = tm_plan_take(plan);
+    tm_plan_put(old);
+    for (size_t i = 0; i < l->lane_count; i++)
+        bind(l, &l->lanes[i]);
+}
+
+/* ---- rows ---- */
+
 static struct tm_lane *add_lane(struct tm_lanes *l, const struct tm_journal_record *record, struct tm_error *err)
 {
     struct tm_family *family = family_of(l, record->stream);
-    if (!family || l->lane_count == LANES_MAX) {
+    if (!family || l->lane_count == LANES_MAX || record->stream_id >= LANES_MAX) {
         (void)tm_error_set(err, TM_EFULL,
                            "the journal holds more than %d declarations of streams; start a new directory", LANES_MAX);
         return NULL;
     }
     char labels[96];
     (void)snprintf(labels, sizeof labels, "stream=\"%s\"", record->stream);
+    l->by_declaration[record->stream_id] = (uint16_t)l->lane_count;
     struct tm_lane *lane = &l->lanes[l->lane_count++];
     *lane = (struct tm_lane){.declaration = record->stream_id,
                              .name = family->name,
-                             .stream = tm_plan_stream_by_name(l->plan, record->stream),
                              .columns = record->columns,
                              .family = family,
                              .rows_metric = tm_metrics_counter(l->metrics, "tidemill_store_rows_total",
                                                                "Rows committed to the local store.", labels)};
+    bind(l, lane);
     return lane;
 }
 
 static struct tm_lane *lane_of(struct tm_lanes *l, const struct tm_journal_record *record, struct tm_error *err)
 {
-    for (size_t i = 0; i < l->lane_count; i++)
-        if (l->lanes[i].declaration == record->stream_id)
-            return &l->lanes[i];
-    return add_lane(l, record, err);
+    uint16_t lane = record->stream_id < LANES_MAX ? l->by_declaration[record->stream_id] : NO_LANE;
+    return lane != NO_LANE ? &l->lanes[lane] : add_lane(l, record, err);
 }
 
-static void note_arrival(struct tm_lanes *l, const struct tm_stream *stream, const struct tm_journal_record *record)
+static void note_arrival(struct tm_lanes *l, const struct tm_lane *lane, const struct tm_journal_record *record)
 {
     struct tm_field fields[TM_COLUMNS_MAX];
-    if (!stream || stream->received_column < 0 ||
+    const struct tm_stream *stream = lane->stream;
+    if (!lane->as_declared || stream->received_column < 0 ||
         tm_tuple_split(record->tuple, record->len, fields, stream->column_count))
         return; /* written under another column list: its place is not known */
     const struct tm_field *f = &fields[stream->received_column];
@@ -138,7 +197,7 @@ int tm_lanes_add(struct tm_lanes *l, const struct tm_journal_record *record, str
     f->hash = tm_hash64(record->tuple, record->len, f->hash);
     f->touched = true;
     if (lane->count++ % 64 == 0 || record->len > 1024)
-        note_arrival(l, lane->stream, record);
+        note_arrival(l, lane, record);
     l->rows++;
     return TM_OK;
 }

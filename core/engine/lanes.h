@@ -4,6 +4,10 @@
  * A *lane* is a declaration in the journal (a stream's name with the column list its rows were written with);
  * a *family* is all declarations of a name: they share one seq and one running hash. Rows that the store has
  * already (replay after a crash) are skipped by their seq. One thread.
+ *
+ * The plan says how the rows of a name are stored; it may be changed at any moment (reload). A stream that the new plan
+ * has no more is kept as its last plan had it, for the rows of it that the journal still holds: at most TM_STREAMS_MAX
+ * of them, the latest; what came before these is a name that nobody knows.
  */
 #ifndef TM_ENGINE_LANES_H
 #define TM_ENGINE_LANES_H
@@ -27,16 +31,21 @@ struct tm_family {
 struct tm_lane {
     int declaration; /* the journal's stream id */
     const char *name;
-    const struct tm_stream *stream; /* NULL: the plan has no stream of this name, so nobody knows its table */
+    const struct tm_stream *stream; /* NULL: no plan of this process had a stream of this name */
     const char *columns;            /* the journal reader's */
+    bool as_declared;               /* `columns` are the stream's own, so a tuple's places are known */
     struct tm_family *family;
     size_t count, refused; /* rows taken; those of them that went to quarantine */
     struct tm_metric *rows_metric;
     struct tm_buf spans; /* of struct tm_span_bytes; `bytes` is an offset until tm_lanes_spans */
 };
 
+/* They hold the plan. */
 struct tm_lanes *tm_lanes_create(const struct tm_plan *plan, struct tm_metrics *metrics);
 void tm_lanes_destroy(struct tm_lanes *lanes);
+
+/* From now on rows, also those taken already, belong to the streams of this plan. */
+void tm_lanes_set_plan(struct tm_lanes *lanes, const struct tm_plan *plan);
 
 /* Forget everything, before what the store says is restored. */
 void tm_lanes_reset(struct tm_lanes *lanes);

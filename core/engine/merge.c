@@ -42,6 +42,7 @@ struct work {
 
 struct tm_merge {
     struct tm_deduplicator *d;
+    const struct tm_dedup_settings *settings; /* the merger's */
     struct work *works; /* one a stream, by its index */
     size_t work_count;
     struct tm_fpset pending; /* keys that this transaction is about to store */
@@ -91,7 +92,7 @@ static int choose_row(struct tm_merge *m, struct work *w, struct tm_batch *b, ui
 {
     const struct tm_batch_row *r = &b->rows[row];
     struct choice choice = {.batch = b, .row = row};
-    if (is_absurd(&m->d->options, r, now_us)) {
+    if (is_absurd(&m->settings->options, r, now_us)) {
         b->quarantined++;
         return tm_buf_append(&w->absurd, &choice, sizeof choice);
     }
@@ -113,6 +114,7 @@ static int choose_batch(struct tm_merge *m, struct tm_batch *b, int64_t now_us)
 {
     struct work *w = &m->works[b->stream->index];
     int rc = TM_OK;
+    TM_FATAL_UNLESS(w->stream == b->stream); /* a batch of another plan is of another generation */
     w->polled += b->count;
     for (size_t i = 0; !rc && i < b->count; i++) {
         if (w->seen && i + PREFETCH < b->count)
@@ -141,7 +143,7 @@ int tm_merge_choose(struct tm_merge *m, struct tm_batch *const *batches, size_t 
 
 int tm_merge_days_ahead(struct tm_merge *m, struct tm_pg *pg, struct tm_error *err)
 {
-    return tm_days_ahead(&m->days, pg, m->d->options.plan, tm_clock_wall_us(), err);
+    return tm_days_ahead(&m->days, pg, m->settings->options.plan, tm_clock_wall_us(), err);
 }
 
 int tm_merge_make_days(struct tm_merge *m, struct tm_pg *pg, struct tm_error *err)
@@ -153,7 +155,7 @@ int tm_merge_make_days(struct tm_merge *m, struct tm_pg *pg, struct tm_error *er
             continue;
         const struct choice *c = choices_of(&w->choices);
         for (size_t r = 0; !rc && r < count_of(&w->choices); r++)
-            rc = tm_days_make(&m->days, pg, m->d->options.plan, c[r].batch->rows[c[r].row].time_us, err);
+            rc = tm_days_make(&m->days, pg, m->settings->options.plan, c[r].batch->rows[c[r].row].time_us, err);
     }
     return rc;
 }
@@ -169,7 +171,7 @@ static int put_quarantine(struct tm_merge *m, const struct work *w, const struct
     const uint8_t *end = c->batch->bytes.data + r->offset + r->len;
     (void)snprintf(seq, sizeof seq, "%" PRId64, (int64_t)tm_get_be64(end - 8));
     struct tm_quarantine q = {.stream = w->stream->name,
-                              .gatherer = m->d->options.gatherers[c->batch->gatherer].id,
+                              .gatherer = c->batch->peer->id,
                               .epoch = c->batch->epoch,
                               .seq = seq,
                               .sqlstate = sqlstate,
@@ -326,7 +328,7 @@ void tm_merge_committed(struct tm_merge *m)
     int64_t now_us = tm_clock_mono_us();
     for (size_t i = 0; i < m->work_count; i++) {
         struct work *w = &m->works[i];
-        count_work(&m->d->streams[w->stream->index], w);
+        count_work(&m->settings->streams[w->stream->index], w);
         if (!w->seen)
             continue;
         learn(w, now_us);
@@ -350,30 +352,112 @@ void tm_merge_forget(struct tm_merge *m)
 
 /* ---- making and freeing ---- */
 
-static int work_init(struct work *w, const struct tm_stream *stream, struct tm_error *err)
+static struct tm_seen_options seen_options(const struct tm_stream *stream)
+{
+    return (struct tm_seen_options){.window_us = stream->window_us ? stream->window_us : WINDOW_US,
+                                    .memory_bytes_max = stream->memory_bytes_max};
+}
+
+static int make_seen(const struct tm_stream *stream, struct tm_seen **out, struct tm_error *err)
+{
+    struct tm_seen_options options = seen_options(stream);
+    int rc = tm_seen_create(&options, out, err);
+    return rc ? tm_error_wrap(err, "%s", stream->name) : TM_OK;
+}
+
+int tm_merge_check(const struct tm_plan *plan, struct tm_error *err)
+{
+    int rc = TM_OK;
+    for (size_t i = 0; !rc && i < tm_plan_stream_count(plan); i++) {
+        struct tm_seen *seen = NULL;
+        if (tm_stream_is_fingerprinted(tm_plan_stream(plan, i)))
+            rc = make_seen(tm_plan_stream(plan, i), &seen, err);
+        tm_seen_destroy(seen);
+    }
+    return rc;
+}
+
+/* The work of the same name whose seen-set tells something about this stream, or NULL. */
+static struct work *find_kin(struct tm_merge *m, const struct tm_stream *stream)
+{
+    for (size_t i = 0; i < m->work_count; i++)
+        if (m->works[i].seen && tm_stream_is_fingerprinted(stream) && tm_stream_keeps_seen(m->works[i].stream, stream))
+            return &m->works[i];
+    return NULL;
+}
+
+static int work_init(struct work *w, const struct tm_stream *stream, const struct work *kin, struct tm_error *err)
 {
     w->stream = stream;
     if (tm_schema_production_columns(stream, &w->columns) || !tm_buf_cstr(&w->columns))
         return tm_error_set(err, TM_ENOMEM, "out of memory for stream %s", stream->name);
-    if (!tm_stream_is_fingerprinted(stream))
-        return TM_OK;
-    struct tm_seen_options options = {.window_us = stream->window_us ? stream->window_us : WINDOW_US,
-                                      .memory_bytes_max = stream->memory_bytes_max};
-    return tm_seen_create(&options, &w->seen, err);
+    return kin || !tm_stream_is_fingerprinted(stream) ? TM_OK : make_seen(stream, &w->seen, err);
 }
 
-int tm_merge_create(struct tm_deduplicator *d, struct tm_merge **out, struct tm_error *err)
+static void inherit(struct work *w, struct work *kin, int64_t now_us)
 {
-    const struct tm_plan *plan = d->options.plan;
+    struct tm_seen_options options = seen_options(w->stream);
+    w->seen = kin->seen;
+    w->conflicts = kin->conflicts;
+    kin->seen = NULL;
+    tm_seen_configure(w->seen, &options, now_us);
+}
+
+static void free_works(struct work *works, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct work *w = &works[i];
+        tm_seen_destroy(w->seen);
+        tm_buf_fini(&w->columns);
+        tm_buf_fini(&w->choices);
+        tm_buf_fini(&w->spans);
+        tm_buf_fini(&w->repeats);
+        tm_buf_fini(&w->absurd);
+    }
+    free(works);
+}
+
+/* First all that can fail, then what cannot. */
+static int set_plan(struct tm_merge *m, const struct tm_plan *plan, struct tm_error *err)
+{
+    size_t count = tm_plan_stream_count(plan);
+    struct work *works = calloc(count, sizeof *works);
+    TM_FATAL_UNLESS(works);
+    int rc = TM_OK;
+    for (size_t i = 0; !rc && i < count; i++)
+        rc = work_init(&works[i], tm_plan_stream(plan, i), find_kin(m, tm_plan_stream(plan, i)), err);
+    if (rc) {
+        free_works(works, count);
+        return rc;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct work *kin = find_kin(m, works[i].stream);
+        if (kin)
+            inherit(&works[i], kin, tm_clock_mono_us());
+    }
+    free_works(m->works, m->work_count);
+    m->works = works;
+    m->work_count = count;
+    tm_days_forget(&m->days); /* a day that is known is known for all streams there were */
+    return TM_OK;
+}
+
+int tm_merge_set_settings(struct tm_merge *m, const struct tm_dedup_settings *settings, struct tm_error *err)
+{
+    bool same = m->settings && m->settings->options.plan == settings->options.plan;
+    int rc = same ? TM_OK : set_plan(m, settings->options.plan, err);
+    if (!rc)
+        m->settings = settings;
+    return rc;
+}
+
+int tm_merge_create(struct tm_deduplicator *d, const struct tm_dedup_settings *settings, struct tm_merge **out,
+                    struct tm_error *err)
+{
     struct tm_merge *m = calloc(1, sizeof *m);
     TM_FATAL_UNLESS(m);
     m->d = d;
-    m->work_count = tm_plan_stream_count(plan);
-    m->works = calloc(m->work_count, sizeof *m->works);
-    TM_FATAL_UNLESS(m->works);
-    int rc = TM_OK;
-    for (size_t i = 0; !rc && i < m->work_count; i++)
-        rc = work_init(&m->works[i], tm_plan_stream(plan, i), err);
+    int rc = tm_merge_set_settings(m, settings, err);
     if (rc) {
         tm_merge_destroy(m);
         return rc;
@@ -386,16 +470,7 @@ void tm_merge_destroy(struct tm_merge *m)
 {
     if (!m)
         return;
-    for (size_t i = 0; i < m->work_count; i++) {
-        struct work *w = &m->works[i];
-        tm_seen_destroy(w->seen);
-        tm_buf_fini(&w->columns);
-        tm_buf_fini(&w->choices);
-        tm_buf_fini(&w->spans);
-        tm_buf_fini(&w->repeats);
-        tm_buf_fini(&w->absurd);
-    }
+    free_works(m->works, m->work_count);
     tm_fpset_fini(&m->pending);
-    free(m->works);
     free(m);
 }

@@ -18,8 +18,17 @@
 
 struct tm_merge;
 
-int tm_merge_create(struct tm_deduplicator *d, struct tm_merge **out, struct tm_error *err) TM_MUST_CHECK;
+int tm_merge_create(struct tm_deduplicator *d, const struct tm_dedup_settings *settings, struct tm_merge **out,
+                    struct tm_error *err) TM_MUST_CHECK;
 void tm_merge_destroy(struct tm_merge *m);
+
+/* Other settings, between two transactions; the caller holds them. A new plan's streams keep the seen-set of the stream of
+ * their name where the key means the same. Nothing has changed when it fails. */
+int tm_merge_set_settings(struct tm_merge *m, const struct tm_dedup_settings *settings,
+                          struct tm_error *err) TM_MUST_CHECK;
+
+/* Can there be a merge by this plan? For a check before a reload, on any thread. */
+int tm_merge_check(const struct tm_plan *plan, struct tm_error *err) TM_MUST_CHECK;
 
 /* Another connection: what the seen-sets and the list of partitions know may not be true there (FAILURES T5).
  */

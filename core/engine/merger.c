@@ -40,6 +40,8 @@ struct tm_merger {
     struct tm_deduplicator *d;
     pthread_t thread;
     struct tm_pg *pg;
+    struct tm_dedup_settings *settings; /* adopted; held */
+    bool anew; /* the session ends because other settings want another one, not because it failed */
     struct tm_merge *merge;
     struct tm_cursors cursors; /* as committed */
     struct tm_batch *batches[BATCHES_MAX];
@@ -52,7 +54,7 @@ struct tm_merger {
 
 /* ---- state that others see ---- */
 
-static void note_down(struct tm_merger *m, const struct tm_error *err)
+static void note_disconnected(struct tm_merger *m)
 {
     struct tm_deduplicator *d = m->d;
     pthread_mutex_lock(&d->lock);
@@ -60,26 +62,46 @@ static void note_down(struct tm_merger *m, const struct tm_error *err)
         d->down_since_us = tm_clock_wall_us();
     d->stats.production_connected = false;
     d->generation = 0;
+    pthread_mutex_unlock(&d->lock);
+    tm_metric_set(d->connected, 0);
+}
+
+static void note_down(struct tm_merger *m, const struct tm_error *err)
+{
+    struct tm_deduplicator *d = m->d;
+    note_disconnected(m);
+    pthread_mutex_lock(&d->lock);
     d->stats.production_errors++;
     (void)snprintf(d->stats.last_error, sizeof d->stats.last_error, "%.255s", err->message);
     pthread_mutex_unlock(&d->lock);
-    tm_metric_set(d->connected, 0);
     tm_metric_add(d->errors, 1);
     TM_LOG_LIMITED(TM_LOG_WARN, "merger", "production is away; the gatherers keep the records", TM_F_ERR(err));
 }
 
-/* From here on the pollers read from these cursors; what they fetched before is stale. */
+/* The pollers may work by our settings; with d->lock held. What was there before is the caller's to put. */
+static struct tm_dedup_settings *set_adopted(struct tm_merger *m)
+{
+    struct tm_dedup_settings *before = m->d->adopted;
+    m->d->adopted = tm_dedup_settings_take(m->settings);
+    return before;
+}
+
+/* From here on the pollers read from these cursors, by our settings; what they fetched before is stale. */
 static int publish(struct tm_merger *m, struct tm_error *err)
 {
     static _Atomic uint64_t generations;
     struct tm_deduplicator *d = m->d;
+    struct tm_dedup_settings *before = NULL;
     pthread_mutex_lock(&d->lock);
     int rc = tm_cursors_copy(&d->cursors, &m->cursors);
-    if (!rc)
+    if (!rc) {
         d->generation = atomic_fetch_add(&generations, 1) + 1;
+        before = set_adopted(m);
+    }
     d->stats.production_connected = !rc;
     d->down_since_us = 0;
     pthread_mutex_unlock(&d->lock);
+    tm_dedup_settings_put(before);
     tm_metric_set(d->connected, !rc);
     return rc ? tm_error_set(err, rc, "out of memory for %zu cursors", m->cursors.count) : TM_OK;
 }
@@ -112,18 +134,18 @@ static int64_t expected_from(struct tm_merger *m, const struct tm_batch *b)
 {
     for (size_t i = m->batch_count; i-- > 0;) {
         const struct tm_batch *before = m->batches[i];
-        if (before->gatherer == b->gatherer && before->stream == b->stream && strcmp(before->epoch, b->epoch) == 0)
+        if (before->peer == b->peer && before->stream == b->stream && strcmp(before->epoch, b->epoch) == 0)
             return before->to;
     }
-    return tm_cursors_get(&m->cursors, b->gatherer, b->epoch, b->stream->name)->seq;
+    return tm_cursors_get(&m->cursors, b->peer->id, b->epoch, b->stream->name)->seq;
 }
 
 /* One batch of each gatherer in turn, so that a backlog does not keep the others waiting. */
 static struct tm_batch *next_batch(struct tm_merger *m)
 {
-    size_t count = m->d->options.gatherer_count;
+    size_t count = m->settings->options.gatherer_count;
     for (size_t i = 0; i < count; i++) {
-        struct tm_batch *b = tm_queue_try_take(m->d->peers[m->turn++ % count].queue);
+        struct tm_batch *b = tm_queue_try_take(m->settings->peers[m->turn++ % count]->queue);
         if (b)
             return b;
     }
@@ -132,7 +154,7 @@ static struct tm_batch *next_batch(struct tm_merger *m)
 
 static void wait_for_batches(struct tm_merger *m, int64_t us)
 {
-    struct pollfd fds[2] = {{.fd = m->d->ready_fd, .events = POLLIN}, {.fd = m->d->pollers_stop.fd, .events = POLLIN}};
+    struct pollfd fds[2] = {{.fd = m->d->ready_fd, .events = POLLIN}, {.fd = m->d->quit.fd, .events = POLLIN}};
     struct timespec ts = {.tv_sec = us / TM_US_PER_S, .tv_nsec = us % TM_US_PER_S * 1000};
     eventfd_t ignored;
     if (ppoll(fds, 2, &ts, NULL) > 0 && fds[0].revents)
@@ -146,7 +168,7 @@ static int collect(struct tm_merger *m, struct tm_error *err)
     uint64_t current = generation(m);
     size_t rows = 0;
     struct tm_batch *b;
-    while (rows < m->d->options.batch_rows_max && m->batch_count < BATCHES_MAX && (b = next_batch(m))) {
+    while (rows < m->settings->options.batch_rows_max && m->batch_count < BATCHES_MAX && (b = next_batch(m))) {
         if (b->generation != current) {
             drop_batch(m, b);
             continue;
@@ -158,7 +180,7 @@ static int collect(struct tm_merger *m, struct tm_error *err)
             return tm_error_set(err, TM_ESTATE,
                                 "%s of %s: a batch begins at seq %" PRId64 ", expected %" PRId64
                                 "; polling starts over",
-                                b->stream->name, m->d->options.gatherers[b->gatherer].id, b->from, from);
+                                b->stream->name, b->peer->id, b->from, from);
     }
     return TM_OK;
 }
@@ -169,11 +191,11 @@ static struct tm_cursor_move *move_of(struct tm_merger *m, const struct tm_batch
 {
     for (size_t i = 0; i < m->move_count; i++) {
         struct tm_cursor_move *v = &m->moves[i];
-        if (v->gatherer == b->gatherer && v->stream == b->stream->name && strcmp(v->epoch, b->epoch) == 0)
+        if (v->gatherer == b->peer->id && v->stream == b->stream->name && strcmp(v->epoch, b->epoch) == 0)
             return v;
     }
     m->moves[m->move_count] =
-        (struct tm_cursor_move){.gatherer = b->gatherer, .epoch = b->epoch, .stream = b->stream->name, .from = b->from};
+        (struct tm_cursor_move){.gatherer = b->peer->id, .epoch = b->epoch, .stream = b->stream->name, .from = b->from};
     return &m->moves[m->move_count++];
 }
 
@@ -194,7 +216,7 @@ static int run_transaction(struct tm_merger *m, struct tm_error *err)
     rc = rc ? rc : tm_merge_make_days(m->merge, m->pg, err);
     rc = rc ? rc : tm_pg_exec(m->pg, "BEGIN", err);
     rc = rc ? rc : tm_merge_store(m->merge, m->pg, err);
-    rc = rc ? rc : tm_cursors_move(m->pg, &m->d->options, m->moves, m->move_count, err);
+    rc = rc ? rc : tm_cursors_move(m->pg, m->moves, m->move_count, err);
     return rc ? rc : tm_pg_exec(m->pg, "COMMIT", err);
 }
 
@@ -215,8 +237,11 @@ static void publish_moves(struct tm_merger *m)
 
 static void note_merged(struct tm_merger *m, const struct tm_batch *b, int64_t now_us)
 {
-    struct tm_deduplicator_gatherer_stats *s = &m->d->peers[b->gatherer].stats;
+    struct tm_peer *peer = b->peer;
     pthread_mutex_lock(&m->d->lock);
+    while (peer->heir)
+        peer = peer->heir;
+    struct tm_deduplicator_gatherer_stats *s = &peer->stats;
     s->polled += b->count;
     s->written += b->written;
     s->duplicate += b->duplicate;
@@ -265,10 +290,22 @@ static int merge(struct tm_merger *m, struct tm_error *err)
 
 /* ---- a session: from connect to the first error ---- */
 
+static bool has_news(struct tm_merger *m)
+{
+    pthread_mutex_lock(&m->d->lock);
+    bool news = m->d->settings != m->settings;
+    pthread_mutex_unlock(&m->d->lock);
+    return news;
+}
+
 static int take_lock(struct tm_merger *m, struct tm_error *err)
 {
     bool told = false;
     for (;;) {
+        if (has_news(m)) {
+            m->anew = true;
+            return tm_error_set(err, TM_ERETRY, "other settings while standing by");
+        }
         PGresult *result;
         int rc = tm_pg_query(m->pg, LOCK_SQL, 0, NULL, &result, err);
         if (rc)
@@ -280,7 +317,7 @@ static int take_lock(struct tm_merger *m, struct tm_error *err)
         if (!told)
             tm_log(TM_LOG_INFO, "merger", "another deduplicator is at work; standing by");
         told = true;
-        rc = tm_stop_wait(&m->d->pollers_stop, STANDBY_US);
+        rc = tm_stop_wait(&m->d->quit, STANDBY_US);
         if (rc)
             return tm_error_set(err, rc, "asked to stop");
     }
@@ -288,21 +325,21 @@ static int take_lock(struct tm_merger *m, struct tm_error *err)
 
 static int load_cursors(struct tm_merger *m, struct tm_error *err)
 {
-    int rc = tm_cursors_load(&m->cursors, m->pg, &m->d->options, err);
+    int rc = tm_cursors_load(&m->cursors, m->pg, &m->settings->options, err);
     return rc ? rc : publish(m, err);
 }
 
 static int open_session(struct tm_merger *m, struct tm_error *err)
 {
-    struct tm_pg_options options = {.conninfo = m->d->options.production,
+    struct tm_pg_options options = {.conninfo = m->settings->options.production,
                                     .application_name = "tidemill deduplicator",
                                     .stop = &m->d->merger_stop,
                                     .connect_us = CONNECT_US,
                                     .statement_us = STATEMENT_US};
     int rc = tm_pg_connect(&options, &m->pg, err);
     rc = rc ? rc : tm_pg_exec(m->pg, SESSION_SQL, err);
-    if (!rc && m->d->options.migrate)
-        rc = tm_migrate_production(m->pg, m->d->options.plan, err);
+    if (!rc && m->settings->options.migrate)
+        rc = tm_migrate_production(m->pg, m->settings->options.plan, err);
     rc = rc ? rc : take_lock(m, err);
     tm_merge_forget(m->merge);
     rc = rc ? rc : tm_merge_days_ahead(m->merge, m->pg, err);
@@ -321,9 +358,64 @@ static int start_over(struct tm_merger *m, int why, struct tm_error *err)
     tm_merge_forget(m->merge); /* whoever moved a cursor may have moved it back, and taken rows away */
     int rc = tm_pg_exec(m->pg, "ROLLBACK", err);
     rc = rc ? rc
-            : tm_stop_wait(&m->d->pollers_stop,
+            : tm_stop_wait(&m->d->quit,
                            tm_backoff_us(1, BACKOFF_BASE_US / 20, BACKOFF_BASE_US, tm_random_unit()));
     return rc ? rc : load_cursors(m, err);
+}
+
+/* ---- other settings ---- */
+
+static bool has_same_gatherers(const struct tm_deduplicator_options *a, const struct tm_deduplicator_options *b)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < a->gatherer_count; i++)
+        for (size_t j = 0; j < b->gatherer_count; j++)
+            found += strcmp(a->gatherers[i].id, b->gatherers[j].id) == 0;
+    return found == a->gatherer_count && found == b->gatherer_count;
+}
+
+static void adopt_quietly(struct tm_merger *m)
+{
+    pthread_mutex_lock(&m->d->lock);
+    struct tm_dedup_settings *before = set_adopted(m);
+    pthread_mutex_unlock(&m->d->lock);
+    tm_dedup_settings_put(before);
+}
+
+/* In an open session: what the new settings ask of it. */
+static int follow_settings(struct tm_merger *m, const struct tm_dedup_settings *before, struct tm_error *err)
+{
+    const struct tm_deduplicator_options *old = &before->options, *now = &m->settings->options;
+    bool same_plan = old->plan == now->plan;
+    m->anew = strcmp(old->production, now->production) != 0;
+    if (m->anew)
+        return tm_error_set(err, TM_ERETRY, "production has another address now");
+    int rc = TM_OK;
+    if (now->migrate && !(same_plan && old->migrate))
+        rc = tm_migrate_production(m->pg, now->plan, err);
+    rc = rc ? rc : tm_merge_days_ahead(m->merge, m->pg, err);
+    if (rc)
+        return rc;
+    if (!same_plan || !has_same_gatherers(old, now))
+        return load_cursors(m, err);
+    adopt_quietly(m);
+    return TM_OK;
+}
+
+/* The newest settings, between two transactions or two sessions. */
+static int adopt(struct tm_merger *m, struct tm_error *err)
+{
+    struct tm_dedup_settings *next = tm_dedup_settings_newest(m->d), *before = m->settings;
+    int rc = next == before ? TM_OK : tm_merge_set_settings(m->merge, next, err);
+    if (rc || next == before) {
+        tm_dedup_settings_put(next);
+        return rc;
+    }
+    m->settings = next;
+    if (m->pg)
+        rc = follow_settings(m, before, err);
+    tm_dedup_settings_put(before);
+    return rc;
 }
 
 static int run_session(struct tm_merger *m, struct tm_error *err)
@@ -333,6 +425,9 @@ static int run_session(struct tm_merger *m, struct tm_error *err)
         return rc;
     tm_log(TM_LOG_INFO, "merger", "connected to production", TM_F_U64("cursors", m->cursors.count));
     while (!rc && !atomic_load(&m->d->closing)) {
+        rc = adopt(m, err);
+        if (rc)
+            return rc;
         rc = merge(m, err);
         drop_batches(m);
         if (rc == TM_ECONFLICT || rc == TM_ESTATE)
@@ -350,6 +445,18 @@ static void close_session(struct tm_merger *m)
     m->pg = NULL;
 }
 
+/* Other settings may be what it takes to get on, so they end the pause. */
+static int pause_before_retry(struct tm_merger *m, int64_t us)
+{
+    int64_t until_us = tm_clock_mono_us() + us, left_us;
+    while ((left_us = until_us - tm_clock_mono_us()) > 0 && !has_news(m)) {
+        wait_for_batches(m, left_us);
+        if (atomic_load(&m->d->closing))
+            return TM_ESTOPPED;
+    }
+    return TM_OK;
+}
+
 static void *merger_main(void *arg)
 {
     struct tm_merger *m = arg;
@@ -358,13 +465,20 @@ static void *merger_main(void *arg)
     pthread_setname_np(pthread_self(), "merger");
     while (!atomic_load(&m->d->closing)) {
         uint64_t transactions = m->d->stats.transactions; /* only this thread changes it */
-        int rc = run_session(m, &err);
+        m->anew = false;
+        int rc = adopt(m, &err);
+        rc = rc ? rc : run_session(m, &err);
         close_session(m);
         if (rc == TM_ESTOPPED)
             break;
+        if (m->anew) {
+            note_disconnected(m);
+            failures = 0;
+            continue;
+        }
         note_down(m, &err);
         failures = m->d->stats.transactions > transactions ? 0 : failures + 1;
-        if (tm_stop_wait(&m->d->pollers_stop,
+        if (pause_before_retry(m,
                          tm_backoff_us(failures, BACKOFF_BASE_US, BACKOFF_MAX_US, tm_random_unit())))
             break;
     }
@@ -376,6 +490,7 @@ static void *merger_main(void *arg)
 static void merger_free(struct tm_merger *m)
 {
     tm_merge_destroy(m->merge);
+    tm_dedup_settings_put(m->settings);
     tm_cursors_fini(&m->cursors);
     free(m);
 }
@@ -385,7 +500,8 @@ int tm_merger_start(struct tm_deduplicator *d, struct tm_error *err)
     struct tm_merger *m = calloc(1, sizeof *m);
     TM_FATAL_UNLESS(m);
     m->d = d;
-    int rc = tm_merge_create(d, &m->merge, err);
+    m->settings = tm_dedup_settings_take(d->settings);
+    int rc = tm_merge_create(d, m->settings, &m->merge, err);
     if (!rc && pthread_create(&m->thread, NULL, merger_main, m))
         rc = tm_error_set(err, TM_ENOMEM, "cannot start the merger thread");
     if (rc) {

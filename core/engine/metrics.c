@@ -3,6 +3,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,8 @@ struct tm_metric {
     struct tm_metric *next; /* in its family, in the order of making */
     enum kind kind;
     char *labels;           /* "" for none */
+    bool hidden;            /* under the lock */
+    struct tm_metrics *owner;
     _Atomic uint64_t value; /* counter: the number; gauge: the bits of a double; histogram: observations */
     _Atomic int64_t sum_us;
     _Atomic uint64_t *buckets; /* histogram: BOUNDS of them, not cumulative */
@@ -107,6 +110,7 @@ static struct tm_metric *add_series(struct tm_metrics *m, struct family *f, cons
     struct tm_metric *s = calloc(1, sizeof *s);
     TM_FATAL_UNLESS(s);
     s->kind = f->kind;
+    s->owner = m;
     s->labels = copy(labels);
     if (f->kind == HISTOGRAM) {
         s->buckets = calloc(BOUNDS, sizeof *s->buckets);
@@ -132,6 +136,8 @@ static struct tm_metric *series(struct tm_metrics *m, enum kind kind, const char
         s = s->next;
     if (!s && m->series < SERIES_MAX)
         s = add_series(m, f, labels);
+    if (s)
+        s->hidden = false;
     pthread_mutex_unlock(&m->lock);
     if (s)
         return s;
@@ -182,6 +188,15 @@ void tm_metric_observe_us(struct tm_metric *metric, int64_t us)
 static uint64_t read_count(const struct tm_metric *s)
 {
     return atomic_load_explicit(&s->value, memory_order_relaxed);
+}
+
+void tm_metric_hide(struct tm_metric *metric)
+{
+    if (!metric->owner) /* the overflow series is not rendered anyway */
+        return;
+    pthread_mutex_lock(&metric->owner->lock);
+    metric->hidden = true;
+    pthread_mutex_unlock(&metric->owner->lock);
 }
 
 double tm_metric_get(const struct tm_metric *metric)
@@ -255,18 +270,26 @@ static int render_help(struct tm_buf *out, const struct family *f)
     return rc;
 }
 
+static bool is_shown(const struct family *f)
+{
+    const struct tm_metric *s = f->first;
+    while (s && s->hidden)
+        s = s->next;
+    return s;
+}
+
 int tm_metrics_render(struct tm_metrics *m, struct tm_buf *out)
 {
     static const char *const types[] = {"counter", "gauge", "histogram"};
     int rc = TM_OK;
     pthread_mutex_lock(&m->lock);
     for (struct family *f = m->families; !rc && f; f = f->next) {
-        if (!f->first)
+        if (!is_shown(f))
             continue;
         rc = render_help(out, f);
         rc = rc ? rc : tm_buf_printf(out, "\n# TYPE %s %s\n", f->name, types[f->kind]);
         for (struct tm_metric *s = f->first; !rc && s; s = s->next)
-            rc = render_series(out, f, s);
+            rc = s->hidden ? TM_OK : render_series(out, f, s);
     }
     pthread_mutex_unlock(&m->lock);
     return rc;

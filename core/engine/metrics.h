@@ -28,6 +28,9 @@ struct tm_metric *tm_metrics_histogram(struct tm_metrics *m, const char *name, c
 void tm_metric_add(struct tm_metric *metric, uint64_t n);        /* counter */
 void tm_metric_set(struct tm_metric *metric, double v);          /* gauge; also sets a counter kept elsewhere */
 void tm_metric_observe_us(struct tm_metric *metric, int64_t us); /* histogram; negative counts as 0 */
+/* What it was about is gone (a gatherer that was removed): it is not rendered any more, until somebody makes the series of
+ * this name and these labels again. */
+void tm_metric_hide(struct tm_metric *metric);
 double tm_metric_get(const struct tm_metric *metric);
 
 int tm_metrics_render(struct tm_metrics *m, struct tm_buf *out) TM_MUST_CHECK;

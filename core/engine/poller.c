@@ -38,8 +38,7 @@ struct poller {
     struct tm_peer *peer;
     struct tm_deduplicator *d;
     struct tm_pg *pg;
-    uint64_t generation;
-    struct tm_cursors positions;
+    struct tm_dedup_orders orders; /* its cursors move on with what was handed over */
     struct tm_batch *ready[READY_MAX];
     size_t ready_count;
     bool refused; /* a stream was refused in this look */
@@ -64,8 +63,9 @@ static void set_state(struct poller *p, enum tm_peer_state state, const struct t
     s->state = state;
     if (err)
         (void)snprintf(s->last_error, sizeof s->last_error, "%.255s", err->message);
+    if (!p->peer->leaving)
+        tm_metric_set(p->peer->health, state == TM_PEER_CONNECTED);
     pthread_mutex_unlock(&p->d->lock);
-    tm_metric_set(p->peer->health, state == TM_PEER_CONNECTED);
 }
 
 static struct complaint *find_complaint(struct poller *p, const char *epoch, const char *stream)
@@ -109,7 +109,7 @@ static void forget_complaint(struct poller *p, const struct standing *s)
     if (!c)
         return;
     *c = p->complaints[--p->complaint_count];
-    tm_log(TM_LOG_INFO, "poller", "a stream that was refused goes on", TM_F_STR("gatherer", p->peer->stats.id),
+    tm_log(TM_LOG_INFO, "poller", "a stream that was refused goes on", TM_F_STR("gatherer", p->peer->id),
            TM_F_STR("epoch", s->epoch), TM_F_STR("stream", s->stream));
 }
 
@@ -123,7 +123,7 @@ static void refuse(struct poller *p, const char *epoch, const char *stream, cons
     if (!is_new_complaint(p, epoch, stream))
         return;
     tm_metric_add(p->d->holes, 1);
-    tm_log(TM_LOG_ERROR, "poller", "a stream is not taken further", TM_F_STR("gatherer", p->peer->stats.id),
+    tm_log(TM_LOG_ERROR, "poller", "a stream is not taken further", TM_F_STR("gatherer", p->peer->id),
            TM_F_STR("epoch", epoch), TM_F_STR("stream", stream), TM_F_ERR(err));
 }
 
@@ -165,7 +165,7 @@ static int find_mark(struct poller *p, const struct standing *s, struct tm_batch
 /* The mark to read up to: the highest within reach, or the next one if a commit was larger than that. */
 static int choose_mark(struct poller *p, const struct standing *s, struct tm_batch *b, struct tm_error *err)
 {
-    int64_t reach = b->from + (int64_t)p->d->options.poll_rows_max;
+    int64_t reach = b->from + (int64_t)p->orders.settings->options.poll_rows_max;
     b->to = s->seq;
     b->hash = s->hash;
     int rc = s->seq > reach ? find_mark(p, s, b, reach, true, err) : TM_OK;
@@ -279,8 +279,8 @@ static int fetch_before_hole(struct poller *p, const struct standing *s, struct 
 static int fetch_batch(struct poller *p, const struct standing *s, const struct tm_cursor *at, struct tm_batch *b,
                        struct tm_error *err)
 {
-    b->gatherer = p->peer->index;
-    b->generation = p->generation;
+    b->peer = p->peer;
+    b->generation = p->orders.generation;
     b->from = at->seq;
     b->from_hash = at->hash;
     (void)snprintf(b->epoch, sizeof b->epoch, "%s", s->epoch);
@@ -293,8 +293,8 @@ static int fetch_batch(struct poller *p, const struct standing *s, const struct 
 /* TM_OK also when the stream is refused: only a lost connection ends the look. */
 static int look_at_stream(struct poller *p, const struct standing *s, struct tm_error *err)
 {
-    const struct tm_stream *stream = tm_plan_stream_by_name(p->d->options.plan, s->stream);
-    struct tm_cursor *at = tm_cursors_get(&p->positions, p->peer->index, s->epoch, s->stream);
+    const struct tm_stream *stream = tm_plan_stream_by_name(p->orders.settings->options.plan, s->stream);
+    struct tm_cursor *at = tm_cursors_get(&p->orders.cursors, p->peer->id, s->epoch, s->stream);
     if (s->seq <= at->seq || p->ready_count == READY_MAX)
         return TM_OK;
     if (is_resting(p, s)) {
@@ -305,7 +305,7 @@ static int look_at_stream(struct poller *p, const struct standing *s, struct tm_
         if (is_new_complaint(p, s->epoch, s->stream))
             tm_log(TM_LOG_WARN, "poller",
                    "the gatherer has a stream that this script does not declare; it is not merged",
-                   TM_F_STR("gatherer", p->peer->stats.id), TM_F_STR("stream", s->stream));
+                   TM_F_STR("gatherer", p->peer->id), TM_F_STR("stream", s->stream));
         return TM_OK;
     }
     struct tm_batch *b = tm_batch_create(stream);
@@ -359,7 +359,7 @@ static void drop_ready(struct poller *p)
 {
     while (p->ready_count) {
         struct tm_batch *b = p->ready[--p->ready_count];
-        struct tm_cursor *at = tm_cursors_get(&p->positions, b->gatherer, b->epoch, b->stream->name);
+        struct tm_cursor *at = tm_cursors_get(&p->orders.cursors, p->peer->id, b->epoch, b->stream->name);
         at->seq = b->from;
         at->hash = b->from_hash;
         tm_batch_destroy(b);
@@ -408,10 +408,9 @@ static int hand_over(struct poller *p, struct tm_error *err)
 
 static int open_session(struct poller *p, struct tm_error *err)
 {
-    const struct tm_deduplicator_gatherer *g = &p->d->options.gatherers[p->peer->index];
-    struct tm_pg_options options = {.conninfo = g->conninfo,
+    struct tm_pg_options options = {.conninfo = p->peer->conninfo,
                                     .application_name = "tidemill poller",
-                                    .stop = &p->d->pollers_stop,
+                                    .stop = &p->peer->stop,
                                     .connect_us = CONNECT_US,
                                     .statement_us = STATEMENT_US};
     int rc = tm_pg_connect(&options, &p->pg, err);
@@ -421,15 +420,15 @@ static int open_session(struct poller *p, struct tm_error *err)
 static int turn(struct poller *p, struct tm_error *err)
 {
     tm_dedup_publish_lag(p->d);
-    if (tm_dedup_take_cursors(p->d, &p->generation, &p->positions))
+    if (tm_dedup_take_orders(p->peer, &p->orders))
         p->verified_count = 0;
     int64_t wait_us = WAIT_CURSORS_US;
-    if (p->generation) {
+    if (p->orders.generation) {
         int rc = look(p, err);
         if (rc)
             return rc;
         set_state(p, p->refused ? TM_PEER_STOPPED : TM_PEER_CONNECTED, NULL);
-        wait_us = p->ready_count ? 0 : p->d->options.poll_us;
+        wait_us = p->ready_count ? 0 : p->orders.settings->options.poll_us;
         rc = hand_over(p, err);
         if (rc)
             return rc;
@@ -443,9 +442,9 @@ static int run_session(struct poller *p, struct tm_error *err)
     int rc = open_session(p, err);
     if (rc)
         return rc;
-    tm_log(TM_LOG_INFO, "poller", "connected to a gatherer's store", TM_F_STR("gatherer", p->peer->stats.id));
+    tm_log(TM_LOG_INFO, "poller", "connected to a gatherer's store", TM_F_STR("gatherer", p->peer->id));
     set_state(p, TM_PEER_CONNECTED, NULL);
-    while (!rc && !atomic_load(&p->d->closing))
+    while (!rc && !atomic_load(&p->peer->stop.stopped))
         rc = turn(p, err);
     return rc ? rc : TM_ESTOPPED;
 }
@@ -465,20 +464,22 @@ void *tm_poller_main(void *arg)
     struct tm_error err;
     uint32_t failures = 0;
     pthread_setname_np(pthread_self(), "poller");
-    while (!atomic_load(&p.d->closing)) {
+    while (!atomic_load(&peer->stop.stopped)) {
         int64_t started_us = tm_clock_mono_us();
         int rc = run_session(&p, &err);
         close_session(&p);
         if (rc == TM_ESTOPPED)
             break;
         set_state(&p, TM_PEER_DOWN, &err);
-        TM_LOG_LIMITED(TM_LOG_WARN, "poller", "a gatherer's store is away", TM_F_STR("gatherer", peer->stats.id),
+        TM_LOG_LIMITED(TM_LOG_WARN, "poller", "a gatherer's store is away", TM_F_STR("gatherer", peer->id),
                        TM_F_ERR(&err));
         failures = tm_clock_mono_us() - started_us > BACKOFF_MAX_US ? 0 : failures + 1;
-        if (tm_stop_wait(&p.d->pollers_stop,
+        if (tm_stop_wait(&peer->stop,
                          tm_backoff_us(failures, BACKOFF_BASE_US, BACKOFF_MAX_US, tm_random_unit())))
             break;
     }
-    tm_cursors_fini(&p.positions);
+    tm_cursors_fini(&p.orders.cursors);
+    tm_dedup_settings_put(p.orders.settings);
+    atomic_store(&peer->ended, true);
     return NULL;
 }

@@ -58,6 +58,7 @@ int tm_registry_create(const struct tm_stream *stream, const char *const *column
     if (!r)
         return tm_error_set(err, TM_ENOMEM, "registry of %s: out of memory", stream->name);
     r->stream = stream;
+    (void)tm_plan_take(stream->plan);
     r->free_head = NONE;
     r->index_size = INDEX_MIN;
     r->index = malloc(INDEX_MIN * sizeof *r->index);
@@ -80,7 +81,36 @@ void tm_registry_destroy(struct tm_registry *r)
     free(r->entries);
     free(r->index);
     tm_buf_fini(&r->scratch);
+    tm_plan_put(r->stream->plan);
     free(r);
+}
+
+/* The column of `stream` that a kept one is there, or -1. */
+static int same_column(const struct tm_registry *r, size_t kept, const struct tm_stream *stream)
+{
+    const struct tm_column *old = &r->stream->columns[r->columns[kept]];
+    int at = find_column(stream, old->name);
+    return at >= 0 && stream->columns[at].type == old->type && stream->columns[at].scale == old->scale ? at : -1;
+}
+
+int tm_registry_set_stream(struct tm_registry *r, const struct tm_stream *stream, struct tm_error *err)
+{
+    uint16_t columns[TM_COLUMNS_MAX];
+    if (stream->mode != TM_STREAM_UPSERT || stream->key_count != 1 ||
+        same_column(r, 0, stream) != (int)stream->key[0])
+        return tm_error_set(err, TM_EINVAL, "registry of %s: its key has changed", stream->name);
+    for (size_t i = 0; i < r->column_count; i++) {
+        int at = same_column(r, i, stream);
+        if (at < 0)
+            return tm_error_set(err, TM_EINVAL, "registry of %s: its column %s is not what it was", stream->name,
+                                r->stream->columns[r->columns[i]].name);
+        columns[i] = (uint16_t)at;
+    }
+    memcpy(r->columns, columns, r->column_count * sizeof *columns);
+    (void)tm_plan_take(stream->plan);
+    tm_plan_put(r->stream->plan);
+    r->stream = stream;
+    return TM_OK;
 }
 
 static struct tm_field blob_field(const uint8_t *blob, size_t column)

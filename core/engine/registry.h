@@ -13,10 +13,14 @@
 
 struct tm_registry;
 
-/* `columns`: NULL-terminated names to keep (besides the key's column, which is the first of stream->key). */
+/* Holds the stream's plan. `columns`: NULL-terminated names to keep (besides the key's column, which is the first of stream->key). */
 int tm_registry_create(const struct tm_stream *stream, const char *const *columns, struct tm_registry **out,
                        struct tm_error *err) TM_MUST_CHECK;
 void tm_registry_destroy(struct tm_registry *r);
+
+/* The stream as another plan has it (reload); rows are put as this one writes them. The entries stay. TM_EINVAL when it is
+ * not the same key or lacks a kept column: then nothing has changed, and a new registry is needed. */
+int tm_registry_set_stream(struct tm_registry *r, const struct tm_stream *stream, struct tm_error *err) TM_MUST_CHECK;
 
 enum tm_registry_change { TM_REGISTRY_SAME, TM_REGISTRY_CHANGED, TM_REGISTRY_NEW };
 

@@ -27,15 +27,25 @@
 #define DRAIN_US (5 * TM_US_PER_S)
 #define CONNECT_US (5 * TM_US_PER_S)
 
+/* What a reload may change. */
+struct settings {
+    char *conninfo;
+    const struct tm_plan *plan; /* held */
+    size_t batch_rows_max, batch_bytes_max;
+    bool migrate;
+};
+
 struct tm_writer {
-    struct tm_writer_options options;
-    char *conninfo, *gatherer, *application_name;
+    struct tm_journal *journal;
+    char *gatherer, *application_name;
     pthread_t thread;
     struct tm_stop stop;
     int wake_fd;
     _Atomic int64_t drain_until_us; /* monotonic; 0: not stopping */
 
     /* the writer's thread */
+    struct settings *settings;
+    bool moved; /* the session ends because the store is another one now */
     struct tm_pg *pg;
     struct tm_journal_reader *reader;
     int32_t epoch_no;
@@ -47,9 +57,52 @@ struct tm_writer {
     struct tm_buf sql;
 
     struct tm_metric *connected, *errors, *quarantined, *lag, *latency;
-    pthread_mutex_t lock; /* guards stats */
+    pthread_mutex_t lock; /* guards what follows */
     struct tm_writer_stats stats;
+    struct settings *next; /* NULL: no news */
 };
+
+/* ---- settings ---- */
+
+static struct settings *settings_create(const struct tm_writer_options *options)
+{
+    struct settings *s = calloc(1, sizeof *s);
+    TM_FATAL_UNLESS(s);
+    s->conninfo = strdup(options->conninfo);
+    TM_FATAL_UNLESS(s->conninfo);
+    s->plan = tm_plan_take(options->plan);
+    s->batch_rows_max = options->batch_rows_max ? options->batch_rows_max : BATCH_ROWS_MAX;
+    s->batch_bytes_max = options->batch_bytes_max ? options->batch_bytes_max : BATCH_BYTES_MAX;
+    s->migrate = options->migrate;
+    return s;
+}
+
+static void settings_destroy(struct settings *s)
+{
+    if (!s)
+        return;
+    tm_plan_put(s->plan);
+    free(s->conninfo);
+    free(s);
+}
+
+/* Replace what waits to be taken, or take it. */
+static struct settings *exchange_next(struct tm_writer *w, struct settings *s)
+{
+    pthread_mutex_lock(&w->lock);
+    struct settings *before = w->next;
+    w->next = s;
+    pthread_mutex_unlock(&w->lock);
+    return before;
+}
+
+static bool has_news(struct tm_writer *w)
+{
+    pthread_mutex_lock(&w->lock);
+    bool news = w->next;
+    pthread_mutex_unlock(&w->lock);
+    return news;
+}
 
 /* ---- statistics ---- */
 
@@ -75,10 +128,10 @@ static void note_error(struct tm_writer *w, const struct tm_error *err)
 /* What is durable and not yet stored: exact within a segment, else what the journal holds at most. */
 static uint64_t lag_bytes(struct tm_writer *w)
 {
-    struct tm_journal_position end = tm_journal_durable(w->options.journal);
+    struct tm_journal_position end = tm_journal_durable(w->journal);
     if (end.segment == w->committed.segment)
         return end.offset > w->committed.offset ? end.offset - w->committed.offset : 0;
-    return tm_journal_stats(w->options.journal).disk_bytes;
+    return tm_journal_stats(w->journal).disk_bytes;
 }
 
 /* Counted only once they are committed: a batch that failed is read again, and is not to count twice. */
@@ -137,7 +190,7 @@ static int quarantine(void *arg, const struct tm_stream *stream, const struct tm
     struct tm_error err;
     char seq[24], epoch[37];
     (void)stream;
-    tm_uuid_format(tm_journal_epoch(w->options.journal), epoch);
+    tm_uuid_format(tm_journal_epoch(w->journal), epoch);
     (void)snprintf(seq, sizeof seq, "%" PRId64, (int64_t)tm_get_be64(tuple->bytes + tuple->len - 8));
     struct tm_quarantine q = {.stream = p->lane->name,
                               .gatherer = w->gatherer,
@@ -286,7 +339,7 @@ static int release(struct tm_writer *w, struct tm_error *err)
                             sizeof flushed, err);
         if (rc || strcmp(flushed, "t") != 0)
             return rc;
-        tm_journal_release(w->options.journal, w->release);
+        tm_journal_release(w->journal, w->release);
         w->release_lsn[0] = '\0';
     }
     if (w->release.segment == w->committed.segment && w->release.offset == w->committed.offset)
@@ -327,14 +380,14 @@ static int load_checkpoint(struct tm_writer *w, struct tm_error *err)
 
 static int open_reader(struct tm_writer *w, struct tm_error *err)
 {
-    int rc = tm_journal_reader_open(w->options.journal, w->committed, &w->reader, err);
+    int rc = tm_journal_reader_open(w->journal, w->committed, &w->reader, err);
     if (rc != TM_ENOENT)
         return rc;
     /* the store is older than what was released (restored from a backup): what is left goes in, and the hole
      * in seq that this makes is seen by whoever polls */
     tm_log(TM_LOG_ERROR, "store", "the store's checkpoint is older than the journal; rows in between are not here",
            TM_F_U64("segment", w->committed.segment), TM_F_ERR(err));
-    return tm_journal_reader_open(w->options.journal, (struct tm_journal_position){0, 0}, &w->reader, err);
+    return tm_journal_reader_open(w->journal, (struct tm_journal_position){0, 0}, &w->reader, err);
 }
 
 /*
@@ -352,18 +405,43 @@ static int lock_store(struct tm_writer *w, struct tm_error *err)
                         "gatherer needs a store of its own");
 }
 
+/* A table that is new needs the epoch's number as its default, whoever made it. */
+static int make_schema(struct tm_writer *w, struct tm_error *err)
+{
+    int rc = w->settings->migrate ? tm_migrate_local(w->pg, w->settings->plan, err) : TM_OK;
+    return rc ? rc
+              : tm_migrate_epoch(w->pg, w->settings->plan, tm_journal_epoch(w->journal), w->gatherer, &w->epoch_no,
+                                 err);
+}
+
+/* The newest options, between two transactions or two sessions. TM_ERETRY with `moved`: the store is another one. */
+static int take_settings(struct tm_writer *w, struct tm_error *err)
+{
+    struct settings *s = exchange_next(w, NULL), *old = w->settings;
+    if (!s)
+        return TM_OK;
+    bool moved = strcmp(s->conninfo, old->conninfo) != 0;
+    bool schema = s->plan != old->plan || s->migrate != old->migrate;
+    w->settings = s;
+    if (s->plan != old->plan)
+        tm_lanes_set_plan(w->lanes, s->plan);
+    settings_destroy(old);
+    if (!w->pg)
+        return TM_OK;
+    w->moved = moved;
+    if (moved)
+        return tm_error_set(err, TM_ERETRY, "the store has another address now");
+    return schema ? make_schema(w, err) : TM_OK;
+}
+
 static int open_session(struct tm_writer *w, struct tm_error *err)
 {
     struct tm_pg_options options = {
-        .conninfo = w->conninfo, .application_name = w->application_name, .stop = &w->stop, .connect_us = CONNECT_US};
+        .conninfo = w->settings->conninfo, .application_name = w->application_name, .stop = &w->stop, .connect_us = CONNECT_US};
     int rc = tm_pg_connect(&options, &w->pg, err);
     rc = rc ? rc : tm_pg_exec(w->pg, "SET synchronous_commit = off", err);
     rc = rc ? rc : lock_store(w, err);
-    if (!rc && w->options.migrate)
-        rc = tm_migrate_local(w->pg, w->options.plan, err);
-    rc = rc ? rc
-            : tm_migrate_epoch(w->pg, w->options.plan, tm_journal_epoch(w->options.journal), w->gatherer, &w->epoch_no,
-                               err);
+    rc = rc ? rc : make_schema(w, err);
     rc = rc ? rc : load_checkpoint(w, err);
     return rc ? rc : open_reader(w, err);
 }
@@ -390,8 +468,8 @@ static int fill(struct tm_writer *w, struct tm_error *err)
         rc = tm_lanes_add(w->lanes, &record, err);
         if (rc)
             return rc;
-        bool full = tm_lanes_rows(w->lanes) >= w->options.batch_rows_max ||
-                    tm_lanes_bytes(w->lanes) >= w->options.batch_bytes_max;
+        bool full = tm_lanes_rows(w->lanes) >= w->settings->batch_rows_max ||
+                    tm_lanes_bytes(w->lanes) >= w->settings->batch_bytes_max;
         if (full && tm_journal_reader_at_frame_end(w->reader))
             return 1; /* a checkpoint may stand only between frames */
     }
@@ -423,7 +501,8 @@ static int run_session(struct tm_writer *w, struct tm_error *err)
         int more = fill(w, err);
         if (more < 0)
             return more;
-        if (tm_lanes_rows(w->lanes))
+        rc = take_settings(w, err);
+        if (!rc && tm_lanes_rows(w->lanes))
             rc = commit(w, err);
         rc = rc ? rc : release(w, err);
         if (rc)
@@ -439,6 +518,20 @@ static int run_session(struct tm_writer *w, struct tm_error *err)
     }
 }
 
+/* Other options may be what it takes to get on, so they end the pause. */
+static int pause_before_retry(struct tm_writer *w, int64_t us)
+{
+    int64_t until_us = tm_clock_mono_us() + us, left_us;
+    eventfd_t ignored;
+    while ((left_us = until_us - tm_clock_mono_us()) > 0 && !has_news(w)) {
+        struct pollfd fds[2] = {{.fd = w->stop.fd, .events = POLLIN}, {.fd = w->wake_fd, .events = POLLIN}};
+        if (poll(fds, 2, (int)(left_us / TM_US_PER_MS) + 1) > 0 && fds[0].revents)
+            return TM_ESTOPPED;
+        (void)eventfd_read(w->wake_fd, &ignored);
+    }
+    return TM_OK;
+}
+
 static void *writer_main(void *arg)
 {
     struct tm_writer *w = arg;
@@ -447,14 +540,21 @@ static void *writer_main(void *arg)
     pthread_setname_np(pthread_self(), "store");
     for (;;) {
         uint64_t batches = w->stats.batches;
-        int rc = run_session(w, &err);
+        int rc = take_settings(w, &err);
+        w->moved = false;
+        rc = rc ? rc : run_session(w, &err);
         close_session(w);
         if (!rc || rc == TM_ESTOPPED || (is_draining(w) && failures))
             return NULL;
+        if (w->moved) {
+            tm_log(TM_LOG_INFO, "store", "the store has another address now; connecting to it");
+            failures = 0;
+            continue;
+        }
         note_error(w, &err);
         note_lag(w);
         failures = w->stats.batches > batches ? 1 : failures + 1;
-        if (tm_stop_wait(&w->stop, tm_backoff_us(failures, BACKOFF_BASE_US, BACKOFF_MAX_US, tm_random_unit())))
+        if (pause_before_retry(w, tm_backoff_us(failures, BACKOFF_BASE_US, BACKOFF_MAX_US, tm_random_unit())))
             return NULL;
     }
 }
@@ -465,7 +565,8 @@ static void writer_free(struct tm_writer *w)
 {
     tm_lanes_destroy(w->lanes);
     tm_buf_fini(&w->sql);
-    free(w->conninfo);
+    settings_destroy(w->settings);
+    settings_destroy(w->next);
     free(w->gatherer);
     free(w->application_name);
     tm_stop_fini(&w->stop);
@@ -492,14 +593,12 @@ int tm_writer_start(const struct tm_writer_options *options, struct tm_writer **
     char name[96];
     struct tm_writer *w = calloc(1, sizeof *w);
     TM_FATAL_UNLESS(w);
-    w->options = *options;
-    w->options.batch_rows_max = options->batch_rows_max ? options->batch_rows_max : BATCH_ROWS_MAX;
-    w->options.batch_bytes_max = options->batch_bytes_max ? options->batch_bytes_max : BATCH_BYTES_MAX;
+    w->journal = options->journal;
+    w->settings = settings_create(options);
     (void)snprintf(name, sizeof name, "tidemill %s store", options->gatherer);
-    w->conninfo = strdup(options->conninfo);
     w->gatherer = strdup(options->gatherer);
     w->application_name = strdup(name);
-    TM_FATAL_UNLESS(w->conninfo && w->gatherer && w->application_name);
+    TM_FATAL_UNLESS(w->gatherer && w->application_name);
     w->lanes = tm_lanes_create(options->plan, options->metrics);
     w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     TM_FATAL_UNLESS(w->wake_fd >= 0 && tm_stop_init(&w->stop) == TM_OK);
@@ -511,6 +610,12 @@ int tm_writer_start(const struct tm_writer_options *options, struct tm_writer **
     }
     *out = w;
     return TM_OK;
+}
+
+void tm_writer_reload(struct tm_writer *w, const struct tm_writer_options *options)
+{
+    settings_destroy(exchange_next(w, settings_create(options)));
+    tm_writer_wake(w);
 }
 
 void tm_writer_wake(struct tm_writer *w)

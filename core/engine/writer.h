@@ -11,6 +11,12 @@
  * A store that is down, slow or full costs nothing but lag: reconnect with backoff, the journal keeps
  * collecting. Rows the store can never take (class 22/23) go to tidemill.quarantine of the local store with
  * their error.
+ *
+ * A reload hands over other options. The thread takes the newest ones after it has read records and before it commits
+ * them, never inside a transaction: so rows of a new stream never meet a writer that does not know it, as long as it is
+ * told before anybody appends such rows. Rows of a stream that the new plan lacks are stored as the old plan had them
+ * (engine/lanes.h). Tables and columns are made where `migrate` says so. Another conninfo ends the session, and the next
+ * begins at once there, from the checkpoint that is there.
  */
 #ifndef TM_ENGINE_WRITER_H
 #define TM_ENGINE_WRITER_H
@@ -25,7 +31,7 @@ struct tm_writer_options {
     const char *conninfo;
     const char *gatherer;
     struct tm_journal *journal;
-    const struct tm_plan *plan; /* streams by name; borrowed */
+    const struct tm_plan *plan; /* streams by name; held */
     struct tm_metrics *metrics;
     size_t batch_rows_max;  /* 0: 20000 */
     size_t batch_bytes_max; /* 0: 8 MiB */
@@ -45,6 +51,9 @@ int tm_writer_start(const struct tm_writer_options *options, struct tm_writer **
                     struct tm_error *err) TM_MUST_CHECK;
 /* Something became durable: called from the journal's wake callback. Any thread. */
 void tm_writer_wake(struct tm_writer *w);
+/* Other conninfo, plan, migrate and batch sizes; gatherer, journal and metrics stay as they were. Returns at once. Any
+ * thread. */
+void tm_writer_reload(struct tm_writer *w, const struct tm_writer_options *options);
 /* Store what is durable (bounded by 5 s), then stop and free. */
 void tm_writer_stop(struct tm_writer *w);
 struct tm_writer_stats tm_writer_stats(struct tm_writer *w);

@@ -65,9 +65,9 @@ struct tm_journal {
     uint64_t bytes_max;
     uint8_t epoch[16];
 
-    struct tm_decl decls[TM_JOURNAL_STREAMS_MAX]; /* lock to add */
+    struct tm_decl decls[TM_JOURNAL_STREAMS_MAX]; /* lock to add; read up to decl_count */
     _Atomic int decl_count;
-    size_t table_bytes;                        /* io: of the declarations in a header */
+    size_t table_bytes;                        /* lock: of the declarations in a header */
     int64_t next_seq[TM_JOURNAL_STREAMS_MAX];  /* io, by family */
     int64_t filed_seq[TM_JOURNAL_STREAMS_MAX]; /* writer, by family: the next after all that was written */
     struct tm_block *block;                    /* io */

@@ -8,11 +8,8 @@
 #include <string.h>
 #include <time.h>
 
-#define SEGMENT_BYTES_DEFAULT (64u << 20)
 #define SEGMENT_BYTES_MIN 4096
 #define SEGMENT_BYTES_MAX (1u << 30) /* offsets within a segment fit 32 bits */
-#define BYTES_MAX_DEFAULT (UINT64_C(8) << 30)
-#define BUFFER_BYTES_DEFAULT (64u << 20)
 #define FRAME_BYTES (256u << 10) /* a frame is closed when it has grown to this */
 #define SPARE_BLOCKS_MAX 4
 #define SPARE_BYTES_MAX (2 * TM_BLOCK_BYTES)
@@ -90,9 +87,9 @@ void tm_journal_count_damage(struct tm_journal *j, uint64_t frames, uint64_t byt
 static int set_options(struct tm_journal *j, const struct tm_journal_options *o, struct tm_error *err)
 {
     j->fs = o->fs ? *o->fs : tm_fs_posix;
-    j->segment_bytes = o->segment_bytes ? o->segment_bytes : SEGMENT_BYTES_DEFAULT;
-    j->bytes_max = o->bytes_max ? o->bytes_max : BYTES_MAX_DEFAULT;
-    j->buffer_bytes_max = o->buffer_bytes_max ? o->buffer_bytes_max : BUFFER_BYTES_DEFAULT;
+    j->segment_bytes = o->segment_bytes ? o->segment_bytes : TM_JOURNAL_SEGMENT_BYTES;
+    j->bytes_max = o->bytes_max ? o->bytes_max : TM_JOURNAL_BYTES_MAX;
+    j->buffer_bytes_max = o->buffer_bytes_max ? o->buffer_bytes_max : TM_JOURNAL_BUFFER_BYTES;
     if (j->segment_bytes < SEGMENT_BYTES_MIN || j->segment_bytes > SEGMENT_BYTES_MAX)
         return tm_error_set(err, TM_EINVAL, "journal: segment_bytes is %zu, expected %d to %u", j->segment_bytes,
                             SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
@@ -233,28 +230,38 @@ static int family_of(const struct tm_journal *j, const char *name, size_t len)
     return -1;
 }
 
-static int check_stream(const struct tm_journal *j, const struct tm_segment_stream *s, struct tm_error *err)
+static int find_declaration(const struct tm_journal *j, const struct tm_segment_stream *s)
+{
+    for (int i = 0; i < j->decl_count; i++)
+        if (same(j->decls[i].name, s->name, s->name_len) && same(j->decls[i].columns, s->columns, s->columns_len))
+            return i;
+    return -1;
+}
+
+/* One more declaration, when there are `count` that take `table_bytes` of a header. */
+static int check_stream(const struct tm_journal *j, const struct tm_segment_stream *s, int count, size_t table_bytes,
+                        struct tm_error *err)
 {
     if (s->name_len == 0 || s->name_len > UINT16_MAX)
         return tm_error_set(err, TM_EINVAL, "journal: a stream's name has %u bytes, expected 1 to %d", s->name_len,
                             UINT16_MAX);
-    size_t table = j->table_bytes + tm_segment_stream_bytes(s);
-    if (j->decl_count == TM_JOURNAL_STREAMS_MAX || tm_segment_header_bytes((uint32_t)table) > j->header_bytes_max)
+    size_t table = table_bytes + tm_segment_stream_bytes(s);
+    if (count == TM_JOURNAL_STREAMS_MAX || tm_segment_header_bytes((uint32_t)table) > j->header_bytes_max)
         return tm_error_set(err, TM_EFULL,
                             "journal: %s: no room to declare stream %.*s: %d declarations of at most %d, a header of "
                             "%zu bytes of at most %zu. Every change of columns is a declaration for the life of the "
                             "directory",
-                            j->dir_name, (int)s->name_len, s->name, j->decl_count, TM_JOURNAL_STREAMS_MAX, table,
+                            j->dir_name, (int)s->name_len, s->name, count, TM_JOURNAL_STREAMS_MAX, table,
                             j->header_bytes_max);
     return TM_OK;
 }
 
 int tm_journal_declare(struct tm_journal *j, const struct tm_segment_stream *s, struct tm_error *err)
 {
-    for (int i = 0; i < j->decl_count; i++)
-        if (same(j->decls[i].name, s->name, s->name_len) && same(j->decls[i].columns, s->columns, s->columns_len))
-            return i;
-    int rc = check_stream(j, s, err);
+    int found = find_declaration(j, s);
+    if (found >= 0)
+        return found;
+    int rc = check_stream(j, s, j->decl_count, j->table_bytes, err);
     if (rc)
         return rc;
     int id = j->decl_count, family = family_of(j, s->name, s->name_len);
@@ -272,7 +279,7 @@ int tm_journal_declare(struct tm_journal *j, const struct tm_segment_stream *s, 
     return id;
 }
 
-int tm_journal_stream(struct tm_journal *j, const char *name, const char *columns, struct tm_error *err)
+static int segment_stream(const char *name, const char *columns, struct tm_segment_stream *out, struct tm_error *err)
 {
     size_t name_len = strlen(name), columns_len = strlen(columns);
     if (name_len > UINT16_MAX || columns_len > TM_SEGMENT_HEADER_MAX)
@@ -280,9 +287,40 @@ int tm_journal_stream(struct tm_journal *j, const char *name, const char *column
                             "journal: a stream's name and columns have %zu and %zu bytes, expected at "
                             "most %d and %d",
                             name_len, columns_len, UINT16_MAX, TM_SEGMENT_HEADER_MAX);
-    struct tm_segment_stream s = {
+    *out = (struct tm_segment_stream){
         .name = name, .columns = columns, .name_len = (uint32_t)name_len, .columns_len = (uint32_t)columns_len};
-    return tm_journal_declare(j, &s, err);
+    return TM_OK;
+}
+
+int tm_journal_stream(struct tm_journal *j, const char *name, const char *columns, struct tm_error *err)
+{
+    struct tm_segment_stream s;
+    int rc = segment_stream(name, columns, &s, err);
+    if (rc)
+        return rc;
+    pthread_mutex_lock(&j->lock);
+    rc = tm_journal_declare(j, &s, err);
+    pthread_mutex_unlock(&j->lock);
+    return rc;
+}
+
+int tm_journal_check_streams(struct tm_journal *j, const struct tm_journal_stream_def *streams, size_t count,
+                             struct tm_error *err)
+{
+    int rc = TM_OK;
+    pthread_mutex_lock(&j->lock);
+    int declared = j->decl_count;
+    size_t table_bytes = j->table_bytes;
+    for (size_t i = 0; !rc && i < count; i++) {
+        struct tm_segment_stream s;
+        rc = segment_stream(streams[i].name, streams[i].columns, &s, err);
+        if (rc || find_declaration(j, &s) >= 0)
+            continue;
+        rc = check_stream(j, &s, declared++, table_bytes, err);
+        table_bytes += tm_segment_stream_bytes(&s);
+    }
+    pthread_mutex_unlock(&j->lock);
+    return rc;
 }
 
 int64_t tm_journal_last_seq(const struct tm_journal *j, const char *name)

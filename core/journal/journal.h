@@ -35,7 +35,8 @@
  * Usual order: open, stream for each stream, then in each loop turn append... flush; readers start from the checkpoint
  * that the store holds, and release what the store has committed. Close the readers before the journal.
  *
- * Threads: open, append, flush, stream, close: one thread (io). Readers: one thread each. release, stats, wait: any.
+ * Threads: open, append, flush, close: one thread (io). Readers: one thread each. stream, check_streams, release, stats,
+ * wait: any.
  */
 #ifndef TM_JOURNAL_JOURNAL_H
 #define TM_JOURNAL_JOURNAL_H
@@ -48,6 +49,10 @@
 struct tm_fs;
 struct tm_journal;
 struct tm_journal_reader;
+
+#define TM_JOURNAL_SEGMENT_BYTES (64u << 20)
+#define TM_JOURNAL_BYTES_MAX (UINT64_C(8) << 30)
+#define TM_JOURNAL_BUFFER_BYTES (64u << 20)
 
 struct tm_journal_options {
     const char *dir;         /* created 0700 if missing; locked against a second process */
@@ -85,6 +90,13 @@ const uint8_t *tm_journal_epoch(const struct tm_journal *j); /* 16 bytes */
 
 /* Declare a stream; returns its id (>= 0) or an error. The same name and columns return the same id. */
 int tm_journal_stream(struct tm_journal *j, const char *name, const char *columns, struct tm_error *err) TM_MUST_CHECK;
+
+/* Whether these streams could all be declared, without declaring them: TM_EFULL says that there is no room. */
+struct tm_journal_stream_def {
+    const char *name, *columns;
+};
+int tm_journal_check_streams(struct tm_journal *j, const struct tm_journal_stream_def *streams, size_t count,
+                             struct tm_error *err) TM_MUST_CHECK;
 
 /* The last seq given out for a stream name; 0: none yet. */
 int64_t tm_journal_last_seq(const struct tm_journal *j, const char *name);

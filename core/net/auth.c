@@ -12,6 +12,7 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +29,7 @@ struct header {
 };
 
 struct tm_auth {
+    _Atomic uint32_t references;
     char *key_id, *message;
     EVP_PKEY *key;
     size_t header_count;
@@ -189,6 +191,18 @@ static int check_templates(const struct tm_auth *auth, struct tm_error *err)
     return rc;
 }
 
+static void auth_free(struct tm_auth *auth)
+{
+    for (size_t i = 0; i < auth->header_count; i++) {
+        free(auth->headers[i].name);
+        free(auth->headers[i].value);
+    }
+    EVP_PKEY_free(auth->key);
+    free(auth->key_id);
+    free(auth->message);
+    free(auth);
+}
+
 int tm_auth_create(const struct tm_auth_def *def, struct tm_auth **out, struct tm_error *err)
 {
     if (def->key_file && !def->message)
@@ -197,6 +211,7 @@ int tm_auth_create(const struct tm_auth_def *def, struct tm_auth **out, struct t
         return tm_error_set(err, TM_EINVAL, "auth: key_id has a line break");
     struct tm_auth *auth = calloc(1, sizeof *auth + def->header_count * sizeof auth->headers[0]);
     TM_FATAL_UNLESS(auth);
+    auth->references = 1;
     auth->key_id = copy(def->key_id);
     auth->message = copy(def->message);
     auth->header_count = def->header_count;
@@ -206,25 +221,45 @@ int tm_auth_create(const struct tm_auth_def *def, struct tm_auth **out, struct t
     if (!rc)
         rc = check_templates(auth, err);
     if (rc) {
-        tm_auth_destroy(auth);
+        tm_auth_put(auth);
         return rc;
     }
     *out = auth;
     return TM_OK;
 }
 
-void tm_auth_destroy(struct tm_auth *auth)
+static struct tm_auth *countable(const struct tm_auth *auth)
 {
-    if (!auth)
-        return;
-    for (size_t i = 0; i < auth->header_count; i++) {
-        free(auth->headers[i].name);
-        free(auth->headers[i].value);
-    }
-    EVP_PKEY_free(auth->key);
-    free(auth->key_id);
-    free(auth->message);
-    free(auth);
+    return (struct tm_auth *)(uintptr_t)auth;
+}
+
+struct tm_auth *tm_auth_take(const struct tm_auth *auth)
+{
+    if (auth)
+        atomic_fetch_add_explicit(&countable(auth)->references, 1, memory_order_relaxed);
+    return countable(auth);
+}
+
+void tm_auth_put(const struct tm_auth *auth)
+{
+    if (auth && atomic_fetch_sub_explicit(&countable(auth)->references, 1, memory_order_acq_rel) == 1)
+        auth_free(countable(auth));
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+bool tm_auth_equal(const struct tm_auth *a, const struct tm_auth *b)
+{
+    if (a == b || !a || !b)
+        return a == b;
+    bool same = same_text(a->key_id, b->key_id) && same_text(a->message, b->message) &&
+                a->header_count == b->header_count && !a->key == !b->key;
+    for (size_t i = 0; same && i < a->header_count; i++)
+        same = same_text(a->headers[i].name, b->headers[i].name) && same_text(a->headers[i].value, b->headers[i].value);
+    return same && (!a->key || EVP_PKEY_eq(a->key, b->key) == 1);
 }
 
 static bool set_pss(EVP_PKEY_CTX *ctx)

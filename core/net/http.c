@@ -68,6 +68,7 @@ static void free_request(struct request *r)
     free(r->method);
     free(r->full_url);
     free(r->body);
+    tm_auth_put(r->auth);
     free(r);
 }
 
@@ -465,7 +466,7 @@ static struct request *copy_request(const struct tm_http_request *q)
         return NULL;
     }
     r->body_len = q->body_len;
-    r->auth = q->auth;
+    r->auth = tm_auth_take(q->auth);
     r->timeout_us = q->timeout_us ? q->timeout_us : TIMEOUT_US_DEFAULT;
     r->response_bytes_max = q->response_bytes_max ? q->response_bytes_max : RESPONSE_BYTES_DEFAULT;
     return r;

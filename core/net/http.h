@@ -21,7 +21,7 @@ struct tm_http_request {
     const char *const *headers; /* "Name: value", NULL-terminated; may be NULL */
     const char *body;           /* NULL: none */
     size_t body_len;
-    const struct tm_auth *auth; /* NULL: unsigned; borrowed until on_done */
+    const struct tm_auth *auth; /* NULL: unsigned; held until on_done */
     int64_t timeout_us;         /* 0: 30 s */
     size_t response_bytes_max;  /* 0: 64 MiB */
 };

@@ -21,6 +21,12 @@ void tm_link_limiter_destroy(struct tm_link_limiter *limiter)
     free(limiter);
 }
 
+void tm_link_limiter_set_rate(struct tm_link_limiter *l, double tries_per_second)
+{
+    TM_FATAL_UNLESS(tries_per_second > 0);
+    l->per_us = tries_per_second / 1e6;
+}
+
 int64_t tm_link_limiter_reserve(struct tm_link_limiter *l, int64_t now_us)
 {
     if (l->at_us && now_us > l->at_us)

@@ -14,6 +14,7 @@
 
 struct opening {
     uint32_t slot;
+    bool sent; /* on the connection that is up now */
     size_t len;
     char *bytes;
 };
@@ -68,8 +69,9 @@ static void schedule_try(struct tm_link *link, int64_t pause_us)
 static void send_openings(struct tm_link *link)
 {
     for (size_t i = 0; i < link->opening_count && link->stats.state == TM_LINK_UP; i++) {
-        const struct opening *o = &link->openings[i];
+        struct opening *o = &link->openings[i];
         int rc = tm_ws_send(link->ws, o->bytes, o->len);
+        o->sent = !rc;
         if (rc) {
             TM_LOG_LIMITED(TM_LOG_WARN, "net", "opening frame not sent", TM_F_STR("url", link->options.url),
                            TM_F_U64("slot", o->slot), TM_F_STR("reason", tm_code_name(rc)));
@@ -84,6 +86,8 @@ static void on_ws_open(void *arg)
     link_move(link, TM_LINK_UP);
     link->stats.ups++;
     link->stats.up_since_us = tm_clock_mono_us();
+    for (size_t i = 0; i < link->opening_count; i++)
+        link->openings[i].sent = false;
     if (link->events.on_up)
         link->events.on_up(link->arg);
     if (!link->stopping && !link->reconnecting)
@@ -165,6 +169,23 @@ static char *copy(const char *s)
     return c;
 }
 
+static void take_options(struct tm_ws_options *own, const struct tm_ws_options *options)
+{
+    *own = *options;
+    own->url = copy(options->url);
+    own->ca_file = copy(options->ca_file);
+    own->user_agent = copy(options->user_agent);
+    own->auth = tm_auth_take(options->auth);
+}
+
+static void put_options(struct tm_ws_options *own)
+{
+    free((void *)(uintptr_t)own->url);
+    free((void *)(uintptr_t)own->ca_file);
+    free((void *)(uintptr_t)own->user_agent);
+    tm_auth_put(own->auth);
+}
+
 int tm_link_create(struct tm_ws_context *context, struct tm_link_limiter *limiter, const struct tm_ws_options *options,
                    const struct tm_link_events *events, void *arg, struct tm_link **out, struct tm_error *err)
 {
@@ -175,10 +196,7 @@ int tm_link_create(struct tm_ws_context *context, struct tm_link_limiter *limite
     TM_FATAL_UNLESS(link);
     link->context = context;
     link->limiter = limiter;
-    link->options = *options;
-    link->options.url = copy(options->url);
-    link->options.ca_file = copy(options->ca_file);
-    link->options.user_agent = copy(options->user_agent);
+    take_options(&link->options, options);
     link->events = *events;
     link->arg = arg;
     tm_timer_init(&link->timer, tm_ws_context_loop(context), on_timer, link);
@@ -194,9 +212,7 @@ void tm_link_destroy(struct tm_link *link)
     for (size_t i = 0; i < link->opening_count; i++)
         free(link->openings[i].bytes);
     free(link->openings);
-    free((void *)(uintptr_t)link->options.url);
-    free((void *)(uintptr_t)link->options.ca_file);
-    free((void *)(uintptr_t)link->options.user_agent);
+    put_options(&link->options);
     free(link);
 }
 
@@ -228,6 +244,23 @@ void tm_link_reconnect(struct tm_link *link)
     }
     link->reconnecting = true;
     tm_ws_close(link->ws);
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+bool tm_link_update(struct tm_link *link, const struct tm_ws_options *options)
+{
+    struct tm_ws_options old = link->options;
+    bool same_peer = strcmp(old.url, options->url) == 0 && same_text(old.ca_file, options->ca_file) &&
+                     tm_auth_equal(old.auth, options->auth);
+    take_options(&link->options, options);
+    put_options(&old);
+    if (link->ws)
+        tm_ws_set_liveness(link->ws, options->ping_idle_us, options->silence_us);
+    return !same_peer;
 }
 
 /* The place of `slot` in the ordered array: where it is, or where it would be inserted. */
@@ -278,6 +311,8 @@ int tm_link_set_opening(struct tm_link *link, uint32_t slot, const char *bytes, 
             remove_slot(link, at);
         return TM_OK;
     }
+    if (found && link->openings[at].len == len && !memcmp(link->openings[at].bytes, bytes, len))
+        return TM_OK;
     char *kept = malloc(len);
     if (!kept || (!found && insert_slot(link, at, slot))) {
         free(kept);
@@ -287,7 +322,21 @@ int tm_link_set_opening(struct tm_link *link, uint32_t slot, const char *bytes, 
     free(link->openings[at].bytes);
     link->openings[at].bytes = kept;
     link->openings[at].len = len;
+    link->openings[at].sent = false;
     return TM_OK;
+}
+
+int tm_link_send_opening(struct tm_link *link, uint32_t slot)
+{
+    size_t at = find_slot(link, slot);
+    if (link->stats.state != TM_LINK_UP)
+        return TM_ESTATE;
+    if (at == link->opening_count || link->openings[at].slot != slot)
+        return TM_ENOENT;
+    struct opening *o = &link->openings[at];
+    int rc = o->sent ? TM_OK : tm_ws_send(link->ws, o->bytes, o->len);
+    o->sent = !rc;
+    return rc;
 }
 
 int tm_link_send(struct tm_link *link, const char *bytes, size_t len)

@@ -26,6 +26,7 @@ struct tm_link;
 struct tm_link_limiter;
 struct tm_link_limiter *tm_link_limiter_create(double tries_per_second, double burst);
 void tm_link_limiter_destroy(struct tm_link_limiter *limiter);
+void tm_link_limiter_set_rate(struct tm_link_limiter *limiter, double tries_per_second); /* turns given stay given */
 
 /* Take the next turn: how long to wait until it comes, 0 for now. Turns are given in the order of asking. */
 int64_t tm_link_limiter_reserve(struct tm_link_limiter *limiter, int64_t now_us);
@@ -52,8 +53,16 @@ void tm_link_start(struct tm_link *link);
 void tm_link_stop(struct tm_link *link);      /* for good; on_down(TM_WS_LOCAL) follows if it was up or connecting */
 void tm_link_reconnect(struct tm_link *link); /* drop and come back at once, still under the limiter */
 
+/* Other options. Deadlines of liveness count at once, all else with the next connection. True if the connection that is
+ * there was made by what has changed now (URL, signature, trusted authorities): it should be made anew. */
+bool tm_link_update(struct tm_link *link, const struct tm_ws_options *options);
+
 /* Set opening frame `slot` (0..999999); len 0 removes it. The bytes are copied. Does not send. */
 int tm_link_set_opening(struct tm_link *link, uint32_t slot, const char *bytes, size_t len) TM_MUST_CHECK;
+
+/* Send the frame of `slot` now, unless this connection has had these very bytes. TM_ESTATE unless UP, TM_ENOENT when
+ * the slot is empty. */
+int tm_link_send_opening(struct tm_link *link, uint32_t slot) TM_MUST_CHECK;
 
 /* Send now: TM_ESTATE unless UP. */
 int tm_link_send(struct tm_link *link, const char *bytes, size_t len) TM_MUST_CHECK;

@@ -81,6 +81,7 @@ void ws_report_gone(struct tm_ws *ws)
     }
     ws->context->connections--;
     tm_buf_fini(&ws->message);
+    tm_auth_put(ws->options.auth);
     free(ws->user_agent);
     free(ws);
 }
@@ -253,17 +254,23 @@ void ws_start(struct tm_ws *ws)
         ws_on_library_gone(ws);
 }
 
+static void set_liveness(struct tm_ws_options *o, int64_t ping_idle_us, int64_t silence_us)
+{
+    o->ping_idle_us = ping_idle_us ? ping_idle_us : 5 * TM_US_PER_S;
+    o->silence_us = silence_us ? silence_us : 15 * TM_US_PER_S;
+}
+
 static void take_options(struct tm_ws *ws, const struct tm_ws_options *options)
 {
     struct tm_ws_options *o = &ws->options;
     *o = *options;
     o->url = o->ca_file = NULL;
+    o->auth = tm_auth_take(options->auth);
     ws->user_agent = strdup(o->user_agent ? o->user_agent : "tidemill");
     TM_FATAL_UNLESS(ws->user_agent);
     o->user_agent = ws->user_agent;
     o->connect_us = o->connect_us ? o->connect_us : 10 * TM_US_PER_S;
-    o->ping_idle_us = o->ping_idle_us ? o->ping_idle_us : 5 * TM_US_PER_S;
-    o->silence_us = o->silence_us ? o->silence_us : 15 * TM_US_PER_S;
+    set_liveness(o, o->ping_idle_us, o->silence_us);
     o->message_bytes_max = o->message_bytes_max ? o->message_bytes_max : (size_t)4 << 20;
     o->send_bytes_max = o->send_bytes_max ? o->send_bytes_max : (size_t)64 << 20;
 }
@@ -299,6 +306,14 @@ int tm_ws_connect(struct tm_ws_context *context, const struct tm_ws_options *opt
     put_starting(ws);
     *out = ws;
     return TM_OK;
+}
+
+/* While it connects the timer belongs to the handshake, while it closes to the close. */
+void tm_ws_set_liveness(struct tm_ws *ws, int64_t ping_idle_us, int64_t silence_us)
+{
+    set_liveness(&ws->options, ping_idle_us, silence_us);
+    if (ws->state == WS_OPEN && !ws->reason_known)
+        tm_timer_start(&ws->timer, 0, 0);
 }
 
 int tm_ws_send(struct tm_ws *ws, const char *bytes, size_t len)

@@ -50,7 +50,7 @@ struct tm_ws_events {
 
 struct tm_ws_options {
     const char *url;            /* ws://host[:port]/path or wss://... */
-    const struct tm_auth *auth; /* NULL: unsigned; borrowed */
+    const struct tm_auth *auth; /* NULL: unsigned; the connection holds it */
     const char *ca_file;        /* NULL: the system's */
     const char *user_agent;     /* NULL: "tidemill" */
     int64_t connect_us;         /* 0: 10 s, from connect to 101 */
@@ -71,6 +71,9 @@ int tm_ws_check_url(const char *url, struct tm_error *err) TM_MUST_CHECK;
 /* Start connecting. Options are copied. A failure that is known at once is returned and on_close is not called. */
 int tm_ws_connect(struct tm_ws_context *context, const struct tm_ws_options *options, const struct tm_ws_events *events,
                   void *arg, struct tm_ws **out, struct tm_error *err) TM_MUST_CHECK;
+
+/* Other deadlines for a connection that is there; 0 as in the options. */
+void tm_ws_set_liveness(struct tm_ws *ws, int64_t ping_idle_us, int64_t silence_us);
 
 /* Queue a text message; the bytes are copied. TM_ESTATE unless open, TM_EFULL closes with TM_WS_SLOW later. */
 int tm_ws_send(struct tm_ws *ws, const char *bytes, size_t len) TM_MUST_CHECK;

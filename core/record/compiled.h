@@ -87,6 +87,7 @@ struct tm_program {
 };
 
 struct tm_plan {
+    _Atomic uint32_t references;
     struct tm_arena *arena;
     const char *gatherer;
     uint8_t epoch[16];

@@ -48,7 +48,7 @@ int tm_decoder_create(const struct tm_plan *plan, struct tm_decoder **out)
     struct tm_decoder *d = calloc(1, sizeof *d);
     if (!d)
         return TM_ENOMEM;
-    d->plan = plan;
+    d->plan = tm_plan_take(plan);
     d->unknown = tm_plan_stream_by_name(plan, TM_STREAM_UNKNOWN);
     int rc = create(d);
     if (rc)
@@ -74,6 +74,7 @@ void tm_decoder_destroy(struct tm_decoder *d)
     free(d->rows);
     tm_buf_fini(&d->out);
     tm_buf_fini(&d->scratch);
+    tm_plan_put(d->plan);
     free(d);
 }
 

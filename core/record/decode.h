@@ -1,8 +1,8 @@
 /*
  * Decoding: one JSON frame in, finished rows out, in a single strict pass (RFC 8259) over its bytes.
  *
- * A decoder belongs to one thread; it owns the rows it returns until the next call. It allocates only to grow its
- * buffers. In tm_decode_frame `bytes[len .. len+15]` must be readable (any content): the scanner looks 16 bytes at a
+ * A decoder belongs to one thread; it owns the rows it returns until the next call, and holds its plan. It allocates only
+ * to grow its buffers. In tm_decode_frame `bytes[len .. len+15]` must be readable (any content): the scanner looks 16 bytes at a
  * time. Documents need no such padding.
  *
  * Verdicts: nothing is ever dropped here.

@@ -2,6 +2,7 @@
 #include "record/compiled.h"
 #include "record/scanner.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,7 @@ static int add_stream(struct tm_plan *plan, const struct tm_stream_def *def, str
     if (def->name && tm_plan_stream_by_name(plan, def->name))
         return FAULT("stream \"%s\": declared twice, or a name that every plan has", def->name);
     int rc = tm_stream_compile(def, plan->stream_count, plan->arena, &plan->streams[plan->stream_count], err);
+    plan->streams[plan->stream_count].plan = plan;
     if (!rc)
         plan->stream_count++;
     return rc;
@@ -214,17 +216,31 @@ int tm_plan_compile(const struct tm_plan_def *def, struct tm_plan **out, struct 
     struct tm_arena *arena = tm_arena_create();
     struct tm_plan *plan = tm_arena_alloc(arena, sizeof *plan);
     plan->arena = arena;
+    plan->references = 1;
     int rc = compile(plan, def, err);
     if (rc)
-        tm_plan_destroy(plan);
+        tm_plan_put(plan);
     else
         *out = plan;
     return rc;
 }
 
-void tm_plan_destroy(struct tm_plan *plan)
+/* Immutable for its holders, who are given it as const; the count is the one thing in it that changes. */
+static struct tm_plan *countable(const struct tm_plan *plan)
+{
+    return (struct tm_plan *)(uintptr_t)plan;
+}
+
+struct tm_plan *tm_plan_take(const struct tm_plan *plan)
 {
     if (plan)
+        atomic_fetch_add_explicit(&countable(plan)->references, 1, memory_order_relaxed);
+    return countable(plan);
+}
+
+void tm_plan_put(const struct tm_plan *plan)
+{
+    if (plan && atomic_fetch_sub_explicit(&countable(plan)->references, 1, memory_order_acq_rel) == 1)
         tm_arena_destroy(plan->arena);
 }
 

@@ -9,6 +9,10 @@
  * whole, reports the first fault with its place, and copies what it needs. A compiled plan is immutable and may be
  * used by any number of threads; each thread that decodes has its own tm_decoder (record/decode.h).
  *
+ * A plan is counted: whoever keeps it, or a stream or kind of it, beyond the call that gave it to him takes a reference
+ * (a stream leads to its plan) and puts it back, on any thread. So a reload can bring a new plan while rows of the old
+ * one are still under way: the old one goes with its last holder.
+ *
  * The tuple. A record is written once, as a PostgreSQL binary COPY tuple:
  *
  *     int16 fields | int32 len, bytes | int32 len, bytes | ...            (len -1: NULL; all big-endian)
@@ -176,6 +180,8 @@ struct tm_plan_def {
 
 /* ---- compiled ---- */
 
+struct tm_plan;
+
 struct tm_column {
     const char *name;
     enum tm_type type;
@@ -185,6 +191,7 @@ struct tm_column {
 };
 
 struct tm_stream {
+    const struct tm_plan *plan; /* that it is part of: who keeps the stream takes it */
     const char *name;
     uint16_t index; /* in plan->streams */
     enum tm_stream_mode mode;
@@ -214,14 +221,30 @@ struct tm_kind {
     bool forward, document;
 };
 
-struct tm_plan;
-
+/* The caller's is the first reference. */
 int tm_plan_compile(const struct tm_plan_def *def, struct tm_plan **out, struct tm_error *err) TM_MUST_CHECK;
-void tm_plan_destroy(struct tm_plan *plan);
+struct tm_plan *tm_plan_take(const struct tm_plan *plan); /* another reference; NULL gives NULL */
+void tm_plan_put(const struct tm_plan *plan);             /* give one back; NULL is fine */
 
 size_t tm_plan_stream_count(const struct tm_plan *plan);
 const struct tm_stream *tm_plan_stream(const struct tm_plan *plan, size_t index);
 const struct tm_stream *tm_plan_stream_by_name(const struct tm_plan *plan, const char *name); /* NULL: none */
 const struct tm_kind *tm_plan_kind_by_tag(const struct tm_plan *plan, const char *tag);       /* NULL: none */
+
+/* ---- comparing, at a reload (plan_compare.c) ---- */
+
+/* Compiled from definitions that say the same, in the same order. */
+bool tm_plan_equal(const struct tm_plan *a, const struct tm_plan *b);
+
+/* A row of one is a row of the other: same name, same columns in the same order, the added ones too. */
+bool tm_stream_same_rows(const struct tm_stream *a, const struct tm_stream *b);
+
+/* A fingerprint made under one tells something under the other: what was seen of `from` is seen of `to`, so a seen-set
+ * and occurrence counters may live on. Nothing else decides that. */
+bool tm_stream_keeps_seen(const struct tm_stream *from, const struct tm_stream *to);
+
+/* Whether tables made for `from` can be migrated to `to` while rows flow: columns may come and go, but what stays keeps
+ * its type, and a stream its mode. TM_EINVAL says which does not. */
+int tm_plan_check_reload(const struct tm_plan *from, const struct tm_plan *to, struct tm_error *err) TM_MUST_CHECK;
 
 #endif

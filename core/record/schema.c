@@ -112,10 +112,10 @@ static void add_arrival_index(struct text *t, const struct tm_stream *s)
 }
 
 /* A product with 0.000001 is exact and has six decimals; a quotient would have sixteen. */
-static void add_view(struct text *t, const struct tm_stream *s)
+static void add_view_query(struct text *t, const struct tm_stream *s)
 {
     const char *comma = s->observer ? "gatherer, " : "";
-    add(t, "CREATE OR REPLACE VIEW readable.%s AS SELECT ", s->name);
+    add(t, "readable.%s AS SELECT ", s->name);
     uint16_t own = (uint16_t)(s->production_count - (s->observer ? 2 : 0));
     for (uint16_t i = 0; i < own; i++) {
         const struct tm_column *c = &s->columns[i];
@@ -125,7 +125,18 @@ static void add_view(struct text *t, const struct tm_stream *s)
             add(t, "%s%s", comma, c->name);
         comma = ", ";
     }
-    add(t, " FROM %s;\n\n", s->name);
+    add(t, " FROM %s;\n", s->name);
+}
+
+/* A view is replaced in place, which keeps what was granted on it; but one that lost a column, or got one in its middle,
+ * cannot be: it is made anew. */
+static void add_view(struct text *t, const struct tm_stream *s)
+{
+    add(t, "DO $tidemill$\nBEGIN\nCREATE OR REPLACE VIEW ");
+    add_view_query(t, s);
+    add(t, "EXCEPTION WHEN invalid_table_definition THEN\nDROP VIEW readable.%s;\nCREATE VIEW ", s->name);
+    add_view_query(t, s);
+    add(t, "END\n$tidemill$;\n\n");
 }
 
 static int finish(struct text *t, size_t start)

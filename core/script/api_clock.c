@@ -37,6 +37,7 @@ static int fire_body(lua_State *L)
     struct tm_script_timer *t = lua_touserdata(L, 1);
     lua_rawgeti(L, LUA_REGISTRYINDEX, t->fn);
     t->last_run = tm_task_spawn(L, t->name, 0);
+    tm_task_set_timed(&t->script->tasks, t->last_run);
     if (!t->repeats)
         luaL_unref(L, LUA_REGISTRYINDEX, t->fn);
     return 0;
@@ -92,7 +93,7 @@ static int64_t check_us(lua_State *L, int index)
 /* timer(after_us, every_us, name, fn) -> id; every_us 0: once */
 static int timer(lua_State *L)
 {
-    struct tm_services *services = tm_script_services(L, "a timer");
+    struct tm_services *services = tm_script_services_anew(L, "a timer");
     int64_t after_us = check_us(L, 1), every_us = check_us(L, 2);
     const char *name = luaL_checkstring(L, 3);
     luaL_checktype(L, 4, LUA_TFUNCTION);
@@ -127,6 +128,9 @@ static int sleep_us(lua_State *L)
     struct tm_services *services = tm_script_services(L, "tm.sleep");
     int64_t us = check_us(L, 1);
     tm_task_handle self = tm_task_self(L);
+    const struct tm_script *script = tm_script_of(L);
+    if (script->draining && !tm_task_is_kept(&script->tasks, self))
+        return tm_task_leave(L);
     struct tm_script_timer *t = add_timer(L, services);
     t->waiting = self;
     tm_timer_start(&t->timer, us, 0);
@@ -143,6 +147,20 @@ static int monotonic_us(lua_State *L)
 {
     lua_pushnumber(L, (lua_Number)tm_clock_mono_us());
     return 1;
+}
+
+/* References to the functions stay: the VM ends soon. */
+void tm_api_clock_drain(struct tm_script *script)
+{
+    for (struct tm_script_timer *t = script->timers, *next; t; t = next) {
+        next = t->next;
+        tm_task_handle waiting = t->fn == LUA_NOREF ? t->waiting : 0;
+        if (waiting && tm_task_is_kept(&script->tasks, waiting))
+            continue;
+        unlink_timer(t);
+        if (waiting)
+            tm_task_end(script, waiting);
+    }
 }
 
 void tm_api_clock_close(struct tm_script *script)

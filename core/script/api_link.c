@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct tm_services *gatherer_of(lua_State *L)
+static struct tm_services *gatherer_of(lua_State *L, const char *change)
 {
-    struct tm_services *services = tm_script_services(L, "a link");
+    struct tm_services *services = change ? tm_script_services_anew(L, change) : tm_script_services(L, "a link");
     if (!services->gatherer)
         luaL_error(L, "links are a gatherer's: this script declares a deduplicator");
     return services;
@@ -30,23 +30,37 @@ static const struct tm_config_feed *check_feed(lua_State *L)
     return &config->feeds[feed - 1];
 }
 
+/* The link of that name becomes this one, whichever generation opened it. */
+static int open_or_update(struct tm_services *services, const struct tm_gatherer_link *link, struct tm_error *err)
+{
+    int id = tm_services_find_link(services, link->name);
+    if (id >= 0) {
+        int rc = tm_gatherer_link_update(services->gatherer, id, link);
+        return rc < 0
+                   ? tm_error_set(err, rc, "it cannot become what feed \"%s\" says: %s", link->ws.url, tm_code_name(rc))
+                   : id;
+    }
+    id = tm_gatherer_link_add(services->gatherer, link, err);
+    if (id >= 0)
+        services->links[id] = strdup(link->name);
+    return id;
+}
+
 /* link_open(feed, name) -> id, opened anew */
 static int link_open(lua_State *L)
 {
-    struct tm_services *services = gatherer_of(L);
+    struct tm_services *services = gatherer_of(L, "opening a link");
+    const struct tm_script *script = tm_script_of(L);
     const struct tm_config_feed *feed = check_feed(L);
     const char *name = luaL_checkstring(L, 2);
-    int id = tm_services_find_link(services, name);
-    bool opened = id < 0;
-    if (opened) {
-        struct tm_gatherer_link link = {.name = name, .ws = feed->ws, .quiet_us = feed->quiet_us};
-        struct tm_error err;
-        link.ws.auth = feed->signer >= 0 ? tm_script_of(L)->config.signers[feed->signer].auth : NULL;
-        id = tm_gatherer_link_add(services->gatherer, &link, &err);
-        if (id < 0)
-            return luaL_error(L, "link %s: %s", name, err.message);
-        services->links[id] = strdup(name);
-    }
+    bool opened = tm_services_find_link(services, name) < 0;
+    struct tm_gatherer_link link = {.name = name, .ws = feed->ws, .quiet_us = feed->quiet_us};
+    struct tm_error err;
+    link.ws.auth = feed->signer >= 0 ? script->config.signers[feed->signer].auth : NULL;
+    int id = open_or_update(services, &link, &err);
+    if (id < 0)
+        return luaL_error(L, "link %s: %s", name, err.message);
+    services->link_generations[id] = script->generation;
     lua_pushinteger(L, id);
     lua_pushboolean(L, opened);
     return 2;
@@ -54,11 +68,8 @@ static int link_open(lua_State *L)
 
 static int link_close(lua_State *L)
 {
-    struct tm_services *services = gatherer_of(L);
-    int link = check_link(L, services);
-    tm_gatherer_link_remove(services->gatherer, link);
-    free(services->links[link]);
-    services->links[link] = NULL;
+    struct tm_services *services = gatherer_of(L, "closing a link");
+    tm_services_close_link(services, check_link(L, services));
     return 0;
 }
 
@@ -74,7 +85,7 @@ static int push_result(lua_State *L, int rc)
 /* link_opening(id, slot, bytes, send) -> true | false, why; empty bytes remove the frame of that slot */
 static int link_opening(lua_State *L)
 {
-    struct tm_services *services = gatherer_of(L);
+    struct tm_services *services = gatherer_of(L, "setting an opening frame");
     int link = check_link(L, services);
     lua_Integer slot = luaL_checkinteger(L, 2);
     size_t len;
@@ -88,7 +99,7 @@ static int link_opening(lua_State *L)
 /* link_send(id, bytes) -> true | false, why */
 static int link_send(lua_State *L)
 {
-    struct tm_services *services = gatherer_of(L);
+    struct tm_services *services = gatherer_of(L, NULL);
     int link = check_link(L, services);
     size_t len;
     const char *bytes = luaL_checklstring(L, 2, &len);
@@ -97,7 +108,7 @@ static int link_send(lua_State *L)
 
 static int link_reconnect(lua_State *L)
 {
-    struct tm_services *services = gatherer_of(L);
+    struct tm_services *services = gatherer_of(L, NULL);
     tm_gatherer_link_reconnect(services->gatherer, check_link(L, services));
     return 0;
 }
@@ -105,7 +116,7 @@ static int link_reconnect(lua_State *L)
 /* link_stats(id) -> {state, ups, messages, rows, gaps} | nil */
 static int link_stats(lua_State *L)
 {
-    struct tm_services *services = gatherer_of(L);
+    struct tm_services *services = gatherer_of(L, NULL);
     struct tm_gatherer_link_stats stats;
     if (tm_gatherer_link_stats(services->gatherer, check_link(L, services), &stats) < 0)
         return 0;

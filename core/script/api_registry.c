@@ -1,5 +1,5 @@
 /* host: registry_open, registry_find, registry_get, registry_next, registry_remove, registry_count, registry_unseen. A registry is named
- * by its stream's index + 1; entries by their numbers. */
+ * by its place + 1; entries by their numbers. A new generation of a script finds what is in it. */
 #include "script/script_impl.h"
 
 #include "base/clock.h"
@@ -33,10 +33,50 @@ static uint32_t check_entry(lua_State *L, const struct tm_registry *r, int index
     return (uint32_t)entry;
 }
 
+/* The one of the stream, or a free one. */
+static struct tm_service_registry *place_of(struct tm_services *services, const char *stream)
+{
+    struct tm_service_registry *open = NULL;
+    for (size_t i = TM_STREAMS_MAX; i-- > 0;) {
+        struct tm_service_registry *r = &services->registries[i];
+        if (r->registry && strcmp(r->stream->name, stream) == 0)
+            return r;
+        open = r->registry ? open : r;
+    }
+    return open;
+}
+
+static bool has_columns(const struct tm_registry *r, const char *const *columns, size_t count)
+{
+    if (tm_registry_column_count(r) != count + 1) /* the key, too */
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(tm_registry_column(r, i + 1)->name, columns[i]) != 0)
+            return false;
+    return true;
+}
+
+/* Rounds are counted by a script, so the marks of one say nothing to the next. */
+static int open_registry(struct tm_service_registry *r, const struct tm_stream *stream, const char *const *columns,
+                         size_t count, struct tm_error *err)
+{
+    if (r->registry && has_columns(r->registry, columns, count)) {
+        if (r->seen_count)
+            memset(r->seen, 0, r->seen_count * sizeof *r->seen);
+        return TM_OK;
+    }
+    tm_service_registry_close(r);
+    int rc = tm_registry_create(stream, columns, &r->registry, err);
+    if (rc)
+        return rc;
+    r->stream = stream;
+    return TM_OK;
+}
+
 /* registry_open(stream, {columns}) -> id */
 static int registry_open(lua_State *L)
 {
-    struct tm_services *services = tm_script_services(L, "a registry");
+    struct tm_services *services = tm_script_services_anew(L, "opening a registry");
     const char *name = luaL_checkstring(L, 1);
     luaL_checktype(L, 2, LUA_TTABLE);
     const struct tm_stream *stream = services->plan ? tm_plan_stream_by_name(services->plan, name) : NULL;
@@ -52,10 +92,15 @@ static int registry_open(lua_State *L)
         columns[i] = luaL_checkstring(L, -1);
     }
     struct tm_error err;
-    struct tm_service_registry *r = &services->registries[stream->index];
-    if (!r->registry && tm_registry_create(stream, columns, &r->registry, &err) < 0)
+    struct tm_service_registry *r = place_of(services, name);
+    if (!r)
+        return luaL_error(L, "registry: at most %d can be open", TM_STREAMS_MAX);
+    uint64_t generation = tm_script_of(L)->generation;
+    bool is_ours = r->registry && r->generation == generation; /* declared twice: the first counts */
+    if (!is_ours && open_registry(r, stream, columns, count, &err) < 0)
         return luaL_error(L, "%s", err.message);
-    lua_pushinteger(L, stream->index + 1);
+    r->generation = generation;
+    lua_pushinteger(L, (lua_Integer)(r - services->registries) + 1);
     return 1;
 }
 

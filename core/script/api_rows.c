@@ -8,9 +8,10 @@
 
 #define BATCH "tidemill.batch"
 
-/* Rows that wait for room in the gatherer's queue: those of the kind's stream, and those that were not understood. */
+/* Rows that wait for room in the gatherer's queue: those of the kind's stream, and those that were not understood. They
+ * may wait through a reload, so the plan is held. */
 struct batch {
-    const struct tm_stream *stream[2];
+    const struct tm_stream *stream[2]; /* NULL: none yet */
     struct tm_buf rows[2];
 };
 
@@ -22,9 +23,21 @@ struct decode {
     size_t count, unknown;
 };
 
+static void set_stream(struct batch *b, int which, const struct tm_stream *stream)
+{
+    const struct tm_stream *old = b->stream[which];
+    if (stream)
+        (void)tm_plan_take(stream->plan);
+    b->stream[which] = stream;
+    if (old)
+        tm_plan_put(old->plan);
+}
+
 static int batch_gc(lua_State *L)
 {
     struct batch *b = luaL_checkudata(L, 1, BATCH);
+    set_stream(b, 0, NULL);
+    set_stream(b, 1, NULL);
     tm_buf_fini(&b->rows[0]);
     tm_buf_fini(&b->rows[1]);
     return 0;
@@ -68,7 +81,7 @@ static int keep_row(struct decode *d, struct tm_row *row)
             return change < 0 ? change : TM_OK;
     }
     if (!known) {
-        d->batch->stream[1] = row->stream;
+        set_stream(d->batch, 1, row->stream);
         d->unknown++;
     }
     return tm_buf_append(&d->batch->rows[!known], row->tuple, row->len);
@@ -131,9 +144,11 @@ static int decode(lua_State *L)
     const char *body = luaL_checklstring(L, 3, &len);
     struct decode d = {.registry = lua_isnoneornil(L, 4) ? NULL : tm_api_check_registry(L, 4),
                        .round = (uint32_t)luaL_optinteger(L, 5, 0)};
+    if (tm_script_of(L)->draining)
+        d.round = 0;                                  /* rounds are those of the newest generation */
     struct tm_buf *changed = &push_batch(L)->rows[0]; /* in a userdata: pushing may raise while it is full */
     d.batch = push_batch(L);
-    d.batch->stream[0] = kind->stream;
+    set_stream(d.batch, 0, kind->stream);
     struct tm_error err = {0};
     int rc = decode_body(&d, services, kind, path, body, len, &err);
     *changed = d.changed;

@@ -197,8 +197,8 @@ void tm_config_verify(struct tm_config *config, struct tm_problems *problems)
 void tm_config_fini(struct tm_config *config)
 {
     for (size_t i = 0; i < config->signer_count; i++)
-        tm_auth_destroy(config->signers[i].auth);
-    tm_plan_destroy(config->plan);
+        tm_auth_put(config->signers[i].auth);
+    tm_plan_put(config->plan);
     config->plan = NULL;
     config->signer_count = 0;
 }

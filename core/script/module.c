@@ -1,5 +1,7 @@
 #include "script/module.h"
 
+#include "base/hash.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <lauxlib.h>
@@ -47,6 +49,14 @@ static int read_all(int fd, size_t size, struct tm_buf *out)
     return 0;
 }
 
+/* Half of a script may be a good script, too. */
+static bool is_moving(int fd, const struct stat *before)
+{
+    struct stat now;
+    return fstat(fd, &now) || now.st_size != before->st_size || now.st_mtim.tv_sec != before->st_mtim.tv_sec ||
+           now.st_mtim.tv_nsec != before->st_mtim.tv_nsec;
+}
+
 /* No Lua in here, so nothing can jump away from the open descriptor. O_NONBLOCK: a FIFO must not hang the load. */
 static const char *read_source(const char *path, struct tm_buf *out)
 {
@@ -57,10 +67,21 @@ static const char *read_source(const char *path, struct tm_buf *out)
     const char *why = fstat(fd, &st) ? strerror(errno) : untrusted(&st);
     if (!why) {
         int error = read_all(fd, (size_t)st.st_size, out);
-        why = error ? strerror(error) : NULL;
+        why = error ? strerror(error) : is_moving(fd, &st) ? "is being written: try again when it is whole" : NULL;
     }
     close(fd);
     return why;
+}
+
+static void note_file(struct tm_module_paths *paths, const char *name)
+{
+    if (!paths->arena)
+        return;
+    struct tm_module_file *file = tm_arena_alloc(paths->arena, sizeof *file);
+    file->next = paths->files;
+    file->name = tm_arena_strdup(paths->arena, name);
+    file->hash = tm_hash64(paths->source.data, paths->source.len, 0);
+    paths->files = file;
 }
 
 void tm_module_load(lua_State *L, struct tm_module_paths *paths, const char *path, const char *name)
@@ -68,6 +89,7 @@ void tm_module_load(lua_State *L, struct tm_module_paths *paths, const char *pat
     const char *why = read_source(path, &paths->source);
     if (why)
         luaL_error(L, "%s: %s", path, why);
+    note_file(paths, name);
     const char *source = (const char *)paths->source.data;
     size_t len = paths->source.len;
     if (len > 0 && source[0] == '\x1b')

@@ -9,13 +9,23 @@
 #ifndef TM_SCRIPT_MODULE_H
 #define TM_SCRIPT_MODULE_H
 
+#include "base/arena.h"
 #include "base/buf.h"
 
 #include <lua.h>
 
+/* A file that was read, and a hash of what stood in it. */
+struct tm_module_file {
+    struct tm_module_file *next;
+    const char *name; /* as messages call it */
+    uint64_t hash;
+};
+
 struct tm_module_paths {
     const char *library, *script; /* directories */
     struct tm_buf source;         /* of the file that was read last; the owner frees it */
+    struct tm_arena *arena;       /* for the files; NULL: they are not noted */
+    struct tm_module_file *files;
 };
 
 /* Define `require`; the table on top of the stack becomes the module "tidemill.host" and is popped. */

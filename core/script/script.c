@@ -3,10 +3,12 @@
 #include "base/log.h"
 #include "engine/metrics.h"
 
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 /* ---- where the library is ---- */
@@ -42,9 +44,10 @@ static bool find_library(char *out, size_t size)
 const char *tm_script_library(void)
 {
     static char found[PATH_MAX];
+    static char absolute[PATH_MAX];
     const char *given = getenv("TIDEMILL_LUA");
     if (given && *given)
-        return given;
+        return realpath(given, absolute) ? absolute : given;
     if (!found[0] && !find_library(found, sizeof found))
         (void)snprintf(found, sizeof found, "/usr/share/tidemill/lua");
     return found;
@@ -76,6 +79,19 @@ struct tm_services *tm_script_services(lua_State *L, const char *what)
     push_caller(L);
     lua_pushfstring(L, "%s%s is for run time: call it inside a handler (tm.on, tm.every, tm.after)",
                     lua_tostring(L, -1), what);
+    lua_error(L);
+    return NULL;
+}
+
+struct tm_services *tm_script_services_anew(lua_State *L, const char *what)
+{
+    struct tm_services *services = tm_script_services(L, what);
+    struct tm_script *script = tm_script_of(L);
+    if (!script->draining)
+        return services;
+    script->refused = true;
+    push_caller(L);
+    lua_pushfstring(L, "%s%s is refused: this generation of the script is being replaced", lua_tostring(L, -1), what);
     lua_error(L);
     return NULL;
 }
@@ -148,6 +164,11 @@ static int finish_body(lua_State *L)
     read_problems(L, declared, load->problems);
     tm_config_read(L, load->script->arena, &load->script->config);
     lua_settop(L, declared);
+    lua_getfield(L, declared, "summary");
+    tm_facts_read(L, &load->script->facts, load->script->arena);
+    lua_pushnil(L);
+    lua_setfield(L, declared, "summary"); /* it has its copy */
+    lua_settop(L, declared);
     load->script->declared = luaL_ref(L, LUA_REGISTRYINDEX);
     return 0;
 }
@@ -169,6 +190,7 @@ static struct tm_script *create(const struct tm_script_options *options)
     script->arena = tm_arena_create();
     script->paths.library = tm_arena_strdup(script->arena, options->library ? options->library : tm_script_library());
     script->paths.script = directory_of(script->arena, options->path);
+    script->paths.arena = script->arena;
     if (tm_tasks_init(&script->tasks) == TM_OK)
         return script;
     tm_script_destroy(script);
@@ -185,9 +207,30 @@ static bool attempt(struct load *load, lua_CFunction body, int64_t cpu_us)
     return false;
 }
 
+/* That a file was read is a fact of the script, and what stood in it a secret one: nobody wants to see its hash. */
+static void add_files(struct tm_script *script)
+{
+    for (const struct tm_module_file *f = script->paths.files; f; f = f->next) {
+        char group[PATH_MAX + 8], hash[24];
+        (void)snprintf(group, sizeof group, "file %s", f->name);
+        (void)snprintf(hash, sizeof hash, "%016" PRIx64, f->hash);
+        tm_facts_add(
+            &script->facts, script->arena,
+            (struct tm_fact){tm_arena_strdup(script->arena, group), "", tm_arena_strdup(script->arena, hash), true});
+    }
+}
+
+static int64_t thread_cpu_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
 int tm_script_load(const struct tm_script_options *options, struct tm_problems *problems, struct tm_script **out)
 {
     int64_t cpu_us = options->load_cpu_us ? options->load_cpu_us : TM_SCRIPT_LOAD_CPU_US;
+    int64_t begun_us = thread_cpu_us();
     struct tm_error err;
     *out = NULL;
     struct tm_script *script = create(options);
@@ -201,6 +244,8 @@ int tm_script_load(const struct tm_script_options *options, struct tm_problems *
     load.ran = attempt(&load, open_body, cpu_us) && attempt(&load, run_body, cpu_us);
     (void)attempt(&load, finish_body, cpu_us);
     tm_config_verify(&script->config, problems);
+    add_files(script);
+    script->load_cpu_us = thread_cpu_us() - begun_us;
     *out = script;
     return problems->count ? TM_EINVAL : TM_OK;
 }
@@ -251,10 +296,15 @@ static int begin_body(lua_State *L)
 int tm_script_start(struct tm_script *script, struct tm_services *services, struct tm_error *err)
 {
     script->services = services;
+    script->generation = services->generation;
     script->errors = tm_metrics_counter(services->metrics, "tidemill_script_errors_total",
                                         "Failures of handlers and timers of the script", NULL);
     tm_tasks_start(&script->tasks, services->loop, script);
-    return tm_call(script->vm, begin_body, NULL, TM_SCRIPT_LOAD_CPU_US, err);
+    script->tasks.beginning = true;
+    int rc = tm_call(script->vm, begin_body, NULL, TM_SCRIPT_LOAD_CPU_US, err);
+    script->tasks.beginning = false;
+    script->tasks.settling = script->tasks.count;
+    return rc;
 }
 
 static void set_number(lua_State *L, const char *name, int64_t v)
@@ -263,7 +313,7 @@ static void set_number(lua_State *L, const char *name, int64_t v)
     lua_setfield(L, -2, name);
 }
 
-static void push_event(lua_State *L, const struct tm_event *e)
+void tm_script_push_event(lua_State *L, const struct tm_event *e)
 {
     lua_createtable(L, 0, 8);
     lua_pushstring(L, tm_event_type_name(e->type));
@@ -287,7 +337,7 @@ static int event_body(lua_State *L)
     const struct tm_event *event = lua_touserdata(L, 1);
     lua_rawgeti(L, LUA_REGISTRYINDEX, tm_script_of(L)->declared);
     lua_getfield(L, -1, "dispatch");
-    push_event(L, event);
+    tm_script_push_event(L, event);
     lua_call(L, 1, 0);
     return 0;
 }

@@ -3,6 +3,7 @@
 #define TM_SCRIPT_IMPL_H
 
 #include "script/call.h"
+#include "script/diff.h"
 #include "script/module.h"
 #include "script/script.h"
 #include "script/task.h"
@@ -20,7 +21,12 @@ struct tm_script {
     struct tm_script_timer *timers;
     struct tm_wait *waits;
     struct tm_metric *errors;
-    int declared; /* reference to the table of declarations; LUA_NOREF before */
+    struct tm_facts facts;
+    uint64_t generation;
+    int64_t load_cpu_us;
+    bool draining; /* a newer generation runs */
+    bool refused;  /* the step under way asked for what a draining script may not have */
+    int declared;  /* reference to the table of declarations; LUA_NOREF before */
 };
 
 struct tm_script *tm_script_of(lua_State *L);
@@ -28,8 +34,14 @@ struct tm_script *tm_script_of(lua_State *L);
 /* The services, or a Lua error that says that `what` is for run time. */
 struct tm_services *tm_script_services(lua_State *L, const char *what);
 
+/* Likewise for what a script that is being replaced may not do any more: an error then, too. */
+struct tm_services *tm_script_services_anew(lua_State *L, const char *what);
+
 /* Log and count a failure of policy. */
 void tm_script_failed(struct tm_script *script, const char *what, const struct tm_error *err);
+
+/* Push an event as the table that handlers get. */
+void tm_script_push_event(lua_State *L, const struct tm_event *event);
 
 /* api.c: the index of all that Lua can reach. Pushes the host table. */
 void tm_api_push(lua_State *L);
@@ -46,6 +58,7 @@ void tm_api_metric(lua_State *L);   /* api_metric.c */
 
 /* Stop and free what a script has under way. */
 void tm_api_clock_close(struct tm_script *script);
+void tm_api_clock_drain(struct tm_script *script);
 void tm_api_http_close(struct tm_script *script);
 
 /* The registry named at that index of a function's arguments, or a Lua error (api_registry.c). */

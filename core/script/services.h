@@ -2,12 +2,13 @@
  * What a running script may use: the loop, HTTP, the gatherer with its links by name, the registries by stream. They
  * outlive a script: a new generation of it (reload) finds the same links and registries under the same names.
  *
- * Filled by the daemon: loop, metrics, http, gatherer, plan (gatherer and plan NULL where the role has none). The rest
- * is the script room's. One thread, the policy thread.
+ * Filled by the daemon: loop, metrics, http, gatherer or deduplicator (NULL where the role has none). The rest is the
+ * script room's. One thread, the policy thread.
  */
 #ifndef TM_SCRIPT_SERVICES_H
 #define TM_SCRIPT_SERVICES_H
 
+#include "engine/deduplicator.h"
 #include "engine/gatherer.h"
 #include "engine/registry.h"
 #include "loop/loop.h"
@@ -18,27 +19,41 @@
 
 /* A registry with the round in which each entry was last shown by a document, so that a sweep can tell what is gone. */
 struct tm_service_registry {
-    struct tm_registry *registry; /* NULL: not open */
-    uint32_t *seen;               /* by entry; 0: never */
+    struct tm_registry *registry;   /* NULL: not open */
+    const struct tm_stream *stream; /* the registry holds it */
+    uint64_t generation;            /* that opened it last */
+    uint32_t *seen;                 /* by entry; 0: never */
     size_t seen_count;
 };
 
 /* TM_ENOMEM when the marks cannot grow. */
 int tm_service_registry_mark(struct tm_service_registry *r, uint32_t entry, uint32_t round) TM_MUST_CHECK;
+void tm_service_registry_close(struct tm_service_registry *r);
 
 struct tm_services {
     struct tm_loop *loop;
     struct tm_metrics *metrics;
     struct tm_http *http;
     struct tm_gatherer *gatherer;
-    const struct tm_plan *plan;
+    struct tm_deduplicator *deduplicator;
+    const struct tm_plan *plan; /* of the running generation: set with tm_services_set_plan */
 
+    uint64_t generation; /* the newest */
+    char *state;         /* JSON that tm.state kept for the next generation; NULL: none */
+    struct tm_plan *own_plan;
     struct tm_decoder *decoder;
-    char *links[TM_LINKS_MAX];                             /* names; the index is the gatherer's number of the link */
-    struct tm_service_registry registries[TM_STREAMS_MAX]; /* by index of the stream */
+    char *links[TM_LINKS_MAX];               /* names; the index is the gatherer's number of the link */
+    uint64_t link_generations[TM_LINKS_MAX]; /* that opened the link last */
+    struct tm_service_registry registries[TM_STREAMS_MAX];
 };
 
 void tm_services_fini(struct tm_services *s); /* the script room's part */
+
+/* Decode by this plan from now on (a reference is taken). Registries whose key or columns are not what they were are
+ * closed. NULL: none. */
+void tm_services_set_plan(struct tm_services *s, const struct tm_plan *plan);
+
+void tm_services_close_link(struct tm_services *s, int link);
 
 /* The number of the link of that name, or -1. */
 int tm_services_find_link(const struct tm_services *s, const char *name);

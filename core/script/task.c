@@ -64,6 +64,7 @@ static void make_ready(struct tm_tasks *t, struct tm_task *task)
 static void release(lua_State *L, struct tm_tasks *t, struct tm_task *task)
 {
     luaL_unref(L, LUA_REGISTRYINDEX, task->reference);
+    t->kept -= task->keep;
     task->state = TM_TASK_FREE;
     task->generation++;
     task->co = NULL;
@@ -87,6 +88,8 @@ tm_task_handle tm_task_spawn(lua_State *L, const char *name, int args)
     task->co = co;
     task->reference = reference;
     task->args = args;
+    task->begun = task->timed = task->keep = task->leaving = false;
+    task->starting = t->beginning;
     (void)snprintf(task->name, sizeof task->name, "%s", name);
     make_ready(t, task);
     return handle_of(t, (int)(task - t->slots));
@@ -106,6 +109,35 @@ int tm_task_yield(lua_State *L)
     struct tm_tasks *t = &tm_script_of(L)->tasks;
     t->slots[t->running].state = TM_TASK_WAITING;
     return lua_yield(L, 0);
+}
+
+int tm_task_leave(lua_State *L)
+{
+    struct tm_tasks *t = &tm_script_of(L)->tasks;
+    t->slots[t->running].leaving = true;
+    return tm_task_yield(L);
+}
+
+void tm_task_keep(lua_State *L)
+{
+    struct tm_tasks *t = &tm_script_of(L)->tasks;
+    if (t->running < 0)
+        luaL_error(L, "only a task can be kept");
+    t->kept += !t->slots[t->running].keep;
+    t->slots[t->running].keep = true;
+}
+
+void tm_task_set_timed(struct tm_tasks *t, tm_task_handle handle)
+{
+    struct tm_task *task = find(t, handle);
+    if (task)
+        task->timed = true;
+}
+
+bool tm_task_is_kept(const struct tm_tasks *t, tm_task_handle handle)
+{
+    const struct tm_task *task = find(t, handle);
+    return task && task->keep;
 }
 
 /* ---- steps ---- */
@@ -141,21 +173,58 @@ static void end_task(struct step *s)
         tm_vm_collect(s->script->vm);
 }
 
+void tm_task_end(struct tm_script *script, tm_task_handle handle)
+{
+    struct tm_task *task = find(&script->tasks, handle);
+    struct step s = {.script = script, .task = task, .memory = tm_vm_memory(script->vm)};
+    if (task && task->state == TM_TASK_WAITING)
+        end_task(&s);
+}
+
+void tm_tasks_drop_unbegun(struct tm_script *script, bool all)
+{
+    struct tm_tasks *t = &script->tasks;
+    int slot = t->ready_head;
+    t->ready_head = t->ready_tail = -1;
+    while (slot >= 0) {
+        struct tm_task *task = &t->slots[slot];
+        struct step s = {.script = script, .task = task, .memory = tm_vm_memory(script->vm)};
+        slot = task->next;
+        if (task->begun || !(all || task->timed))
+            make_ready(t, task);
+        else
+            end_task(&s);
+    }
+}
+
+/* What a task was refused because its script is being replaced is no fault of it. */
+static void step_failed(struct tm_script *script, const struct tm_task *task, const struct tm_error *err)
+{
+    script->tasks.start_failed = script->tasks.start_failed || task->starting;
+    if (script->refused)
+        tm_log(TM_LOG_INFO, "script", "a handler of the replaced script ends", TM_F_STR("handler", task->name),
+               TM_F_ERR(err));
+    else
+        tm_script_failed(script, task->name, err);
+}
+
 static void run_step(struct tm_script *script, struct tm_task *task)
 {
     struct tm_tasks *t = &script->tasks;
     struct step s = {.script = script, .task = task, .memory = tm_vm_memory(script->vm)};
     task->state = TM_TASK_RUNNING;
+    task->begun = true;
+    script->refused = false;
     t->running = (int)(task - t->slots);
     if (tm_call(script->vm, step_body, &s, TM_SCRIPT_STEP_CPU_US, &s.err) < 0)
         s.result = s.err.code;
     t->running = -1;
     if (s.result == 0 && task->state != TM_TASK_WAITING)
         s.result = tm_error_set(&s.err, TM_ESCRIPT, "it yielded without waiting for anything");
-    if (s.result == 0)
+    if (s.result == 0 && !task->leaving)
         return;
     if (s.result < 0)
-        tm_script_failed(script, task->name, &s.err);
+        step_failed(script, task, &s.err);
     end_task(&s);
 }
 
@@ -169,6 +238,8 @@ static void run_ready(void *arg)
         if (t->ready_head < 0)
             t->ready_tail = -1;
         run_step(script, task);
+        if (t->settling > 0 && --t->settling == 0 && t->on_settled)
+            t->on_settled(t->settled_arg);
     }
     if (t->ready_head >= 0)
         tm_async_send(&t->run);

@@ -32,6 +32,11 @@ struct tm_task {
     int next; /* in the ready queue or the free list; -1: the last */
     int args; /* to resume with, on the coroutine's stack */
     int reference;
+    bool begun;    /* it has run a step */
+    bool timed;    /* spawned by a timer */
+    bool starting; /* spawned when its script began: a handler of "start" */
+    bool keep;     /* goes on when its script is replaced (tm_task_keep) */
+    bool leaving;  /* it has come to its end by waiting (tm_task_leave) */
     lua_State *co;
     char name[80];
 };
@@ -39,6 +44,12 @@ struct tm_task {
 struct tm_tasks {
     struct tm_task *slots;
     int count, free_head, ready_head, ready_tail, running; /* -1: none */
+    int kept;                                              /* how many are */
+    int settling;   /* steps until every task spawned at the script's begin has run its first */
+    bool beginning; /* tasks spawned now are `starting` */
+    bool start_failed;
+    void (*on_settled)(void *arg);
+    void *settled_arg;
     struct tm_async run;
     bool has_loop;
 };
@@ -56,6 +67,22 @@ tm_task_handle tm_task_self(lua_State *L);
 
 /* As the last thing of that function: `return tm_task_yield(L)`. It returns what the wake-up pushes. */
 int tm_task_yield(lua_State *L);
+
+/* Likewise: end the task here instead of waiting. */
+int tm_task_leave(lua_State *L);
+
+/* In a C function: the running task is to go on when its script is replaced. */
+void tm_task_keep(lua_State *L);
+bool tm_task_is_kept(const struct tm_tasks *t, tm_task_handle handle);
+
+/* From the loop: end a task that waits; nothing if it is gone. */
+void tm_task_end(struct tm_script *script, tm_task_handle handle);
+
+/* The task was spawned by a timer. */
+void tm_task_set_timed(struct tm_tasks *t, tm_task_handle handle);
+
+/* From the loop: end those that have not run a step yet and are a timer's, or all that have not. */
+void tm_tasks_drop_unbegun(struct tm_script *script, bool all);
 
 bool tm_task_is_live(const struct tm_tasks *t, tm_task_handle handle);
 

@@ -3,6 +3,7 @@
 
 local host = require "tidemill.host"
 local problems = require "tidemill.problems"
+local summary = require "tidemill.summary"
 
 local declare = {
   running = false,
@@ -51,6 +52,7 @@ function declare.finish(file, ran)
   end
   declared.begin = begin
   declared.dispatch = declare.dispatch
+  declared.summary = summary.of(declared)
   return declared
 end
 

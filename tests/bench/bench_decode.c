@@ -201,6 +201,6 @@ int main(int argc, char **argv)
     report(&s, "decode", decode_only, rounds);
     report(&s, "decode and fingerprint", decode_and_fingerprint, rounds);
     tm_decoder_destroy(s.decoder);
-    tm_plan_destroy(plan);
+    tm_plan_put(plan);
     return s.sink == 0;
 }

@@ -184,6 +184,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     write_schemas(plan);
     decode_samples(plan);
-    tm_plan_destroy(plan);
+    tm_plan_put(plan);
     return 0;
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import socket
+import subprocess
 from pathlib import Path
 from typing import Any, Mapping
 
@@ -136,6 +138,23 @@ class Daemon:
     def metrics(self) -> Metrics:
         """/metrics, parsed."""
         return Metrics(request(f"http://{self.metrics_address}/metrics").text)
+
+    def command(self, line: str, timeout: float = 30.0) -> dict[str, Any]:
+        """Ask the control socket; the whole answer, good or bad."""
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.settimeout(timeout)
+            peer.connect(str(self.socket))
+            peer.sendall(line.encode() + b"\n")
+            return dict(json.loads(peer.makefile("rb").readline()))
+
+    def status(self) -> dict[str, Any]:
+        """What `tidemill status` would print."""
+        return dict(self.command("status")["result"])
+
+    def reload(self, *options: str) -> subprocess.CompletedProcess[str]:
+        """`tidemill reload` as a person calls it."""
+        return subprocess.run([paths.program("tidemill"), "reload", "--socket", self.socket, *options],
+                              capture_output=True, text=True, timeout=60, check=False)
 
     def try_metrics(self) -> Metrics | None:
         """/metrics, or None when nobody answers."""

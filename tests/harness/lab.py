@@ -46,6 +46,8 @@ class LabOptions:
     exchange: dict[str, Any] = field(default_factory=dict)  # options of tidemill-exchange, without the dashes
     gatherer_env: dict[str, str] = field(default_factory=dict)
     deduplicator_env: dict[str, str] = field(default_factory=dict)
+    gatherer_script: Path | None = None  # instead of the stock ones
+    deduplicator_script: Path | None = None
     store_settings: dict[str, str] = field(default_factory=dict)  # of the gatherers' PostgreSQL
     production_settings: dict[str, str] = field(default_factory=dict)
     expected_errors: tuple[str, ...] = ()  # patterns of level=error lines that the test provokes
@@ -74,12 +76,13 @@ class Lab:
     def _gatherer(self, name: str) -> Gatherer:
         return Gatherer(name, self.directory, store=self.stores[name].conninfo(tcp=self.options.tcp),
                         ws_url=f"{self.exchange.ws_url}?label={name}", rest_url=self.exchange.rest_url,
-                        env=self.options.gatherer_env)
+                        env=self.options.gatherer_env, script=self.options.gatherer_script)
 
     def _deduplicator(self) -> Deduplicator:
         stores = {name: store.conninfo(tcp=self.options.tcp) for name, store in self.stores.items()}
         return Deduplicator("dedup", self.directory, gatherers=stores, env=self.options.deduplicator_env,
-                            production=self.production.conninfo(tcp=self.options.tcp))
+                            production=self.production.conninfo(tcp=self.options.tcp),
+                            script=self.options.deduplicator_script)
 
     # ---- start ----
 

@@ -55,9 +55,16 @@ static int fails(void *context, const char *args, struct tm_buf *out, struct tm_
     return tm_error_set(err, TM_EINVAL, "it \"failed\"");
 }
 
-static const struct tm_command commands[] = {{"echo", TM_COMMAND_READ, "", echo},
-                                             {"large", TM_COMMAND_READ, "", large},
-                                             {"fails", TM_COMMAND_READ, "", fails},
+static int explain(void *context, struct tm_buf *out)
+{
+    (void)context;
+    return tm_buf_printf(out, ",\"why\":[1,2]");
+}
+
+static const struct tm_command commands[] = {{"echo", TM_COMMAND_READ, "", echo, explain},
+                                             {"large", TM_COMMAND_READ, "", large, NULL},
+                                             {"fails", TM_COMMAND_READ, "", fails, NULL},
+                                             {"explains", TM_COMMAND_READ, "", fails, explain},
                                              {0}};
 
 static int open_control(int64_t idle_us, struct tm_control **out, struct tm_error *err)
@@ -168,13 +175,15 @@ static void test_commands(void **state)
 {
     (void)state;
     struct peer p = {.fd = dial()};
-    send_text(p.fd, "echo hello \"you\"\r\n\n  echo\nnonsense\nfails\n");
-    wait_for(&p, 4);
+    send_text(p.fd, "echo hello \"you\"\r\n\n  echo\nnonsense\nfails\nexplains\n");
+    wait_for(&p, 5);
     assert_string_equal(
-        p.in, "{\"ok\":true,\"result\":\"hello \\\"you\\\"\"}\n"
-              "{\"ok\":true,\"result\":\"\"}\n"
-              "{\"ok\":false,\"error\":\"unknown command \\\"nonsense\\\": expected one of echo large fails\"}\n"
-              "{\"ok\":false,\"error\":\"it \\\"failed\\\"\"}\n");
+        p.in,
+        "{\"ok\":true,\"result\":\"hello \\\"you\\\"\"}\n"
+        "{\"ok\":true,\"result\":\"\"}\n"
+        "{\"ok\":false,\"error\":\"unknown command \\\"nonsense\\\": expected one of echo large fails explains\"}\n"
+        "{\"ok\":false,\"error\":\"it \\\"failed\\\"\"}\n"
+        "{\"ok\":false,\"error\":\"it \\\"failed\\\"\",\"why\":[1,2]}\n");
     close(p.fd);
 }
 

@@ -128,7 +128,7 @@ static int group_teardown(void **state)
     (void)state;
     cluster_destroy(&production_cluster);
     cluster_destroy(&gatherer_cluster);
-    tm_plan_destroy(plan);
+    tm_plan_put(plan);
     return 0;
 }
 

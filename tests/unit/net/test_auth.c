@@ -86,7 +86,7 @@ static void sign_to_files(void)
         fail_msg("%s", err.message);
     assert_int_equal(tm_auth_headers(auth, "GET", "/trade-api/ws/v2?x=1", INT64_C(1790000000123456), put, &got, &err),
                      0);
-    tm_auth_destroy(auth);
+    tm_auth_put(auth);
     assert_int_equal(got.count, 4);
     assert_string_equal(got.name[0], "ACCESS-KEY");
     assert_string_equal(got.value[0], full.key_id);
@@ -166,7 +166,7 @@ static void test_salt_is_fresh(void **state)
     assert_int_equal(tm_auth_headers(auth, "GET", "/", 1, put, &b, &err), 0);
     assert_string_not_equal(a.value[2], b.value[2]);
     assert_int_equal(strlen(a.value[2]), 344);
-    tm_auth_destroy(auth);
+    tm_auth_put(auth);
 }
 
 static void expect_error(const struct tm_auth_def *def, const char *text)
@@ -174,7 +174,7 @@ static void expect_error(const struct tm_auth_def *def, const char *text)
     struct tm_auth *auth = NULL;
     struct tm_error err;
     if (!tm_auth_create(def, &auth, &err)) {
-        tm_auth_destroy(auth);
+        tm_auth_put(auth);
         fail_msg("accepted, though \"%s\" was expected", text);
     }
     if (!strstr(err.message, text))
@@ -249,7 +249,7 @@ static void test_put_refuses(void **state)
     assert_int_equal(tm_auth_create(&def, &auth, &err), 0);
     assert_int_equal(tm_auth_headers(auth, "GET", "/", 1, put_refuses, NULL, &err), TM_EFULL);
     assert_non_null(strstr(err.message, "X-A"));
-    tm_auth_destroy(auth);
+    tm_auth_put(auth);
 }
 
 int main(void)

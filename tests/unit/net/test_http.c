@@ -483,7 +483,7 @@ static void test_auth(void **state)
     const struct answer *a =
         get_one(*state, peer_start(play_signed, NULL, NULL), (struct tm_http_request){.auth = auth});
     assert_int_equal(a->status, 200);
-    tm_auth_destroy(auth);
+    tm_auth_put(auth);
 }
 
 static void test_self_signed_is_refused(void **state)

@@ -227,6 +227,53 @@ static void test_openings(void **state)
     peer_stop(p);
 }
 
+/* What a new generation of a script asks for again is not sent again. */
+static void play_repeated_openings(struct peer_conn *c)
+{
+    PEER_CHECK(peer_upgrade(c));
+    expect_frame(c, "one");
+    peer_frame(c, 0x81, "thanks", 6);
+    expect_frame(c, "other");
+    expect_frame(c, "new");
+    expect_frame(c, "one"); /* as bytes it was there, in this slot it is new */
+    expect_frame(c, "end");
+    peer_frame(c, 0x81, "thanks", 6);
+    peer_drain(c);
+}
+
+static void set_and_send(struct test *t, uint32_t slot, const char *text)
+{
+    set(t, slot, text);
+    assert_int_equal(tm_link_send_opening(t->link, slot), TM_OK);
+}
+
+static void test_repeated_openings(void **state)
+{
+    struct test *t = *state;
+    struct peer *p = peer_start(play_repeated_openings, NULL, NULL);
+    make_link(t, p->port);
+    set(t, 1, "one");
+    assert_int_equal(tm_link_send_opening(t->link, 1), TM_ESTATE);
+    tm_link_start(t->link);
+    t->wanted_messages = 1;
+    assert_true(run_until(t->loop, wanted, t, 5000));
+    set_and_send(t, 1, "one");
+    set_and_send(t, 1, "other");
+    set_and_send(t, 1, "other");
+    set(t, 2, "new"); /* kept without being sent, then asked for */
+    set_and_send(t, 2, "new");
+    set_and_send(t, 2, "new");
+    set_and_send(t, 1, "one");
+    set(t, 2, "");
+    assert_int_equal(tm_link_send_opening(t->link, 2), TM_ENOENT);
+    assert_int_equal(tm_link_send(t->link, "end", 3), TM_OK);
+    t->wanted_messages = 2;
+    assert_true(run_until(t->loop, wanted, t, 5000));
+    tm_link_stop(t->link);
+    assert_true(run_until(t->loop, is_stopped, t, 5000));
+    peer_stop(p);
+}
+
 /* Ten thousand slots, set in a scrambled order, come in order. */
 static void play_many_openings(struct peer_conn *c)
 {
@@ -473,6 +520,7 @@ int main(void)
         cmocka_unit_test(test_backoff_histogram),
         cmocka_unit_test(test_limiter),
         T(test_openings),
+        T(test_repeated_openings),
         T(test_many_openings),
         T(test_tries_are_spaced),
         T(test_reconnect),

@@ -952,7 +952,7 @@ static void test_auth_headers(void **state)
     wait_message(s, 1);
     close_and_wait(s);
     peer_stop(p);
-    tm_auth_destroy(auth);
+    tm_auth_put(auth);
 }
 
 /* ---- TLS ---- */

@@ -42,7 +42,7 @@ static inline int teardown(void **state)
 {
     struct fixture *f = *state;
     tm_decoder_destroy(f->decoder);
-    tm_plan_destroy(f->plan);
+    tm_plan_put(f->plan);
     free(f);
     return 0;
 }

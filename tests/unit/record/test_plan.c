@@ -94,7 +94,7 @@ static uint64_t version_of(const struct tm_stream_def *stream)
     if (tm_plan_compile(&def, &plan, &err))
         fail_msg("%s", err.message);
     uint64_t version = tm_plan_stream(plan, 0)->key_version;
-    tm_plan_destroy(plan);
+    tm_plan_put(plan);
     return version;
 }
 
@@ -193,7 +193,7 @@ static void test_the_definition_is_sound(void **state)
     make_definition(&d);
     if (tm_plan_compile(&d.plan, &plan, &err))
         fail_msg("%s", err.message);
-    tm_plan_destroy(plan);
+    tm_plan_put(plan);
 }
 
 static void test_stream_faults(void **state)

@@ -66,7 +66,7 @@ static void test_all_types(void **state)
     tm_tuple_set_seq(row.tuple, row.len, 0x0102030405060708);
     assert_memory_equal(row.tuple + row.len - 8, "\1\2\3\4\5\6\7\x08", 8);
     tm_buf_fini(&buf);
-    tm_plan_destroy(plan);
+    tm_plan_put(plan);
 }
 
 static void test_wrong_puts_are_refused(void **state)
@@ -107,7 +107,7 @@ static void test_wrong_puts_are_refused(void **state)
     assert_int_equal(row.exchange_us, INT64_MIN);
     assert_int_equal(row.ticker_len, 0);
     tm_buf_fini(&buf);
-    tm_plan_destroy(plan);
+    tm_plan_put(plan);
 }
 
 static void test_observer_rows_name_the_gatherer(void **state)
@@ -297,7 +297,7 @@ static void test_fingerprint_of_scattered_columns(void **state)
             seen[i] = fp;
         tm_buf_fini(&buf);
     }
-    tm_plan_destroy(plan);
+    tm_plan_put(plan);
 }
 
 /* Two streams with equal keys are two sets of records; an observer's row is no other's copy, not even its own. */
@@ -315,7 +315,7 @@ static void test_fingerprints_do_not_meet_across_streams(void **state)
     struct tm_fp fp = fingerprint_of(f, DELTA("A", "00.640173", "1", "2"));
     assert_int_equal(tm_tuple_split(f->d.rows[0].tuple, f->d.rows[0].len, fields, 10), TM_OK);
     assert_false(same(fp, tm_stream_fingerprint(tm_plan_stream(plan, 0), &hash_key, fields)));
-    tm_plan_destroy(plan);
+    tm_plan_put(plan);
     struct tm_decoded *d =
         decode(f, "{\"type\":\"orderbook_snapshot\",\"sid\":1,\"seq\":1,\"msg\":{\"market_ticker\":\"A\"}}");
     assert_false(same(fingerprint(&d->rows[0]), fingerprint(&d->rows[0])));

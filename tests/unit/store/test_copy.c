@@ -25,7 +25,7 @@ static int group_teardown(void **state)
 {
     (void)state;
     cluster_destroy(&cluster);
-    tm_plan_destroy(plan);
+    tm_plan_put(plan);
     return 0;
 }
 

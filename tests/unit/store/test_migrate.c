@@ -25,7 +25,7 @@ static int group_teardown(void **state)
 {
     (void)state;
     cluster_destroy(&cluster);
-    tm_plan_destroy(plan);
+    tm_plan_put(plan);
     return 0;
 }
 
@@ -193,7 +193,7 @@ static void test_stream_added(void **state)
     MUST(tm_migrate_local_partition(f->pg, tm_plan_stream_by_name(plan, "daily"), no, 1, &f->err));
     db_exec(f->db, "INSERT INTO daily (at, n, received_at, seq) VALUES (now(), 2, now(), 1)");
     assert_int_equal(db_int(f->db, "SELECT epoch_no FROM daily"), no);
-    tm_plan_destroy(smaller);
+    tm_plan_put(smaller);
 }
 
 /* ---- partitions ---- */

@@ -1,0 +1,75 @@
+/*
+ * Inside of the intake: what intake.c (messages, feeds, rows, gaps) and intake_change.c (plans) share. One thread, but for
+ * a change that is not applied yet.
+ */
+#ifndef TM_ENGINE_INTAKE_PRIVATE_H
+#define TM_ENGINE_INTAKE_PRIVATE_H
+
+#include "dedup/counter.h"
+#include "dedup/seen.h"
+#include "engine/gap.h"
+#include "engine/intake.h"
+
+#define TM_FEED_GAP_SLOTS 16 /* sequence gaps of a feed that late frames may still close */
+
+struct tm_intake_lane { /* per stream */
+    const struct tm_stream *stream;
+    int journal_id;
+    struct tm_seen *seen; /* NULL: observer and upsert streams, whose every row counts */
+    struct tm_metric *received, *journaled, *duplicate, *discarded;
+};
+
+/* All that follows from a plan. */
+struct tm_intake_setup {
+    const struct tm_plan *plan; /* held */
+    struct tm_decoder *decoder;
+    struct tm_intake_lane lanes[TM_STREAMS_MAX]; /* by index of the stream */
+    size_t lane_count;
+};
+
+struct tm_intake_change {
+    const struct tm_plan *from;    /* held */
+    struct tm_intake_setup setup;            /* the new one; once applied, the old one */
+    int keeps_of[TM_STREAMS_MAX];  /* by index of a new stream: the old one whose memory it keeps, or -1 */
+    struct tm_buf spent;           /* struct tm_counter *: of feeds */
+};
+
+struct tm_intake {
+    struct tm_intake_setup setup;
+    struct tm_journal *journal;
+    struct tm_metrics *metrics;
+    struct tm_hash_key hash_key;
+    struct tm_feed *feeds;
+    int64_t sequence_start;
+    struct tm_intake_stats stats;
+    int64_t malformed_hour;
+    uint32_t malformed_kept;
+    struct tm_gap discard_gap;
+    struct tm_buf gap_buf;
+    struct tm_metric *frames, *repeated, *unknown, *malformed, *gaps, *seen_keys, *seen_bytes;
+};
+
+struct tm_gap_slot {
+    uint64_t number;
+    struct tm_gap gap;
+};
+
+struct tm_feed {
+    struct tm_feed *next;
+    char name[96];
+    struct tm_sequence sequence;
+    struct tm_counter *counters[TM_STREAMS_MAX]; /* by index; made when a counted stream first comes by */
+    struct tm_gap gap;                           /* open while the feed is not whole */
+    struct tm_gap_slot slots[TM_FEED_GAP_SLOTS];
+    size_t next_slot;
+    int64_t last_message_us; /* Unix; 0: none yet */
+    uint64_t rows, gaps;
+};
+
+/* intake_change.c: a lane without a seen-set and a place in the journal, and its declaration there. */
+void tm_intake_lane_init(struct tm_intake_lane *lane, const struct tm_stream *stream, struct tm_metrics *m);
+int tm_intake_lane_declare(struct tm_intake_lane *lane, struct tm_journal *journal, struct tm_error *err) TM_MUST_CHECK;
+
+void tm_intake_setup_fini(struct tm_intake_setup *s);
+
+#endif

@@ -1,0 +1,153 @@
+"""Many reloads in a row under load: good ones, broken ones, changed ones; nothing is lost, doubled, dropped or leaked.
+
+In a normal run 60 reloads at 2,000 messages a second; TIDEMILL_RELOADS=1000 (scripts/test --all) makes it the full thing
+at 20,000. TIDEMILL_RELOAD_KEYS=1 changes keys, too: gatherers and deduplicator then do not agree for a moment.
+"""
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable
+
+from harness import Lab, wait_until
+from harness.paths import ROOT
+
+MakeLab = Callable[..., Lab]
+
+RELOADS = int(os.environ.get("TIDEMILL_RELOADS", "60"))
+FULL = RELOADS >= 1000
+RATE = 20_000 if FULL else 2_000
+KEYS = os.environ.get("TIDEMILL_RELOAD_KEYS") == "1"
+SECONDS_PER_RELOAD = 0.3 if FULL else 0.5
+
+RSS_SLOPE_MB = 24.0  # seen-sets and buffers grow with the load; a leaked generation each time would be 0.5 MB
+RELOAD_P99_MS = 100  # of the full run: the small one shares its machine with other tests
+
+SUBSCRIBE = 'exchange:subscribe("ticker")'
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way to change a script; `text` is what becomes of the stock script, `count` the number of the reload."""
+
+    name: str
+    text: Callable[[str, int], str]
+    good: bool
+    role: str = "both"
+
+
+KINDS = [
+    Kind("good", lambda stock, count: f'{stock}\ntm.every("{count + 1}h", function() end)\n', True),
+    Kind("syntax error", lambda stock, count: f"{stock}\nlocal x = = {count}\n", False),
+    Kind("runtime error", lambda stock, count: f"{stock}\nerror('number {count}')\n", False),
+    Kind("endless loop", lambda stock, count: f"{stock}\nwhile true do pcall(error) end -- {count}\n", False),
+    Kind("changed subscription", lambda stock, count: stock.replace(
+        SUBSCRIBE, 'exchange:subscribe("ticker", { connections = 2 })') + f"-- {count}\n", True, "gatherer"),
+    Kind("changed window", lambda stock, count: f'{stock}\ntm.dedup("trades", {{ window = "{count + 24}h" }})\n', True),
+]
+if KEYS:
+    KINDS.append(Kind("changed key", lambda stock, count: stock + '\ntm.dedup("tickers", { key = { "ticker", "exchange_ts",'
+                      f' "price", "yes_bid", "yes_ask", "volume" }} }}) -- {count}\n', True))
+
+
+class Target:
+    """A daemon, the script it runs, and what its reloads were like."""
+
+    def __init__(self, daemon: Any, script: Path, role: str) -> None:
+        self.daemon, self.script, self.role = daemon, script, role
+        self.stock = script.read_text(encoding="utf-8")
+        self.kinds = [kind for kind in KINDS if kind.role in ("both", role)]
+        self.durations: list[int] = []
+        self.outcomes: Counter[str] = Counter()
+        self.baseline: tuple[float, float] | None = None
+
+    def reload(self, count: int) -> None:
+        """The next kind in turn."""
+        kind = self.kinds[count % len(self.kinds)]
+        self.script.write_text(kind.text(self.stock, count), encoding="utf-8")
+        answer = self.daemon.command("reload")
+        assert answer["ok"] is kind.good, f"{kind.name}, number {count}: {json.dumps(answer)}"
+        self.outcomes[kind.name] += 1
+        self.durations.append(self.daemon.status()["policy"]["last_duration_ms"])
+
+    def usage(self) -> tuple[float, float]:
+        """Resident megabytes and open descriptors."""
+        metrics = self.daemon.metrics()
+        return self.daemon.process.rss_mb, metrics.get("process_open_fds")
+
+    def settle(self) -> None:
+        """Back to the stock script; older generations and connections that nobody wants go."""
+        self.script.write_text(self.stock, encoding="utf-8")
+        answer = self.daemon.command("reload")
+        assert answer["ok"], answer
+        wait_until("older generations are closed", lambda: self.daemon.status()["policy"]["draining"] == 0, 90)
+
+
+def _own_script(directory: Path, name: str) -> Path:
+    path = directory / f"{name}.lua"
+    path.write_text((ROOT / f"lua/kalshi/{name}.lua").read_text(encoding="utf-8"), encoding="utf-8")
+    return path
+
+
+def _connections(lab: Lab) -> Counter[str]:
+    """Connections in the ledger by what became of them, without those that the script opened and closed."""
+    lab.exchange.flush_ledger()
+    with open(lab.exchange.ledger, encoding="utf-8") as ledger:
+        return Counter(line.split("\t", 1)[0] for line in ledger)
+
+
+def _percentile(values: list[int], share: float) -> int:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def test_reloads_in_a_row_under_load(make_lab: MakeLab, tmp_path: Path) -> None:
+    seconds = int(RELOADS * SECONDS_PER_RELOAD) + 5
+    gatherer_script, deduplicator_script = _own_script(tmp_path, "gatherer"), _own_script(tmp_path, "deduplicator")
+    lab = make_lab(gatherers=1, gatherer_script=gatherer_script, deduplicator_script=deduplicator_script,
+                   exchange={"seed": 7, "markets": 200, "rate": RATE, "seconds": seconds},
+                   expected_errors=(r"room=policy .*(problem in the script|not reloaded)",))
+    lab.start()
+    gatherer = Target(lab.gatherers["g1"], gatherer_script, "gatherer")
+    deduplicator = Target(lab.deduplicator, deduplicator_script, "deduplicator")
+    wanted = gatherer.daemon.health()["ws_connections"]
+    before = _connections(lab)
+    for count in range(RELOADS):
+        lab.wait_emitted(int((count + 1) * SECONDS_PER_RELOAD * RATE))
+        for target in (gatherer, deduplicator):
+            target.reload(count)
+            if count == RELOADS // 5:
+                target.baseline = target.usage()
+    for target in (gatherer, deduplicator):
+        target.settle()
+    wait_until("only the connections of the stock script are there",
+               lambda: gatherer.daemon.health()["ws_connections"] == wanted, 60, gatherer.daemon.process.log_tail)
+    lab.wait_emitted()
+    lab.drain()
+    verdict = lab.verify()
+    assert verdict.clean, str(verdict)
+    _assert_sockets_kept(lab, before, gatherer)
+    for target in (gatherer, deduplicator):
+        _assert_flat(target)
+
+
+def _assert_sockets_kept(lab: Lab, before: Counter[str], gatherer: Target) -> None:
+    """Every connection made since is the one that a changed subscription asked for, and it was closed again."""
+    after = _connections(lab)
+    asked = gatherer.outcomes["changed subscription"]
+    made = after["connect"] - before["connect"]
+    assert made <= asked, f"{made} connections were made for {asked} changed subscriptions"
+    assert after["disconnect"] - before["disconnect"] == made
+
+
+def _assert_flat(target: Target) -> None:
+    assert target.baseline is not None and sum(target.outcomes.values()) == RELOADS
+    rss, fds = target.usage()
+    assert rss - target.baseline[0] < RSS_SLOPE_MB, f"{target.role}: RSS {target.baseline[0]:.1f} -> {rss:.1f} MB"
+    assert abs(fds - target.baseline[1]) <= 4, f"{target.role}: descriptors {target.baseline[1]} -> {fds}"
+    if FULL:
+        good = _percentile(target.durations, 0.99)
+        assert good < RELOAD_P99_MS, f"{target.role}: 99 of 100 reloads took up to {good} ms"

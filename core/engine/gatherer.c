@@ -76,7 +76,10 @@ static void on_durable(void *arg)
 static int open_plan(struct tm_gatherer *g, const struct tm_gatherer_options *options, struct tm_error *err)
 {
     int rc = tm_journal_open(&options->journal, &g->journal, err);
-    return rc ? rc : tm_gatherer_compile(g, options, &g->plan, err);
+    struct tm_plan *plan = NULL;
+    rc = rc ? rc : tm_gatherer_compile(g, options, &plan, err);
+    g->plan = plan;
+    return rc;
 }
 
 static int open_writer(struct tm_gatherer *g, const struct tm_gatherer_options *options, struct tm_error *err)

@@ -71,6 +71,7 @@ struct tm_batch {
     struct tm_batch_row *rows;
     size_t count, cap;
     int64_t received_min_us, received_max_us; /* Unix; 0: unknown */
+    int64_t newest_us;                        /* of the rows' time_us; INT64_MIN: none has one */
     uint64_t written, duplicate, quarantined;
     int64_t missing;    /* the seq that tm_batch_index did not find; 0: none */
     int64_t *explained; /* sorted seqs that are known to be missing, and why: quarantined */
@@ -108,6 +109,7 @@ struct tm_peer {
 
 struct tm_stream_metrics {
     struct tm_metric *polled, *written, *duplicate, *quarantined;
+    _Atomic int64_t newest_us; /* tm_deduplicator_newest_us; written by the merger's thread */
 };
 
 struct tm_deduplicator {
@@ -134,6 +136,9 @@ bool tm_dedup_take_cursors(struct tm_deduplicator *d, uint64_t *generation, stru
 
 /* The lag as a metric; called by every thread as it turns, so that it rises whichever of them hangs. */
 void tm_dedup_publish_lag(struct tm_deduplicator *d);
+
+/* Records of a stream were merged, or had been before, of times up to `us`; 0 and less: of no known time. */
+void tm_dedup_note_newest(struct tm_deduplicator *d, const char *stream, int64_t us);
 
 /* A poller's thread. `arg` is its tm_peer. */
 void *tm_poller_main(void *arg);

@@ -45,6 +45,22 @@ void tm_dedup_batch_done(struct tm_deduplicator *d, const struct tm_batch *b)
     pthread_mutex_unlock(&d->lock);
 }
 
+void tm_dedup_note_newest(struct tm_deduplicator *d, const char *stream, int64_t us)
+{
+    const struct tm_stream *s = tm_plan_stream_by_name(d->options.plan, stream);
+    if (!s)
+        return;
+    _Atomic int64_t *newest_us = &d->streams[s->index].newest_us;
+    us = us > 0 ? us : 0;
+    if (us > atomic_load_explicit(newest_us, memory_order_relaxed))
+        atomic_store_explicit(newest_us, us, memory_order_relaxed);
+}
+
+int64_t tm_deduplicator_newest_us(const struct tm_deduplicator *d, size_t stream)
+{
+    return atomic_load_explicit(&d->streams[stream].newest_us, memory_order_relaxed);
+}
+
 /* ---- statistics ---- */
 
 /* How long ago the oldest row arrived that is not in production yet; while production is away, how long that
@@ -157,6 +173,7 @@ static void make_stream_metrics(struct tm_deduplicator *d, struct tm_metrics *m)
     d->streams = tm_arena_alloc(d->arena, count * sizeof *d->streams);
     for (size_t i = 0; i < count; i++) {
         const char *name = tm_plan_stream(d->options.plan, i)->name;
+        atomic_store_explicit(&d->streams[i].newest_us, INT64_MIN, memory_order_relaxed);
         d->streams[i].polled = labelled(m, "tidemill_polled_rows_total", "Rows read from gatherers and decided.", name);
         d->streams[i].written = labelled(m, "tidemill_written_rows_total", "Rows written to production.", name);
         d->streams[i].duplicate =

@@ -189,6 +189,11 @@ const struct tm_plan *tm_gatherer_plan(const struct tm_gatherer *g)
     return g->plan;
 }
 
+int64_t tm_gatherer_newest_us(const struct tm_gatherer *g, size_t stream)
+{
+    return tm_intake_newest_us(g->intake, stream);
+}
+
 /* ---- what policy asks for ---- */
 
 static char *copy_string(const char *s)

@@ -41,6 +41,7 @@ struct tm_gatherer_options {
     int64_t sequence_start;     /* the number a subscription's frames begin with; 0: whatever comes first */
     double connects_per_second; /* over all links, after a first burst of 200; 0: 20 */
     bool migrate;
+    int64_t key_margin_us; /* a key may begin so long after what was taken (record/keys.h); 0: 5 s */
 };
 
 int tm_gatherer_start(const struct tm_gatherer_options *options, struct tm_gatherer **out,
@@ -49,6 +50,9 @@ int tm_gatherer_start(const struct tm_gatherer_options *options, struct tm_gathe
 void tm_gatherer_stop(struct tm_gatherer *g);
 
 const struct tm_plan *tm_gatherer_plan(const struct tm_gatherer *g);
+
+/* The newest exchange time taken of a stream, by its index in the plan (engine/intake.h). Any thread. */
+int64_t tm_gatherer_newest_us(const struct tm_gatherer *g, size_t stream);
 
 /* ---- links ---- */
 

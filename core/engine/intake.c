@@ -1,11 +1,13 @@
 #include "engine/intake.h"
 #include "base/clock.h"
+#include "base/endian.h"
 #include "base/log.h"
 #include "dedup/counter.h"
 #include "dedup/seen.h"
 #include "engine/gap.h"
 #include "record/builtin.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +23,7 @@ struct lane { /* per stream */
     const struct tm_stream *stream;
     int journal_id;
     struct tm_seen *seen; /* NULL: observer and upsert streams, whose every row counts */
+    _Atomic int64_t newest_us; /* written by the io thread, read by any */
     struct tm_metric *received, *journaled, *duplicate, *discarded;
 };
 
@@ -80,6 +83,8 @@ static int lane_init(struct tm_intake *in, struct lane *lane, const struct tm_st
     lane->discarded =
         stream_counter(m, "tidemill_rows_discarded_total",
                        "Records given up because the journal was full; see the gap ledger.", stream->name);
+    bool used = tm_journal_last_seq(in->journal, stream->name) > 0;
+    atomic_store_explicit(&lane->newest_us, used ? 0 : INT64_MIN, memory_order_relaxed);
     if (stream->observer || stream->mode == TM_STREAM_UPSERT)
         return TM_OK;
     struct tm_seen_options options = {.window_us = stream->window_us, .memory_bytes_max = stream->memory_bytes_max};
@@ -277,6 +282,21 @@ uint64_t tm_feed_gaps(const struct tm_feed *feed)
 
 /* ---- rows ---- */
 
+static void note_time(struct lane *lane, const struct tm_field *fields, int64_t wall_us)
+{
+    int column = lane->stream->time_column;
+    int64_t us = 0, newest_us = atomic_load_explicit(&lane->newest_us, memory_order_relaxed);
+    if (fields && column >= 0 && fields[column].len == 8)
+        us = tm_unix_time_us((int64_t)tm_get_be64(fields[column].bytes));
+    if (us > newest_us && us < wall_us + TM_INTAKE_FUTURE_US)
+        atomic_store_explicit(&lane->newest_us, us, memory_order_relaxed);
+}
+
+int64_t tm_intake_newest_us(const struct tm_intake *in, size_t stream)
+{
+    return atomic_load_explicit(&in->lanes[stream].newest_us, memory_order_relaxed);
+}
+
 static int count_occurrence(struct tm_feed *feed, struct tm_row *row, struct tm_fp *fp, int64_t mono_us)
 {
     const struct tm_stream *stream = row->stream;
@@ -306,7 +326,9 @@ static int take_row(struct tm_intake *in, struct tm_feed *feed, struct tm_row *r
         if (rc)
             return rc;
         fp = tm_stream_fingerprint(row->stream, &in->hash_key, fields);
-        if (row->occurrence_at && feed && (rc = count_occurrence(feed, row, &fp, now.mono_us)))
+        note_time(lane, fields, now.wall_us);
+        bool counted = row->occurrence_at && tm_stream_key_of(row->stream, fields)->counted;
+        if (counted && feed && (rc = count_occurrence(feed, row, &fp, now.mono_us)))
             return rc;
         if (tm_seen_contains(lane->seen, fp)) {
             in->stats.duplicates++;
@@ -314,6 +336,8 @@ static int take_row(struct tm_intake *in, struct tm_feed *feed, struct tm_row *r
             return TM_OK;
         }
     }
+    else
+        note_time(lane, NULL, now.wall_us);
     if (in->discard_gap.open)
         stop_discarding(in, now);
     int64_t seq = tm_journal_append(in->journal, lane->journal_id, row->tuple, row->len);

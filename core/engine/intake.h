@@ -58,6 +58,14 @@ int tm_intake_rows(struct tm_intake *in, const struct tm_stream *stream, struct 
 
 struct tm_intake_stats tm_intake_stats(const struct tm_intake *in);
 
+/*
+ * The newest exchange time taken of a stream (by index in the plan), for the rule of record/keys.h: INT64_MIN: nothing
+ * was taken; 0: something was, also before this process, of no known time. Times beyond TM_INTAKE_FUTURE_US from now are
+ * nobody's future and do not count. Any thread.
+ */
+#define TM_INTAKE_FUTURE_US (7 * INT64_C(86400) * 1000000)
+int64_t tm_intake_newest_us(const struct tm_intake *in, size_t stream);
+
 /* Publish gauges (seen-set sizes); counters are live. */
 void tm_intake_publish(struct tm_intake *in);
 

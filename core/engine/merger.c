@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "engine/dedup_private.h"
 #include "engine/merge.h"
+#include "store/keys.h"
 #include "store/migrate.h"
 
 #include <inttypes.h>
@@ -41,6 +42,7 @@ struct tm_merger {
     pthread_t thread;
     struct tm_pg *pg;
     struct tm_merge *merge;
+    char begin[96];            /* opens a transaction: as long as production has the keys that the session began with */
     struct tm_cursors cursors; /* as committed */
     struct tm_batch *batches[BATCHES_MAX];
     size_t batch_count;
@@ -192,7 +194,7 @@ static int run_transaction(struct tm_merger *m, struct tm_error *err)
 {
     int rc = tm_merge_choose(m->merge, m->batches, m->batch_count, err);
     rc = rc ? rc : tm_merge_make_days(m->merge, m->pg, err);
-    rc = rc ? rc : tm_pg_exec(m->pg, "BEGIN", err);
+    rc = rc ? rc : tm_pg_exec(m->pg, m->begin, err);
     rc = rc ? rc : tm_merge_store(m->merge, m->pg, err);
     rc = rc ? rc : tm_cursors_move(m->pg, &m->d->options, m->moves, m->move_count, err);
     return rc ? rc : tm_pg_exec(m->pg, "COMMIT", err);
@@ -233,8 +235,10 @@ static void after_commit(struct tm_merger *m)
     int64_t now_us = tm_clock_wall_us();
     tm_merge_committed(m->merge);
     publish_moves(m);
-    for (size_t i = 0; i < m->batch_count; i++)
+    for (size_t i = 0; i < m->batch_count; i++) {
         note_merged(m, m->batches[i], now_us);
+        tm_dedup_note_newest(m->d, m->batches[i]->stream->name, m->batches[i]->newest_us);
+    }
     tm_metric_observe_us(m->d->commit_seconds, tm_clock_mono_us() - m->started_us);
 }
 
@@ -289,7 +293,21 @@ static int take_lock(struct tm_merger *m, struct tm_error *err)
 static int load_cursors(struct tm_merger *m, struct tm_error *err)
 {
     int rc = tm_cursors_load(&m->cursors, m->pg, &m->d->options, err);
+    for (size_t i = 0; !rc && i < m->cursors.count; i++)
+        tm_dedup_note_newest(m->d, m->cursors.items[i].stream, 0);
     return rc ? rc : publish(m, err);
+}
+
+/* Whoever migrates later with other keys waits for the transactions under way, and fails the next one of ours. */
+static int expect_keys(struct tm_merger *m, struct tm_error *err)
+{
+    char digest[TM_KEYS_DIGEST];
+    int rc = tm_keys_expect(m->pg, m->d->options.plan, digest, err);
+    if (*digest)
+        (void)snprintf(m->begin, sizeof m->begin, "BEGIN; SELECT tidemill.expect_keys('%s')", digest);
+    else
+        (void)snprintf(m->begin, sizeof m->begin, "BEGIN");
+    return rc;
 }
 
 static int open_session(struct tm_merger *m, struct tm_error *err)
@@ -304,6 +322,7 @@ static int open_session(struct tm_merger *m, struct tm_error *err)
     if (!rc && m->d->options.migrate)
         rc = tm_migrate_production(m->pg, m->d->options.plan, err);
     rc = rc ? rc : take_lock(m, err);
+    rc = rc ? rc : expect_keys(m, err);
     tm_merge_forget(m->merge);
     rc = rc ? rc : tm_merge_days_ahead(m->merge, m->pg, err);
     return rc ? rc : load_cursors(m, err);

@@ -1,0 +1,49 @@
+/*
+ * tidemill.keys: by which keys a store's records are told apart, and since when it is known.
+ *
+ *     stream, from_ts ('-infinity': the first key), columns, occurrence, known_since
+ *
+ * A plan may go on from what is recorded (record/keys.h): a key may be added whose moment is later than every record in
+ * the store. Anything else is refused with TM_ESTATE: it would make two records of one, or one of two. In production a key
+ * that has not begun is not taken back either, since the script that lacks it may just be an old one; in a gatherer's
+ * store, which has one process, it is.
+ *
+ * Whoever changes the list holds tidemill.keys exclusively from its look at the newest record to its COMMIT; whoever
+ * merges rows into production holds it shared and expects the list it began with (tidemill.expect_keys). So no row slips
+ * in under another list than its store has.
+ */
+#ifndef TM_STORE_KEYS_H
+#define TM_STORE_KEYS_H
+
+#include "record/keys.h"
+#include "store/copy.h"
+
+#define TM_KEYS_DIGEST 33
+
+/* Inside the transaction that migrates, before anything else: may the plan's keys follow on what is recorded? What does
+ * not hold any more is deleted; the schema's text records the rest. */
+int tm_keys_judge(struct tm_pg *pg, const struct tm_plan *plan, enum tm_copy_side side, struct tm_error *err) TM_MUST_CHECK;
+
+/* Inside the same transaction, after the tables: each day has the unique indexes of the keys that hold in it. */
+int tm_keys_index_days(struct tm_pg *pg, const struct tm_plan *plan, struct tm_error *err) TM_MUST_CHECK;
+/* The same of one partition, the day of Unix time day_us. */
+int tm_keys_index_day(struct tm_pg *pg, const struct tm_stream *stream, const char *partition, int64_t day_us,
+                      struct tm_error *err) TM_MUST_CHECK;
+/* Has the parent a unique index for all its days, as tables of an earlier version have? Then days need none. */
+int tm_keys_parent_is_unique(struct tm_pg *pg, const struct tm_stream *stream, bool *unique, struct tm_error *err) TM_MUST_CHECK;
+
+/*
+ * A session of the deduplicator: TM_ESTATE unless production has recorded just what the plan declares. `digest` is for
+ * tidemill.expect_keys, at the beginning of each transaction; "" where production has no list and the plan needs none.
+ */
+int tm_keys_expect(struct tm_pg *pg, const struct tm_plan *plan, char digest[TM_KEYS_DIGEST],
+                   struct tm_error *err) TM_MUST_CHECK;
+
+/*
+ * Before rows of a gatherer's store with times up to newest_us are taken: TM_ESTATE unless that gatherer knew every key
+ * of the stream that has begun by then, as otherwise it numbered or dropped rows by another.
+ */
+int tm_keys_are_known(struct tm_pg *pg, const struct tm_stream *stream, int64_t newest_us,
+                      struct tm_error *err) TM_MUST_CHECK;
+
+#endif

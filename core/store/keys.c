@@ -113,14 +113,11 @@ static int newest_of(struct tm_pg *pg, const struct tm_stream *s, const struct t
     return rc;
 }
 
-/* What differs between two lists begins after `us`, all of it. */
-static bool differs_after(const struct tm_key_list *a, const struct tm_key_list *b, int64_t us)
+/* Every key of the list that the other has not begins after `us`. */
+static bool differs_after(const struct tm_key_list *list, const struct tm_key_list *other, int64_t us)
 {
-    for (size_t i = 0; i < a->count; i++)
-        if (a->items[i].from_us <= us && !tm_key_list_has(b, &a->items[i]))
-            return false;
-    for (size_t i = 0; i < b->count; i++)
-        if (b->items[i].from_us <= us && !tm_key_list_has(a, &b->items[i]))
+    for (size_t i = 0; i < list->count; i++)
+        if (list->items[i].from_us <= us && !tm_key_list_has(other, &list->items[i]))
             return false;
     return true;
 }
@@ -132,8 +129,9 @@ static bool has_primary_key(const struct tm_stream *s, enum tm_copy_side side)
 }
 
 /*
- * What the rule has to know. A gatherer's store has no index on exchange time, so it is only searched when a key that
- * differs has begun by the clock; a change that lies ahead is judged by the clock alone.
+ * What the rule has to know. A gatherer's store has no index on exchange time, and its newest rows may still be in the
+ * journal. So what is recorded is judged by the clock, and only for a key that is new and has begun by the clock are the
+ * rows searched.
  */
 static int moment_of(struct tm_pg *pg, const struct tm_stream *s, enum tm_copy_side side, const struct tm_key_list *known,
                      const struct tm_key_list *next, struct tm_key_moment *m, struct tm_error *err)
@@ -153,7 +151,7 @@ static int moment_of(struct tm_pg *pg, const struct tm_stream *s, enum tm_copy_s
     m->newest_us = 0;
     if (tm_stream_fixed_key(s) || !tm_key_list_has(next, known->items))
         return TM_OK; /* that there are rows is enough */
-    if (side == TM_COPY_LOCAL && differs_after(known, next, now_us)) {
+    if (side == TM_COPY_LOCAL && (differs_after(next, known, now_us) || !differs_after(known, next, now_us))) {
         m->newest_us = now_us;
         return TM_OK;
     }

@@ -22,7 +22,7 @@
 struct lane { /* per stream */
     const struct tm_stream *stream;
     int journal_id;
-    struct tm_seen *seen; /* NULL: observer and upsert streams, whose every row counts */
+    struct tm_seen *seen;      /* NULL: observer and upsert streams, whose every row counts */
     _Atomic int64_t newest_us; /* written by the io thread, read by any */
     struct tm_metric *received, *journaled, *duplicate, *discarded;
 };
@@ -335,8 +335,7 @@ static int take_row(struct tm_intake *in, struct tm_feed *feed, struct tm_row *r
             tm_metric_add(lane->duplicate, 1);
             return TM_OK;
         }
-    }
-    else
+    } else
         note_time(lane, NULL, now.wall_us);
     if (in->discard_gap.open)
         stop_discarding(in, now);

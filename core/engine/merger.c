@@ -67,7 +67,10 @@ static void note_down(struct tm_merger *m, const struct tm_error *err)
     pthread_mutex_unlock(&d->lock);
     tm_metric_set(d->connected, 0);
     tm_metric_add(d->errors, 1);
-    TM_LOG_LIMITED(TM_LOG_WARN, "merger", "production is away; the gatherers keep the records", TM_F_ERR(err));
+    if (err->code == TM_ESTATE)
+        TM_LOG_LIMITED(TM_LOG_ERROR, "merger", "the script contradicts production: nothing is merged", TM_F_ERR(err));
+    else
+        TM_LOG_LIMITED(TM_LOG_WARN, "merger", "production is away; the gatherers keep the records", TM_F_ERR(err));
 }
 
 /* From here on the pollers read from these cursors; what they fetched before is stale. */

@@ -185,11 +185,12 @@ static int check_history(const struct tm_stream *s, const struct tm_key_record *
                             "stream %s: its key changes from (%s) to (%s) for records from \"%s\" on, and some were "
                             "taken already; keep that one and declare the new key with from = \"%s\" or later",
                             s->name, known->columns, now->columns, at, earliest(m, from));
-    return tm_error_set(err, TM_ESTATE,
-                        "stream %s: the key (%s) that holds from \"%s\" on is not declared any more; declare it again%s",
-                        s->name, known->columns, at,
-                        m->keep_all ? ", or, if it has not begun and no process is to use it, delete it from tidemill.keys"
-                                    : ": records are taken by it");
+    return tm_error_set(
+        err, TM_ESTATE,
+        "stream %s: the key (%s) that holds from \"%s\" on is not declared any more; declare it again%s", s->name,
+        known->columns, at,
+        m->keep_all ? ", or, if it has not begun and no process is to use it, delete it from tidemill.keys"
+                    : ": records are taken by it");
 }
 
 /* What is new must begin later than all that was taken. */

@@ -49,7 +49,7 @@ struct tm_key_moment {
     int64_t newest_us; /* the newest exchange time taken; 0: taken, but nobody knows of when; INT64_MIN: nothing yet */
     int64_t now_us;    /* wall clock; INT64_MIN: only `newest_us` counts, as for a store that is asked itself */
     int64_t margin_us;
-    bool keep_all;     /* a key that has not begun may not be taken back either: others may count on it */
+    bool keep_all; /* a key that has not begun may not be taken back either: others may count on it */
 };
 
 /* May the keys of a stream become `next`, where records were taken under `known`? TM_ESTATE and what to declare. */

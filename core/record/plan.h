@@ -116,8 +116,8 @@ enum tm_partition {
  * the millisecond and microsecond forms of a time, cut and not rounded, stand on the same side of it.
  */
 struct tm_key_def {
-    int64_t from_us;         /* Unix; the first exchange time it holds for; a whole second, rising */
-    const char *const *key;  /* NULL-terminated column names */
+    int64_t from_us;        /* Unix; the first exchange time it holds for; a whole second, rising */
+    const char *const *key; /* NULL-terminated column names */
     bool occurrence;
 };
 
@@ -132,8 +132,8 @@ struct tm_stream_def {
     const struct tm_key_def *later_keys; /* `key` and `occurrence` hold until the first of these begins; only for append
                                             streams that are partitioned by the day of their time_column */
     size_t later_key_count;
-    bool observer;          /* each gatherer's observation is a record of its own */
-    int64_t within_us;      /* > 0: equal keys received within this time of each other are one record (for frames to
+    bool observer;     /* each gatherer's observation is a record of its own */
+    int64_t within_us; /* > 0: equal keys received within this time of each other are one record (for frames to
                                which the exchange gives no time); needs a received_at column */
     enum tm_partition partition;
     const char *partition_column; /* timestamptz */
@@ -205,8 +205,8 @@ struct tm_key {
     int64_t from_us;                  /* Unix, inclusive; it ends where the next one begins; INT64_MIN: the first one */
     uint16_t columns[TM_COLUMNS_MAX]; /* in the order of the unique key: time first, the occurrence last */
     uint16_t column_count;
-    bool counted;        /* the occurrence is part of it */
-    struct tm_key_run {  /* the key without its occurrence as runs of neighbouring columns: what is hashed */
+    bool counted;       /* the occurrence is part of it */
+    struct tm_key_run { /* the key without its occurrence as runs of neighbouring columns: what is hashed */
         uint16_t first, last;
     } runs[TM_COLUMNS_MAX];
     uint16_t run_count;
@@ -218,9 +218,9 @@ struct tm_stream {
     uint16_t index; /* in plan->streams */
     enum tm_stream_mode mode;
     struct tm_column columns[TM_COLUMNS_MAX];
-    uint16_t column_count;        /* all, as in the gatherer's store */
-    uint16_t production_count;    /* how many of them, from the first, production keeps; observer streams: and seq */
-    struct tm_key *keys;          /* rising in from_us; most streams have one, for ever */
+    uint16_t column_count;     /* all, as in the gatherer's store */
+    uint16_t production_count; /* how many of them, from the first, production keeps; observer streams: and seq */
+    struct tm_key *keys;       /* rising in from_us; most streams have one, for ever */
     uint16_t keys_count;
     const uint16_t *key; /* columns of the first of `keys`: time first (MEASURED.md) */
     uint16_t key_count;

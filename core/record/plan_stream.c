@@ -421,8 +421,9 @@ static int take_later_key(const struct tm_stream_def *def, const struct tm_key_d
     if (!later->key || !later->key[0])
         return FAULT("a key is missing: name the columns that make two records the same");
     if (later->from_us < 0 || later->from_us % TM_US_PER_S)
-        return FAULT("from is not a whole second since 1970: the millisecond and microsecond forms of a time must stand "
-                     "on the same side of it");
+        return FAULT(
+            "from is not a whole second since 1970: the millisecond and microsecond forms of a time must stand "
+            "on the same side of it");
     if (later->from_us <= s->keys[s->keys_count - 1].from_us)
         return FAULT("from must be later than that of the key before it");
     key->from_us = later->from_us;

@@ -37,8 +37,7 @@ static void read_stream(lua_State *L, int index, struct tm_arena *arena, void *e
     s->columns = tm_table_list(L, index, "columns", sizeof *s->columns, read_column, arena, &s->column_count);
     s->key = tm_table_strings(L, index, "key", arena);
     s->occurrence = tm_table_bool(L, index, "occurrence");
-    s->later_keys =
-        tm_table_list(L, index, "later_keys", sizeof *s->later_keys, read_key, arena, &s->later_key_count);
+    s->later_keys = tm_table_list(L, index, "later_keys", sizeof *s->later_keys, read_key, arena, &s->later_key_count);
     s->observer = tm_table_bool(L, index, "observer");
     s->within_us = tm_table_int(L, index, "within_us", 0);
     s->partition = (enum tm_partition)tm_table_enum(L, index, "partition", partitions, TM_PARTITION_NONE);

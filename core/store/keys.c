@@ -17,7 +17,8 @@ static int query(struct tm_pg *pg, const char *sql, const char *value, PGresult 
 }
 
 /* One value; false in *found for no row or NULL. */
-static int fetch_int(struct tm_pg *pg, const char *sql, const char *value, int64_t *out, bool *found, struct tm_error *err)
+static int fetch_int(struct tm_pg *pg, const char *sql, const char *value, int64_t *out, bool *found,
+                     struct tm_error *err)
 {
     PGresult *r;
     int rc = query(pg, sql, value, &r, err);
@@ -42,6 +43,23 @@ static int has_table(struct tm_pg *pg, const char *name, bool *there, struct tm_
 
 /* ---- the list that the store has ---- */
 
+#define LIST_SQL                                                                                                       \
+    "SELECT stream, CASE WHEN isfinite(from_ts) THEN (extract(epoch FROM from_ts) * 1000000)::int8 END, columns, "     \
+    "occurrence FROM tidemill.keys k"
+
+static struct tm_key_list list_of(const PGresult *r, struct tm_arena *arena)
+{
+    struct tm_key_list list = {.count = (size_t)PQntuples(r)};
+    list.items = tm_arena_alloc(arena, (list.count + 1) * sizeof *list.items);
+    for (int i = 0; i < PQntuples(r); i++)
+        list.items[i] =
+            (struct tm_key_record){.stream = tm_arena_strdup(arena, PQgetvalue(r, i, 0)),
+                                   .from_us = PQgetisnull(r, i, 1) ? INT64_MIN : strtoll(PQgetvalue(r, i, 1), NULL, 10),
+                                   .columns = tm_arena_strdup(arena, PQgetvalue(r, i, 2)),
+                                   .occurrence = *PQgetvalue(r, i, 3) == 't'};
+    return list;
+}
+
 static int load(struct tm_pg *pg, struct tm_arena *arena, struct tm_key_list *out, struct tm_error *err)
 {
     PGresult *r;
@@ -50,22 +68,10 @@ static int load(struct tm_pg *pg, struct tm_arena *arena, struct tm_key_list *ou
     int rc = has_table(pg, "tidemill.keys", &there, err);
     if (rc || !there)
         return rc;
-    rc = query(pg,
-               "SELECT stream, CASE WHEN isfinite(from_ts) THEN (extract(epoch FROM from_ts) * 1000000)::int8 END, "
-               "columns, occurrence FROM tidemill.keys k ORDER BY k.stream, k.from_ts",
-               NULL, &r, err);
+    rc = query(pg, LIST_SQL " ORDER BY k.stream, k.from_ts", NULL, &r, err);
     if (rc)
         return rc;
-    out->count = (size_t)PQntuples(r);
-    out->items = tm_arena_alloc(arena, (out->count + 1) * sizeof *out->items);
-    for (size_t i = 0; i < out->count; i++) {
-        int row = (int)i;
-        out->items[i] = (struct tm_key_record){
-            .stream = tm_arena_strdup(arena, PQgetvalue(r, row, 0)),
-            .from_us = PQgetisnull(r, row, 1) ? INT64_MIN : strtoll(PQgetvalue(r, row, 1), NULL, 10),
-            .columns = tm_arena_strdup(arena, PQgetvalue(r, row, 2)),
-            .occurrence = *PQgetvalue(r, row, 3) == 't'};
-    }
+    *out = list_of(r, arena);
     PQclear(r);
     return TM_OK;
 }
@@ -133,14 +139,14 @@ static bool has_primary_key(const struct tm_stream *s, enum tm_copy_side side)
  * journal. So what is recorded is judged by the clock, and only for a key that is new and has begun by the clock are the
  * rows searched.
  */
-static int moment_of(struct tm_pg *pg, const struct tm_stream *s, enum tm_copy_side side, const struct tm_key_list *known,
-                     const struct tm_key_list *next, struct tm_key_moment *m, struct tm_error *err)
+static int moment_of(struct tm_pg *pg, const struct tm_stream *s, enum tm_copy_side side,
+                     const struct tm_key_list *known, const struct tm_key_list *next, struct tm_key_moment *m,
+                     struct tm_error *err)
 {
     char sql[128];
     bool there = false;
     int64_t now_us = tm_clock_wall_us();
-    *m = (struct tm_key_moment){
-        .newest_us = INT64_MIN, .now_us = INT64_MIN, .keep_all = side == TM_COPY_PRODUCTION};
+    *m = (struct tm_key_moment){.newest_us = INT64_MIN, .now_us = INT64_MIN, .keep_all = side == TM_COPY_PRODUCTION};
     int rc = has_table(pg, s->name, &there, err);
     if (rc || !there)
         return rc;
@@ -193,7 +199,8 @@ static int forget(struct tm_pg *pg, const struct tm_key_record *k, struct tm_err
     char sql[256], from[TM_MOMENT_TEXT] = "-infinity";
     if (k->from_us != INT64_MIN)
         (void)tm_moment_text(k->from_us, from);
-    (void)snprintf(sql, sizeof sql, "DELETE FROM tidemill.keys WHERE stream = '%s' AND from_ts = '%s'", k->stream, from);
+    (void)snprintf(sql, sizeof sql, "DELETE FROM tidemill.keys WHERE stream = '%s' AND from_ts = '%s'", k->stream,
+                   from);
     return tm_pg_exec(pg, sql, err);
 }
 
@@ -255,7 +262,8 @@ int tm_keys_parent_is_unique(struct tm_pg *pg, const struct tm_stream *stream, b
 {
     char index[TM_MOMENT_TEXT + 64];
     (void)snprintf(index, sizeof index, "%s_key", stream->name);
-    return fetch_bool(pg, "SELECT 1 FROM pg_index WHERE indexrelid = to_regclass($1) AND indisunique", index, unique, err);
+    return fetch_bool(pg, "SELECT 1 FROM pg_index WHERE indexrelid = to_regclass($1) AND indisunique", index, unique,
+                      err);
 }
 
 static bool is_wanted(const struct tm_day_index *wanted, int count, const char *name)
@@ -275,8 +283,8 @@ static bool is_there(PGresult *r, const char *name)
 }
 
 /* Only indexes that this function made, by their names, are ever dropped. */
-static int set_indexes(struct tm_pg *pg, const char *partition, const struct tm_day_index *wanted, int count, PGresult *r,
-                       struct tm_error *err)
+static int set_indexes(struct tm_pg *pg, const char *partition, const struct tm_day_index *wanted, int count,
+                       PGresult *r, struct tm_error *err)
 {
     char sql[128], prefix[96];
     int rc = TM_OK;
@@ -341,10 +349,11 @@ int tm_keys_index_days(struct tm_pg *pg, const struct tm_plan *plan, struct tm_e
             continue;
         rc = tm_keys_parent_is_unique(pg, s, &unique, err);
         if (!rc && unique && s->keys_count > 1)
-            rc = tm_error_set(err, TM_ESTATE,
-                              "stream %s: its key cannot change at a moment yet: its table was made with one unique index "
-                              "for all days; DROP INDEX %s_key and migrate again, which builds one for each day",
-                              s->name, s->name);
+            rc = tm_error_set(
+                err, TM_ESTATE,
+                "stream %s: its key cannot change at a moment yet: its table was made with one unique index "
+                "for all days; DROP INDEX %s_key and migrate again, which builds one for each day",
+                s->name, s->name);
         if (!rc && !unique)
             rc = index_partitions(pg, s, err);
     }
@@ -357,7 +366,8 @@ static int no_list(const struct tm_plan *plan, struct tm_error *err)
 {
     for (size_t i = 0; i < tm_plan_stream_count(plan); i++)
         if (tm_plan_stream(plan, i)->keys_count > 1)
-            return tm_error_set(err, TM_ESTATE, "stream %s has keys that production has not recorded: run tidemill migrate",
+            return tm_error_set(err, TM_ESTATE,
+                                "stream %s has keys that production has not recorded: run tidemill migrate",
                                 tm_plan_stream(plan, i)->name);
     return TM_OK;
 }
@@ -374,8 +384,8 @@ static int explain(const struct tm_plan *plan, const struct tm_key_list *known, 
         if (n.count && !tm_key_lists_equal(&k, &n))
             rc = tm_key_list_change(s, &k, &n, &moment, err);
         if (!rc && n.count && !tm_key_lists_equal(&k, &n))
-            rc = tm_error_set(err, TM_ESTATE, "stream %s has keys that production has not recorded: run tidemill migrate",
-                              s->name);
+            rc = tm_error_set(err, TM_ESTATE,
+                              "stream %s has keys that production has not recorded: run tidemill migrate", s->name);
     }
     return rc;
 }
@@ -412,20 +422,53 @@ int tm_keys_expect(struct tm_pg *pg, const struct tm_plan *plan, char digest[TM_
     return rc;
 }
 
+/* What a gatherer has recorded for a stream; nothing where its store is older than tidemill.keys. */
+static int load_stream(struct tm_pg *pg, const char *stream, struct tm_arena *arena, struct tm_key_list *out,
+                       struct tm_error *err)
+{
+    PGresult *r;
+    *out = (struct tm_key_list){0};
+    int rc = query(pg, LIST_SQL " WHERE stream = $1 ORDER BY k.from_ts", stream, &r, err);
+    if (rc)
+        return strcmp(tm_pg_sqlstate(pg), "42P01") == 0 ? TM_OK : rc;
+    *out = list_of(r, arena);
+    PQclear(r);
+    return TM_OK;
+}
+
+/* The first key of `list` that has begun by newest_us and that `other` has not. */
+static const struct tm_key_record *first_unknown(const struct tm_key_list *list, const struct tm_key_list *other,
+                                                 int64_t newest_us)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (list->items[i].from_us != INT64_MIN && list->items[i].from_us <= newest_us &&
+            !tm_key_list_has(other, &list->items[i]))
+            return &list->items[i];
+    return NULL;
+}
+
 int tm_keys_are_known(struct tm_pg *pg, const struct tm_stream *stream, int64_t newest_us, struct tm_error *err)
 {
     char from[TM_MOMENT_TEXT];
-    if (stream->keys_count == 1 || newest_us < stream->keys[1].from_us)
+    if (tm_stream_fixed_key(stream))
         return TM_OK;
     struct tm_arena *arena = tm_arena_create();
     struct tm_key_list known, keys = tm_stream_keys(stream, arena);
-    int rc = load(pg, arena, &known, err);
-    for (size_t i = 1; !rc && i < keys.count && keys.items[i].from_us <= newest_us; i++)
-        if (!tm_key_list_has(&known, &keys.items[i]))
-            rc = tm_error_set(err, TM_ESTATE,
-                              "%s: the gatherer took records from %s on without knowing the key that holds from then; if "
-                              "it cannot learn it any more, give it a new journal directory and a new store",
-                              stream->name, tm_moment_text(keys.items[i].from_us, from));
+    int rc = load_stream(pg, stream->name, arena, &known, err);
+    const struct tm_key_record *theirs = rc ? NULL : first_unknown(&keys, &known, newest_us);
+    const struct tm_key_record *ours = rc ? NULL : first_unknown(&known, &keys, newest_us);
+    if (ours)
+        rc = tm_error_set(
+            err, TM_ESTATE,
+            "%s: the gatherer has records from %s on, by a key (%s) that this script does not declare: they "
+            "wait until it does",
+            stream->name, tm_moment_text(ours->from_us, from), ours->columns);
+    else if (theirs)
+        rc =
+            tm_error_set(err, TM_ESTATE,
+                         "%s: the gatherer took records from %s on without knowing the key that holds from then; if it "
+                         "cannot learn it any more, give it a new journal directory and a new store",
+                         stream->name, tm_moment_text(theirs->from_us, from));
     tm_arena_destroy(arena);
     return rc;
 }

@@ -22,7 +22,8 @@
 
 /* Inside the transaction that migrates, before anything else: may the plan's keys follow on what is recorded? What does
  * not hold any more is deleted; the schema's text records the rest. */
-int tm_keys_judge(struct tm_pg *pg, const struct tm_plan *plan, enum tm_copy_side side, struct tm_error *err) TM_MUST_CHECK;
+int tm_keys_judge(struct tm_pg *pg, const struct tm_plan *plan, enum tm_copy_side side,
+                  struct tm_error *err) TM_MUST_CHECK;
 
 /* Inside the same transaction, after the tables: each day has the unique indexes of the keys that hold in it. */
 int tm_keys_index_days(struct tm_pg *pg, const struct tm_plan *plan, struct tm_error *err) TM_MUST_CHECK;
@@ -30,7 +31,8 @@ int tm_keys_index_days(struct tm_pg *pg, const struct tm_plan *plan, struct tm_e
 int tm_keys_index_day(struct tm_pg *pg, const struct tm_stream *stream, const char *partition, int64_t day_us,
                       struct tm_error *err) TM_MUST_CHECK;
 /* Has the parent a unique index for all its days, as tables of an earlier version have? Then days need none. */
-int tm_keys_parent_is_unique(struct tm_pg *pg, const struct tm_stream *stream, bool *unique, struct tm_error *err) TM_MUST_CHECK;
+int tm_keys_parent_is_unique(struct tm_pg *pg, const struct tm_stream *stream, bool *unique,
+                             struct tm_error *err) TM_MUST_CHECK;
 
 /*
  * A session of the deduplicator: TM_ESTATE unless production has recorded just what the plan declares. `digest` is for
@@ -40,8 +42,9 @@ int tm_keys_expect(struct tm_pg *pg, const struct tm_plan *plan, char digest[TM_
                    struct tm_error *err) TM_MUST_CHECK;
 
 /*
- * Before rows of a gatherer's store with times up to newest_us are taken: TM_ESTATE unless that gatherer knew every key
- * of the stream that has begun by then, as otherwise it numbered or dropped rows by another.
+ * After rows of a gatherer's store with times up to newest_us were read, and before they are taken: TM_ESTATE unless the
+ * gatherer and this plan know the same keys of the stream, of those that have begun by then. A gatherer that did not know
+ * one has numbered or dropped rows by another; a plan that does not would merge them by another.
  */
 int tm_keys_are_known(struct tm_pg *pg, const struct tm_stream *stream, int64_t newest_us,
                       struct tm_error *err) TM_MUST_CHECK;

@@ -161,8 +161,8 @@ static int is_current(struct tm_pg *pg, const struct tm_plan *plan, const char *
     return rc;
 }
 
-static int apply(struct tm_pg *pg, const struct tm_plan *plan, enum tm_copy_side side, const char *sql, const char *hash,
-                 struct tm_error *err)
+static int apply(struct tm_pg *pg, const struct tm_plan *plan, enum tm_copy_side side, const char *sql,
+                 const char *hash, struct tm_error *err)
 {
     const char *values[] = {hash};
     PGresult *result;

@@ -154,14 +154,8 @@ static void test_the_microsecond_decides(void **state)
         int key;
         bool one;
     } cases[] = {
-        {0, 0, false},
-        {T_US - S_US, 0, false},
-        {T_US - 1, 0, false},
-        {T_US, 1, true},
-        {T_US + 1, 1, true},
-        {T_US + 60 * S_US - 1, 1, true},
-        {T_US + 60 * S_US, 2, false},
-        {T_US * 2, 2, false},
+        {0, 0, false},       {T_US - S_US, 0, false},         {T_US - 1, 0, false},         {T_US, 1, true},
+        {T_US + 1, 1, true}, {T_US + 60 * S_US - 1, 1, true}, {T_US + 60 * S_US, 2, false}, {T_US * 2, 2, false},
     };
     (void)state;
     for (size_t i = 0; i < LENGTH(cases); i++) {
@@ -256,18 +250,21 @@ static void test_history_stays(void **state)
     const struct tm_key_def late = {.from_us = T_US + 3600 * S_US, .key = coarse_key};
     const struct tm_key_def past[] = {{.from_us = T_US, .key = coarse_key}, late};
     const struct tm_key_def other[] = {{.from_us = T_US, .key = delta_key, .occurrence = true}, late};
-    struct tm_plan *none = plan_of(NULL, 0), *one = plan_of(past, 1), *two = plan_of(past, 2), *changed = plan_of(other, 2);
+    struct tm_plan *none = plan_of(NULL, 0), *one = plan_of(past, 1), *two = plan_of(past, 2),
+                   *changed = plan_of(other, 2);
     int64_t newest_us = NOW_US - S_US;
     (void)state;
-    expect_change(one, none, newest_us, NOW_US,
-                  "stream orderbook_deltas: the key (exchange_ts,ticker,side) that holds from \"2026-11-26T00:00:00Z\" on is "
-                  "not declared any more");
+    expect_change(
+        one, none, newest_us, NOW_US,
+        "stream orderbook_deltas: the key (exchange_ts,ticker,side) that holds from \"2026-11-26T00:00:00Z\" on is "
+        "not declared any more");
     expect_change(two, changed, newest_us, NOW_US,
                   "stream orderbook_deltas: its key changes from (exchange_ts,ticker,side) to "
                   "(exchange_ts,ticker,side,price,delta,occurrence) for records from \"2026-11-26T00:00:00Z\" on");
     expect_change(two, one, newest_us, NOW_US, NULL); /* what has not begun may be taken back */
     expect_change(one, two, newest_us, NOW_US, NULL);
-    expect_change(none, two, newest_us, NOW_US, "or are about to be: (exchange_ts,ticker,side) from \"2026-11-26T00:00:00Z\"");
+    expect_change(none, two, newest_us, NOW_US,
+                  "or are about to be: (exchange_ts,ticker,side) from \"2026-11-26T00:00:00Z\"");
     /* within the margin a key counts as begun: its records may be on the way */
     expect_change(one, none, newest_us, T_US - 3 * S_US, "not declared any more");
     expect_change(one, none, T_US - 60 * S_US, T_US - 6 * S_US, NULL);
@@ -299,16 +296,19 @@ static void test_the_first_key_stays(void **state)
 {
     static const char *const turned[] = {"delta", "price", "side", "exchange_ts", "ticker", NULL};
     static const char *const event[] = {"event_ticker", NULL};
-    struct tm_plan *plan = plan_with_key(delta_key, true, market_key), *coarse = plan_with_key(coarse_key, true, market_key),
-                   *uncounted = plan_with_key(delta_key, false, market_key), *order = plan_with_key(turned, true, market_key),
-                   *markets = plan_with_key(delta_key, true, event);
+    struct tm_plan *plan = plan_with_key(delta_key, true, market_key),
+                   *coarse = plan_with_key(coarse_key, true, market_key),
+                   *uncounted = plan_with_key(delta_key, false, market_key),
+                   *order = plan_with_key(turned, true, market_key), *markets = plan_with_key(delta_key, true, event);
     (void)state;
-    expect_change(plan, coarse, NOW_US, NOW_US,
-                  "stream orderbook_deltas: its key changes for records that were taken already, from "
-                  "(exchange_ts,ticker,side,price,delta,occurrence) to (exchange_ts,ticker,side,occurrence); declare the new "
-                  "key with from = \"2026-11-26T00:00:11Z\" or later");
+    expect_change(
+        plan, coarse, NOW_US, NOW_US,
+        "stream orderbook_deltas: its key changes for records that were taken already, from "
+        "(exchange_ts,ticker,side,price,delta,occurrence) to (exchange_ts,ticker,side,occurrence); declare the new "
+        "key with from = \"2026-11-26T00:00:11Z\" or later");
     expect_change(plan, uncounted, NOW_US, NOW_US, "its key changes for records that were taken already");
-    expect_change(plan, coarse, 0, NOW_US, "its key changes for records that were taken already"); /* of no known time */
+    expect_change(plan, coarse, 0, NOW_US,
+                  "its key changes for records that were taken already"); /* of no known time */
     expect_change(plan, coarse, INT64_MIN, NOW_US, NULL);
     expect_change(plan, order, NOW_US, NOW_US, NULL); /* the same columns in another order are the same key */
     expect_change(plan, markets, 0, NOW_US, "it cannot change at a moment either: it is an upsert stream");

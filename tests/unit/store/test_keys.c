@@ -100,9 +100,9 @@ static void refused(struct fixture *f, int rc, const char *words)
     assert_true(tm_pg_is_open(f->pg));
 }
 
-#define CATALOG                                                                                                        \
-    "SELECT c.relname::text, c.relkind, c.oid::int8, c.relfilenode::int8, pg_get_indexdef(i.indexrelid) FROM pg_class "  \
-    "c LEFT JOIN pg_index i ON i.indexrelid = c.oid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname IN "   \
+#define CATALOG                                                                                                         \
+    "SELECT c.relname::text, c.relkind, c.oid::int8, c.relfilenode::int8, pg_get_indexdef(i.indexrelid) FROM pg_class " \
+    "c LEFT JOIN pg_index i ON i.indexrelid = c.oid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname IN "  \
     "('public', 'tidemill')"
 
 static void keep_catalog(struct fixture *f)
@@ -118,8 +118,8 @@ static void expect_unchanged(struct fixture *f)
     db_same(f->db, "SELECT * FROM tidemill.keys", "SELECT * FROM kept.keys");
 }
 
-#define UNIQUE                                                                                                         \
-    "SELECT t.relname::text, substring(pg_get_indexdef(i.indexrelid) FROM 'btree (.*)') FROM pg_index i JOIN pg_class t "  \
+#define UNIQUE                                                                                                            \
+    "SELECT t.relname::text, substring(pg_get_indexdef(i.indexrelid) FROM 'btree (.*)') FROM pg_index i JOIN pg_class t " \
     "ON t.oid = i.indrelid WHERE i.indisunique AND t.relname LIKE 'daily%'"
 
 /* ---- rows ---- */
@@ -142,9 +142,9 @@ static void store(struct fixture *f, const struct tm_plan *plan, const char *que
 }
 
 /* Three days around noon of the 26th, each time with equal names, names that are NULL, and other numbers. */
-#define ROWS                                                                                                           \
-    "SELECT timestamptz '2026-11-25 12:00:00Z' + g % 48 * interval '1 h' - g % 2 * interval '1 us' AS at, CASE WHEN g % 3 "  \
-    "< 2 THEN 'x' || g % 3 END AS name, (g / 500 % 4)::int4 AS n, timestamptz '2026-12-01Z' AS received_at FROM "         \
+#define ROWS                                                                                                                \
+    "SELECT timestamptz '2026-11-25 12:00:00Z' + g % 48 * interval '1 h' - g % 2 * interval '1 us' AS at, CASE WHEN g % 3 " \
+    "< 2 THEN 'x' || g % 3 END AS name, (g / 500 % 4)::int4 AS n, timestamptz '2026-12-01Z' AS received_at FROM "           \
     "generate_series(0, 1999) g"
 
 /* ---- a key from a moment on ---- */
@@ -160,8 +160,9 @@ static void test_indexes_of_days(void **state)
             "DISTINCT WHERE (at < ''2026-11-26 12:00:00+00''::timestamp with time zone)'), ('daily_p20261126', '(at, "
             "name, n) NULLS NOT DISTINCT WHERE (at >= ''2026-11-26 12:00:00+00''::timestamp with time zone)'), "
             "('daily_p20261127', '(at, name, n) NULLS NOT DISTINCT')");
-    db_same(f->db, "SELECT stream, from_ts, columns, occurrence FROM tidemill.keys WHERE stream = 'daily'",
-            "VALUES ('daily', '-infinity'::timestamptz, 'at,name', false), ('daily', '2026-11-26 12:00Z', 'at,name,n', false)");
+    db_same(
+        f->db, "SELECT stream, from_ts, columns, occurrence FROM tidemill.keys WHERE stream = 'daily'",
+        "VALUES ('daily', '-infinity'::timestamptz, 'at,name', false), ('daily', '2026-11-26 12:00Z', 'at,name,n', false)");
     /* the text of `tidemill schema` on top of it changes nothing */
     struct tm_buf sql = {0};
     keep_catalog(f);
@@ -189,7 +190,8 @@ static void test_rows_on_both_sides(void **state)
     db_same(f->db, "SELECT at, name, CASE WHEN at >= '2026-11-26 12:00Z' THEN n END FROM daily",
             "SELECT DISTINCT at, name, CASE WHEN at >= '2026-11-26 12:00Z' THEN n END FROM truth.ev");
     /* the microsecond before noon is of the first key */
-    assert_int_equal(db_int(f->db, "SELECT count(*) FROM daily WHERE at = '2026-11-26 11:59:59.999999Z' AND name IS NULL"), 0);
+    assert_int_equal(
+        db_int(f->db, "SELECT count(*) FROM daily WHERE at = '2026-11-26 11:59:59.999999Z' AND name IS NULL"), 0);
     store(f, plan,
           "SELECT at, NULL::text, n::int4, now() FROM (VALUES (timestamptz '2026-11-26 11:59:59.999999Z'), "
           "('2026-11-26 12:00Z'), ('2026-11-26 12:00:00.000001Z')) v (at), generate_series(100, 109) n");
@@ -220,13 +222,15 @@ static void test_plans_of_the_server(void **state)
     MUST(tm_migrate_production_days(f->pg, plan, MIDNIGHT_US - DAY, MIDNIGHT_US + DAY, &f->err));
     store(f, plan, ROWS);
     db_exec(f->db, "SET enable_seqscan = off; SET enable_bitmapscan = off");
-    expect_plan(f, "EXPLAIN INSERT INTO daily SELECT * FROM daily ON CONFLICT DO NOTHING", "Conflict Resolution: NOTHING");
+    expect_plan(f, "EXPLAIN INSERT INTO daily SELECT * FROM daily ON CONFLICT DO NOTHING",
+                "Conflict Resolution: NOTHING");
     expect_plan(f, "EXPLAIN SELECT * FROM daily WHERE at = '2026-11-25 13:00Z' AND name = 'x'", "daily_p20261125_key_");
     expect_plan(f, "EXPLAIN SELECT * FROM daily WHERE at = '2026-11-26 11:00Z' AND name = 'x'", "daily_p20261126_key_");
     expect_plan(f, "EXPLAIN SELECT * FROM daily WHERE at = '2026-11-26 13:00Z' AND name = 'x'", "daily_p20261126_key_");
     /* what is asked before a key is added is answered by an index, also in a day that has two */
-    expect_plan(f, "EXPLAIN SELECT max(at) FROM daily WHERE at >= '2026-11-26T12:00:00Z' AND at < 'infinity' AND isfinite(at)",
-                "daily_p20261126_key_");
+    expect_plan(
+        f, "EXPLAIN SELECT max(at) FROM daily WHERE at >= '2026-11-26T12:00:00Z' AND at < 'infinity' AND isfinite(at)",
+        "daily_p20261126_key_");
     tm_plan_destroy(plan);
 }
 
@@ -238,7 +242,8 @@ static void test_an_existing_table_gains_a_key(void **state)
     struct tm_plan *before = plan_of(fact_key, NULL, 0), *after = plan_from(NOON_US, fine_key);
     MUST(tm_migrate_production(f->pg, before, &f->err));
     MUST(tm_migrate_production_days(f->pg, before, MIDNIGHT_US - 2 * DAY, MIDNIGHT_US + 2 * DAY, &f->err));
-    store(f, before, ROWS " WHERE timestamptz '2026-11-25 12:00:00Z' + g % 48 * interval '1 h' < '2026-11-26 12:00:00Z'");
+    store(f, before,
+          ROWS " WHERE timestamptz '2026-11-25 12:00:00Z' + g % 48 * interval '1 h' < '2026-11-26 12:00:00Z'");
     int64_t rows = db_int(f->db, "SELECT count(*) FROM daily");
     keep_catalog(f);
     MUST(tm_migrate_production(f->pg, after, &f->err));
@@ -268,7 +273,8 @@ static void test_a_day_made_without_the_key(void **state)
     struct tm_plan *before = plan_of(fact_key, NULL, 0), *after = plan_from(MIDNIGHT_US, fine_key);
     MUST(tm_migrate_production(f->pg, after, &f->err));
     MUST(tm_migrate_production_days(f->pg, before, MIDNIGHT_US - DAY, MIDNIGHT_US, &f->err));
-    db_same(f->db, UNIQUE, "SELECT unnest(ARRAY['daily_p20261125', 'daily_p20261126']), '(at, name) NULLS NOT DISTINCT'");
+    db_same(f->db, UNIQUE,
+            "SELECT unnest(ARRAY['daily_p20261125', 'daily_p20261126']), '(at, name) NULLS NOT DISTINCT'");
     MUST(tm_migrate_production_days(f->pg, after, MIDNIGHT_US - DAY, MIDNIGHT_US, &f->err));
     db_same(f->db, UNIQUE,
             "VALUES ('daily_p20261125', '(at, name) NULLS NOT DISTINCT'), ('daily_p20261126', '(at, name, n) NULLS NOT "
@@ -282,7 +288,8 @@ static void test_a_day_made_without_the_key(void **state)
 static void test_contradictions_are_refused(void **state)
 {
     struct fixture *f = *state;
-    const struct tm_key_def two[] = {{.from_us = NOON_US, .key = fine_key}, {.from_us = NOON_US + DAY, .key = fact_key}};
+    const struct tm_key_def two[] = {{.from_us = NOON_US, .key = fine_key},
+                                     {.from_us = NOON_US + DAY, .key = fact_key}};
     const struct tm_key_def earlier[] = {{.from_us = NOON_US - DAY, .key = coarse_key}, two[0]};
     struct tm_plan *one = plan_from(NOON_US, fine_key), *none = plan_of(fact_key, NULL, 0),
                    *other = plan_from(NOON_US, coarse_key), *more = plan_of(fact_key, two, 2),
@@ -295,10 +302,12 @@ static void test_contradictions_are_refused(void **state)
             "stream daily: the key (at,name,n) that holds from \"2026-11-26T12:00:00Z\" on is not declared any more");
     refused(f, tm_migrate_production(f->pg, other, &f->err),
             "stream daily: its key changes from (at,name,n) to (at) for records from \"2026-11-26T12:00:00Z\" on");
-    refused(f, tm_migrate_production(f->pg, inserted, &f->err), "(at) from \"2026-11-25T12:00:00Z\"; declare the new key with from = ");
-    refused(f, tm_migrate_production(f->pg, base, &f->err),
-            "stream daily: its key changes for records that were taken already, from (at,name) to (at,name,n); declare the new key "
-            "with from = \"");
+    refused(f, tm_migrate_production(f->pg, inserted, &f->err),
+            "(at) from \"2026-11-25T12:00:00Z\"; declare the new key with from = ");
+    refused(
+        f, tm_migrate_production(f->pg, base, &f->err),
+        "stream daily: its key changes for records that were taken already, from (at,name) to (at,name,n); declare the new key "
+        "with from = \"");
     expect_unchanged(f);
     /* the newest row is of the 27th, 11:00 */
     MUST(tm_migrate_production(f->pg, more, &f->err));
@@ -309,7 +318,8 @@ static void test_contradictions_are_refused(void **state)
     expect_unchanged(f);
     db_exec(f->db, "DELETE FROM tidemill.keys WHERE stream = 'daily' AND from_ts = '2026-11-27 12:00Z'");
     MUST(tm_migrate_production(f->pg, one, &f->err));
-    db_same(f->db, UNIQUE " AND t.relname = 'daily_p20261127'", "VALUES ('daily_p20261127', '(at, name, n) NULLS NOT DISTINCT')");
+    db_same(f->db, UNIQUE " AND t.relname = 'daily_p20261127'",
+            "VALUES ('daily_p20261127', '(at, name, n) NULLS NOT DISTINCT')");
     tm_plan_destroy(one);
     tm_plan_destroy(none);
     tm_plan_destroy(other);
@@ -346,9 +356,10 @@ static void test_a_key_that_cannot_change(void **state)
     MUST(tm_migrate_production(f->pg, plan, &f->err));
     MUST(tm_migrate_production(f->pg, other, &f->err)); /* empty: its index is made anew */
     db_exec(f->db, "INSERT INTO facts VALUES ('2026-01-01Z', 'x', 1, now()), ('2026-01-01Z', 'x', 2, now())");
-    refused(f, tm_migrate_production(f->pg, plan, &f->err),
-            "stream facts: its key changes from (at,name,n) to (at,name) for records that were taken already, and it cannot "
-            "change at a moment either: it is one table");
+    refused(
+        f, tm_migrate_production(f->pg, plan, &f->err),
+        "stream facts: its key changes from (at,name,n) to (at,name) for records that were taken already, and it cannot "
+        "change at a moment either: it is one table");
     tm_plan_destroy(plan);
     tm_plan_destroy(other);
 }
@@ -357,17 +368,21 @@ static void test_a_key_that_cannot_change(void **state)
 static void test_a_table_from_before(void **state)
 {
     struct fixture *f = *state;
-    struct tm_plan *plan = plan_of(fact_key, NULL, 0), *other = plan_of(fine_key, NULL, 0), *later = plan_from(NOON_US, fine_key);
-    db_exec(f->db, "CREATE TABLE daily (at timestamptz NOT NULL, name text COLLATE \"C\", n int4 NOT NULL, received_at "
-                   "timestamptz NOT NULL) PARTITION BY RANGE (at); CREATE UNIQUE INDEX daily_key ON daily (at, name) NULLS "
-                   "NOT DISTINCT; CREATE TABLE daily_p20261126 PARTITION OF daily FOR VALUES FROM ('2026-11-26Z') TO "
-                   "('2026-11-27Z'); INSERT INTO daily VALUES ('2026-11-26 01:00Z', 'x', 1, now())");
-    refused(f, tm_migrate_production(f->pg, other, &f->err), "from (at,name) to (at,name,n); declare the new key with from = ");
+    struct tm_plan *plan = plan_of(fact_key, NULL, 0), *other = plan_of(fine_key, NULL, 0),
+                   *later = plan_from(NOON_US, fine_key);
+    db_exec(f->db,
+            "CREATE TABLE daily (at timestamptz NOT NULL, name text COLLATE \"C\", n int4 NOT NULL, received_at "
+            "timestamptz NOT NULL) PARTITION BY RANGE (at); CREATE UNIQUE INDEX daily_key ON daily (at, name) NULLS "
+            "NOT DISTINCT; CREATE TABLE daily_p20261126 PARTITION OF daily FOR VALUES FROM ('2026-11-26Z') TO "
+            "('2026-11-27Z'); INSERT INTO daily VALUES ('2026-11-26 01:00Z', 'x', 1, now())");
+    refused(f, tm_migrate_production(f->pg, other, &f->err),
+            "from (at,name) to (at,name,n); declare the new key with from = ");
     assert_int_equal(db_int(f->db, "SELECT count(*) FROM pg_class WHERE relname = 'keys'"), 0);
     MUST(tm_migrate_production(f->pg, plan, &f->err));
     MUST(tm_migrate_production_days(f->pg, plan, MIDNIGHT_US + DAY, MIDNIGHT_US + DAY, &f->err));
     /* the parent's index goes on to serve all days */
-    db_same(f->db, UNIQUE, "SELECT unnest(ARRAY['daily', 'daily_p20261126', 'daily_p20261127']), '(at, name) NULLS NOT DISTINCT'");
+    db_same(f->db, UNIQUE,
+            "SELECT unnest(ARRAY['daily', 'daily_p20261126', 'daily_p20261127']), '(at, name) NULLS NOT DISTINCT'");
     keep_catalog(f);
     refused(f, tm_migrate_production(f->pg, later, &f->err), "DROP INDEX daily_key and migrate again");
     expect_unchanged(f);
@@ -384,7 +399,9 @@ static void test_a_table_without_days(void **state)
 {
     struct fixture *f = *state;
     struct tm_plan *later = plan_from(NOON_US, fine_key);
-    db_exec(f->db, "CREATE TABLE daily (at timestamptz NOT NULL, name text, n int4 NOT NULL, received_at timestamptz NOT NULL)");
+    db_exec(
+        f->db,
+        "CREATE TABLE daily (at timestamptz NOT NULL, name text, n int4 NOT NULL, received_at timestamptz NOT NULL)");
     int rc = tm_migrate_production(f->pg, later, &f->err);
     if (!rc || !strstr(f->err.message, "stream daily: its key cannot change at a moment: its table is a hypertable"))
         fail_msg("%d %s", rc, f->err.message);
@@ -406,10 +423,12 @@ static void test_a_gatherers_store(void **state)
     MUST(tm_migrate_local(f->pg, none, &f->err)); /* nothing is there yet */
     MUST(tm_migrate_epoch(f->pg, none, epoch, "g1", &epoch_no, &f->err));
     MUST(tm_migrate_local_partition(f->pg, tm_plan_stream_by_name(none, "daily"), epoch_no, 1, &f->err));
-    db_exec(f->db, "INSERT INTO daily (at, name, n, received_at, seq) SELECT now() - g * interval '1 min', 'x', g, now(), g "
-                   "FROM generate_series(10, 120) g");
+    db_exec(f->db,
+            "INSERT INTO daily (at, name, n, received_at, seq) SELECT now() - g * interval '1 min', 'x', g, now(), g "
+            "FROM generate_series(10, 120) g");
     keep_catalog(f);
-    refused(f, tm_migrate_local(f->pg, base, &f->err), "from (at,name) to (at,name,n); declare the new key with from = ");
+    refused(f, tm_migrate_local(f->pg, base, &f->err),
+            "from (at,name) to (at,name,n); declare the new key with from = ");
     refused(f, tm_migrate_local(f->pg, behind, &f->err), "declare the new key with from = ");
     expect_unchanged(f);
     MUST(tm_migrate_local(f->pg, ahead, &f->err));
@@ -430,16 +449,24 @@ static void test_a_gatherers_store(void **state)
 static void test_what_a_gatherer_knew(void **state)
 {
     struct fixture *f = *state;
-    struct tm_plan *none = plan_of(fact_key, NULL, 0), *one = plan_from(NOON_US, fine_key), *other = plan_from(NOON_US, coarse_key);
+    struct tm_plan *none = plan_of(fact_key, NULL, 0), *one = plan_from(NOON_US, fine_key),
+                   *other = plan_from(NOON_US, coarse_key);
     const struct tm_stream *s = tm_plan_stream_by_name(one, "daily");
     MUST(tm_migrate_local(f->pg, none, &f->err));
     MUST(tm_keys_are_known(f->pg, tm_plan_stream_by_name(none, "daily"), INT64_MAX, &f->err));
-    MUST(tm_keys_are_known(f->pg, s, INT64_MIN, &f->err));
+    MUST(tm_keys_are_known(f->pg, s, INT64_MIN, &f->err)); /* rows without a time */
     MUST(tm_keys_are_known(f->pg, s, NOON_US - 1, &f->err));
-    refused(f, tm_keys_are_known(f->pg, s, NOON_US, &f->err), "took records from 2026-11-26T12:00:00Z on without knowing the key");
+    refused(f, tm_keys_are_known(f->pg, s, NOON_US, &f->err),
+            "took records from 2026-11-26T12:00:00Z on without knowing the key");
     MUST(tm_migrate_local(f->pg, one, &f->err));
     MUST(tm_keys_are_known(f->pg, s, NOON_US, &f->err));
-    refused(f, tm_keys_are_known(f->pg, tm_plan_stream_by_name(other, "daily"), NOON_US, &f->err), "without knowing the key");
+    refused(f, tm_keys_are_known(f->pg, tm_plan_stream_by_name(other, "daily"), NOON_US, &f->err),
+            "by a key (at,name,n) that this script does not declare");
+    MUST(tm_keys_are_known(f->pg, tm_plan_stream_by_name(none, "daily"), NOON_US - 1, &f->err));
+    refused(f, tm_keys_are_known(f->pg, tm_plan_stream_by_name(none, "daily"), NOON_US, &f->err), "does not declare");
+    db_exec(f->db, "DROP TABLE tidemill.keys"); /* the store of an older version */
+    MUST(tm_keys_are_known(f->pg, tm_plan_stream_by_name(none, "daily"), NOON_US, &f->err));
+    refused(f, tm_keys_are_known(f->pg, s, NOON_US, &f->err), "without knowing the key");
     tm_plan_destroy(none);
     tm_plan_destroy(one);
     tm_plan_destroy(other);
@@ -476,27 +503,32 @@ static void test_keys_change_between_transactions(void **state)
     MUST(tm_migrate_production(f->pg, none, &f->err));
     MUST(tm_migrate_production_days(f->pg, none, MIDNIGHT_US - DAY, MIDNIGHT_US, &f->err));
     MUST(tm_keys_expect(f->pg, none, digest, &f->err));
-    refused(f, tm_keys_expect(f->pg, one, begin, &f->err), "has keys that production has not recorded: run tidemill migrate");
+    refused(f, tm_keys_expect(f->pg, one, begin, &f->err),
+            "has keys that production has not recorded: run tidemill migrate");
     (void)snprintf(begin, sizeof begin, "BEGIN; SELECT tidemill.expect_keys('%s')", digest);
     MUST(tm_pg_exec(f->pg, begin, &f->err));
     assert_int_equal(pthread_create(&thread, NULL, migrate_main, &m), 0);
-    db_wait(f->db, "SELECT count(*) FROM pg_locks WHERE relation = 'tidemill.keys'::regclass AND NOT granted", 1, 30 * S);
+    db_wait(f->db, "SELECT count(*) FROM pg_locks WHERE relation = 'tidemill.keys'::regclass AND NOT granted", 1,
+            30 * S);
     must(f->pg, "INSERT INTO daily VALUES ('2026-11-26 11:00Z', 'x', 1, now()); COMMIT");
     pthread_join(thread, NULL);
     assert_int_equal(m.rc, TM_OK);
     assert_true(tm_pg_exec(f->pg, begin, &f->err) != TM_OK);
     assert_non_null(strstr(f->err.message, "another process has changed the keys of production"));
     must(f->pg, "ROLLBACK");
-    refused(f, tm_keys_expect(f->pg, none, digest, &f->err), "the key (at,name,n) that holds from \"2026-11-26T12:00:00Z\" on");
+    refused(f, tm_keys_expect(f->pg, none, digest, &f->err),
+            "the key (at,name,n) that holds from \"2026-11-26T12:00:00Z\" on");
     MUST(tm_keys_expect(f->pg, one, digest, &f->err));
     /* had the transaction brought a row beyond the moment, the key would have come too late */
     (void)snprintf(begin, sizeof begin, "BEGIN; SELECT tidemill.expect_keys('%s')", digest);
-    const struct tm_key_def two[] = {{.from_us = NOON_US, .key = fine_key}, {.from_us = NOON_US + 3600 * S, .key = fact_key}};
+    const struct tm_key_def two[] = {{.from_us = NOON_US, .key = fine_key},
+                                     {.from_us = NOON_US + 3600 * S, .key = fact_key}};
     struct tm_plan *more = plan_of(fact_key, two, 2);
     m = (struct migration){.f = f, .plan = more};
     MUST(tm_pg_exec(f->pg, begin, &f->err));
     assert_int_equal(pthread_create(&thread, NULL, migrate_main, &m), 0);
-    db_wait(f->db, "SELECT count(*) FROM pg_locks WHERE relation = 'tidemill.keys'::regclass AND NOT granted", 1, 30 * S);
+    db_wait(f->db, "SELECT count(*) FROM pg_locks WHERE relation = 'tidemill.keys'::regclass AND NOT granted", 1,
+            30 * S);
     must(f->pg, "INSERT INTO daily VALUES ('2026-11-26 13:00Z', 'x', 1, now()); COMMIT");
     pthread_join(thread, NULL);
     assert_int_equal(m.rc, TM_ESTATE);

@@ -212,8 +212,15 @@ static void add_hash_table(struct text *t, const struct tm_stream *s)
             s->name, i, s->name, HASH_PARTITIONS, i);
 }
 
-/* A day has the indexes of its own keys (tm_schema_day_indexes); hypertables and plain tables have one for all days. */
-static void add_day_key(struct text *t, const struct tm_stream *s)
+static void add_unique_index(struct text *t, const struct tm_stream *s)
+{
+    add(t, "CREATE UNIQUE INDEX IF NOT EXISTS %s_key ON %s ", s->name, s->name);
+    add_unique(t, s, s->keys);
+    add(t, ";\n");
+}
+
+/* Each day gets the indexes of its own keys (tm_schema_day_indexes), which a table without partitions cannot have. */
+static void add_day_keys(struct text *t, const struct tm_stream *s)
 {
     char from[TM_MOMENT_TEXT];
     for (uint16_t i = 0; i < s->keys_count; i++) {
@@ -223,16 +230,10 @@ static void add_day_key(struct text *t, const struct tm_stream *s)
     }
     add(t, "DO $tidemill$\nBEGIN\nIF (SELECT relkind FROM pg_class WHERE oid = to_regclass('%s')) <> 'p' THEN\n",
         s->name);
-    if (s->keys_count > 1)
-        add(t,
-            "RAISE EXCEPTION 'stream %s: its key cannot change at a moment: its table is a hypertable or has no "
-            "partitions, and the unique index of its first key covers all times' USING ERRCODE = '0A000';\n",
-            s->name);
-    else {
-        add(t, "CREATE UNIQUE INDEX IF NOT EXISTS %s_key ON %s ", s->name, s->name);
-        add_unique(t, s, s->keys);
-        add(t, ";\n");
-    }
+    add(t,
+        "    RAISE EXCEPTION 'stream %s: its key cannot change at a moment: its table is a hypertable or has no "
+        "partitions, and the unique index of its first key covers all times' USING ERRCODE = '0A000';\n",
+        s->name);
     add(t, "END IF;\nEND\n$tidemill$;\n");
 }
 
@@ -247,13 +248,10 @@ static void add_key_index(struct text *t, const struct tm_stream *s)
             s->columns[tm_stream_within_lead(s)].name);
         return;
     }
-    if (!tm_stream_fixed_key(s)) {
-        add_day_key(t, s);
-        return;
-    }
-    add(t, "CREATE UNIQUE INDEX IF NOT EXISTS %s_key ON %s ", s->name, s->name);
-    add_unique(t, s, s->keys);
-    add(t, ";\n");
+    if (s->keys_count > 1)
+        add_day_keys(t, s);
+    else
+        add_unique_index(t, s);
 }
 
 static void add_production(struct text *t, const struct tm_stream *s)

@@ -13,10 +13,10 @@
  *
  * Production: unique key = stream->key (time first; NULLS NOT DISTINCT where a column of it may be NULL), text COLLATE
  * "C", partitioned as declared; observer streams: unique (gatherer, epoch, seq), led by the day's column if there are
- * days. Where a key may change at a moment (tm_stream_fixed_key), the unique indexes are not the parent's but each
- * day's own, made with its partition: a day has those of the keys that hold in it, and one in which a key ends has two,
- * each for its side of the moment. So a new key touches no day before it. ON CONFLICT DO NOTHING and COPY's 23505 look
- * at the partition's indexes and mind no parent. `within` streams have no unique key but an index on (ticker or the key's first column, received_at). Where the
+ * days. Where a stream has several keys, the unique indexes are not the parent's but each day's own:
+ * a day has those of the keys that hold in it, and one in which a key ends has two, each for its side of the moment. So
+ * a new key touches no day before it. ON CONFLICT DO NOTHING and COPY's 23505 look at the partition's indexes and mind no
+ * parent. `within` streams have no unique key but an index on (ticker or the key's first column, received_at). Where the
  * extension timescaledb is present when the table is made, TM_PARTITION_DAY tables become hypertables (a DO block
  * decides, before there is a native parent).
  *
@@ -38,7 +38,7 @@ int tm_schema_production(const struct tm_plan *plan, struct tm_buf *out) TM_MUST
 
 /*
  * The unique indexes of the partition that holds the exchange times from_us <= t < to_us; returns how many. A name tells
- * columns and span apart, so an index that has it is the right one. Only for streams whose key may change.
+ * columns and span apart, so an index that has it is the right one.
  */
 struct tm_day_index {
     char name[64];

@@ -339,23 +339,98 @@ static int index_partitions(struct tm_pg *pg, const struct tm_stream *s, struct 
     return rc;
 }
 
+/* ---- from one index for all days to one a day ---- */
+
+/* The index that a day had from its parent, by the name that it would have been given as its own. */
+static int rename_index(struct tm_pg *pg, const struct tm_stream *s, const char *partition, const char *index,
+                        struct tm_error *err)
+{
+    struct tm_day_index own[TM_KEYS_MAX];
+    struct tm_stream first = *s;
+    struct tm_arena *arena = tm_arena_create();
+    char sql[256];
+    first.keys_count = 1;
+    int count = tm_schema_day_indexes(&first, partition, 0, DAY_US, arena, own);
+    int rc = count == 1 ? TM_OK : tm_error_set(err, TM_ENOMEM, "out of memory for the indexes of %s", partition);
+    if (!rc && *index) {
+        (void)snprintf(sql, sizeof sql, "ALTER INDEX %s RENAME TO %s", index, own[0].name);
+        rc = tm_pg_exec(pg, sql, err);
+    }
+    tm_arena_destroy(arena);
+    return rc;
+}
+
+static int release_partitions(struct tm_pg *pg, const struct tm_stream *s, const PGresult *parts, struct tm_error *err)
+{
+    char sql[512];
+    int rc = TM_OK;
+    for (int i = 0; !rc && i < PQntuples(parts); i++) {
+        (void)snprintf(sql, sizeof sql, "ALTER TABLE %s DETACH PARTITION %s", s->name, PQgetvalue(parts, i, 0));
+        rc = tm_pg_exec(pg, sql, err);
+    }
+    rc = rc ? rc : drop_index(pg, s, err);
+    for (int i = 0; !rc && i < PQntuples(parts); i++) {
+        rc = rename_index(pg, s, PQgetvalue(parts, i, 0), PQgetvalue(parts, i, 2), err);
+        (void)snprintf(sql, sizeof sql, "ALTER TABLE %s ATTACH PARTITION %s %s", s->name, PQgetvalue(parts, i, 0),
+                       PQgetvalue(parts, i, 1));
+        rc = rc ? rc : tm_pg_exec(pg, sql, err);
+    }
+    return rc;
+}
+
+static int leave_parent(struct tm_pg *pg, const struct tm_stream *s, struct tm_error *err)
+{
+    PGresult *parts;
+    int rc =
+        query(pg,
+              "SELECT c.relname, pg_get_expr(c.relpartbound, c.oid), coalesce((SELECT x.relname FROM pg_index k "
+              "JOIN pg_class x ON x.oid = k.indexrelid JOIN pg_inherits ki ON ki.inhrelid = x.oid WHERE k.indrelid "
+              "= c.oid AND ki.inhparent = to_regclass($1 || '_key')), '') FROM pg_inherits i JOIN pg_class c ON "
+              "c.oid = i.inhrelid WHERE i.inhparent = to_regclass($1) ORDER BY 1",
+              s->name, &parts, err);
+    if (rc)
+        return rc;
+    rc = release_partitions(pg, s, parts, err);
+    PQclear(parts);
+    return rc;
+}
+
+/* A key was taken back before it began: the parent has its index again, and what days had beside it is left over. */
+static int drop_leftovers(struct tm_pg *pg, const struct tm_stream *s, struct tm_error *err)
+{
+    PGresult *r;
+    char sql[128];
+    int rc = query(pg,
+                   "SELECT x.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_index k ON "
+                   "k.indrelid = c.oid AND k.indisunique JOIN pg_class x ON x.oid = k.indexrelid WHERE i.inhparent = "
+                   "to_regclass($1) AND x.relname LIKE replace(c.relname, '_', '\\_') || '\\_key\\_%' AND NOT EXISTS "
+                   "(SELECT FROM pg_inherits ki WHERE ki.inhrelid = x.oid)",
+                   s->name, &r, err);
+    if (rc)
+        return rc;
+    for (int i = 0; !rc && i < PQntuples(r); i++) {
+        (void)snprintf(sql, sizeof sql, "DROP INDEX %s", PQgetvalue(r, i, 0));
+        rc = tm_pg_exec(pg, sql, err);
+    }
+    PQclear(r);
+    return rc;
+}
+
 int tm_keys_index_days(struct tm_pg *pg, const struct tm_plan *plan, struct tm_error *err)
 {
     int rc = TM_OK;
     for (size_t i = 0; !rc && i < tm_plan_stream_count(plan); i++) {
         const struct tm_stream *s = tm_plan_stream(plan, i);
-        bool unique;
+        bool unique = false;
         if (tm_stream_fixed_key(s))
             continue;
         rc = tm_keys_parent_is_unique(pg, s, &unique, err);
         if (!rc && unique && s->keys_count > 1)
-            rc = tm_error_set(
-                err, TM_ESTATE,
-                "stream %s: its key cannot change at a moment yet: its table was made with one unique index "
-                "for all days; DROP INDEX %s_key and migrate again, which builds one for each day",
-                s->name, s->name);
-        if (!rc && !unique)
+            rc = leave_parent(pg, s, err);
+        if (!rc && s->keys_count > 1)
             rc = index_partitions(pg, s, err);
+        else if (!rc)
+            rc = drop_leftovers(pg, s, err);
     }
     return rc;
 }

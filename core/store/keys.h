@@ -25,12 +25,17 @@
 int tm_keys_judge(struct tm_pg *pg, const struct tm_plan *plan, enum tm_copy_side side,
                   struct tm_error *err) TM_MUST_CHECK;
 
-/* Inside the same transaction, after the tables: each day has the unique indexes of the keys that hold in it. */
+/*
+ * Inside the same transaction, after the tables: where a stream has several keys, each day has the unique indexes of
+ * those that hold in it (record/schema.h). While it had one, the parent had it for all days. To be rid of that index and
+ * keep the days', the partitions are detached, which makes their indexes their own, and attached again; days made by
+ * this version carry a CHECK of their bounds, so that attaching does not read them.
+ */
 int tm_keys_index_days(struct tm_pg *pg, const struct tm_plan *plan, struct tm_error *err) TM_MUST_CHECK;
-/* The same of one partition, the day of Unix time day_us. */
+/* The same of one partition that is not attached yet, or was made by a process that did not know the keys. */
 int tm_keys_index_day(struct tm_pg *pg, const struct tm_stream *stream, const char *partition, int64_t day_us,
                       struct tm_error *err) TM_MUST_CHECK;
-/* Has the parent a unique index for all its days, as tables of an earlier version have? Then days need none. */
+/* Has the table itself the unique index? Then a new partition gets it from there. */
 int tm_keys_parent_is_unique(struct tm_pg *pg, const struct tm_stream *stream, bool *unique,
                              struct tm_error *err) TM_MUST_CHECK;
 

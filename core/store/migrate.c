@@ -299,6 +299,7 @@ int tm_migrate_epoch(struct tm_pg *pg, const struct tm_plan *plan, const uint8_t
 struct partition {
     const char *table; /* the parent */
     char name[128], from[64], to[64];
+    char check[512]; /* a statement that says the bounds again, while there is nothing to read; "": none */
     const struct tm_stream *unique; /* the stream whose keys the partition has indexes of its own for; NULL: none */
     int64_t day_us;
 };
@@ -332,6 +333,8 @@ static int make_partition(struct tm_pg *pg, const struct partition *p, struct tm
     rc = rc ? rc : is_attached(pg, p, &there, err);
     if (!rc && !there)
         rc = tm_pg_exec(pg, create, err);
+    if (!rc && !there && *p->check)
+        rc = tm_pg_exec(pg, p->check, err);
     if (!rc && p->unique)
         rc = tm_keys_index_day(pg, p->unique, p->name, p->day_us, err);
     if (!rc && !there)
@@ -398,8 +401,12 @@ static int make_day(struct tm_pg *pg, const struct tm_stream *stream, bool own_i
     (void)snprintf(p.name, sizeof p.name, "%s_p%s", stream->name, day);
     (void)strftime(p.from, sizeof p.from, "'%Y-%m-%d 00:00:00+00'", &from);
     (void)strftime(p.to, sizeof p.to, "'%Y-%m-%d 00:00:00+00'", &to);
+    if (!tm_stream_fixed_key(stream)) /* see tm_keys_index_days */
+        (void)snprintf(p.check, sizeof p.check, "ALTER TABLE %s ADD CONSTRAINT day CHECK (%s >= %s AND %s < %s)",
+                       p.name, stream->columns[stream->time_column].name, p.from,
+                       stream->columns[stream->time_column].name, p.to);
     int rc = is_attached(pg, &p, &there, err);
-    return rc || (there && stream->keys_count == 1) ? rc : make_partition(pg, &p, err);
+    return rc || (there && !own_indexes) ? rc : make_partition(pg, &p, err);
 }
 
 static int make_days(struct tm_pg *pg, const struct tm_stream *stream, int64_t from_us, int64_t to_us,

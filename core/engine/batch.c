@@ -81,7 +81,8 @@ static struct tm_fp fingerprint(const struct tm_stream *stream, const struct tm_
 {
     struct tm_fp fp = tm_stream_fingerprint(stream, key, fields);
     int at = stream->occurrence_column;
-    return at >= 0 && fields[at].len == 2 ? tm_fp_occurrence(fp, tm_get_be16(fields[at].bytes)) : fp;
+    bool counted = at >= 0 && tm_stream_key_of(stream, fields)->counted;
+    return counted && fields[at].len == 2 ? tm_fp_occurrence(fp, tm_get_be16(fields[at].bytes)) : fp;
 }
 
 /* The next seq that must come after those that are known to be missing. */
@@ -126,6 +127,8 @@ static int index_row(struct tm_batch *b, size_t at, size_t len, const struct tm_
         .time_us = time_of(fields, place_column(s)),
         .received_us = time_of(fields, s->received_column),
     };
+    if (row->time_us > b->newest_us)
+        b->newest_us = row->time_us;
     if (tm_stream_is_fingerprinted(s))
         row->fp = fingerprint(s, key, fields);
     note_arrival(b, row->received_us);
@@ -138,6 +141,7 @@ int tm_batch_index(struct tm_batch *b, const struct tm_hash_key *key, struct tm_
     int rc = TM_OK;
     b->count = b->explained_at = 0;
     b->missing = b->received_min_us = b->received_max_us = 0;
+    b->newest_us = INT64_MIN;
     for (size_t at = 0; !rc && at < b->bytes.len;) {
         int64_t len = tm_tuple_length(b->bytes.data + at, b->bytes.len - at);
         if (len <= 0)

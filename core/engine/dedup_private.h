@@ -21,6 +21,7 @@
 #include "base/hash.h"
 #include "base/queue.h"
 #include "engine/deduplicator.h"
+#include "engine/newest.h"
 #include "store/pg.h"
 
 #include <pthread.h>
@@ -82,6 +83,7 @@ struct tm_batch {
     struct tm_batch_row *rows;
     size_t count, cap;
     int64_t received_min_us, received_max_us; /* Unix; 0: unknown */
+    int64_t newest_us;                        /* of the rows' time_us; INT64_MIN: none has one */
     uint64_t written, duplicate, quarantined;
     int64_t missing;    /* the seq that tm_batch_index did not find; 0: none */
     int64_t *explained; /* sorted seqs that are known to be missing, and why: quarantined */
@@ -153,17 +155,18 @@ struct tm_deduplicator {
     char *id;
     struct tm_metrics *metrics;
     struct tm_hash_key hash_key;
-    int ready_fd; /* eventfd: a queue, or a reload, has something for the merger */
+    int ready_fd;                     /* eventfd: a queue, or a reload, has something for the merger */
     struct tm_stop quit, merger_stop; /* for the merger's pauses; for its statements */
     atomic_bool closing;
     struct tm_merger *merger;
-    struct tm_peer *peers; /* policy: those with a thread */
+    struct tm_peer *peers;   /* policy: those with a thread */
+    struct tm_newest newest; /* the merger notes, policy reads */
     struct tm_metric *lag, *holes, *connected, *errors, *commit_seconds, *latency, *conflicts, *seen_keys, *seen_bytes;
 
     pthread_mutex_t lock;
     struct tm_dedup_settings *settings; /* the newest; changed by the policy thread alone */
     struct tm_dedup_settings *adopted;  /* what the merger works by; NULL: not ready yet */
-    uint64_t generation; /* of `cursors`; 0: production is not ready, pollers wait */
+    uint64_t generation;                /* of `cursors`; 0: production is not ready, pollers wait */
     struct tm_cursors cursors;
     struct tm_deduplicator_stats stats;
     int64_t down_since_us; /* Unix; production is away since; 0: it is there */
@@ -181,6 +184,9 @@ bool tm_dedup_take_orders(struct tm_peer *peer, struct tm_dedup_orders *orders);
 
 /* The lag as a metric; called by every thread as it turns, so that it rises whichever of them hangs. */
 void tm_dedup_publish_lag(struct tm_deduplicator *d);
+
+/* Records of a stream were merged, or had been before, of times up to `us`; 0 and less: of no known time. */
+void tm_dedup_note_newest(struct tm_deduplicator *d, const char *stream, int64_t us);
 
 /* A poller's thread. `arg` is its tm_peer. */
 void *tm_poller_main(void *arg);

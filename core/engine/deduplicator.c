@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "engine/dedup_settings.h"
 #include "engine/merge.h"
+#include "record/keys.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +45,16 @@ void tm_dedup_batch_done(struct tm_deduplicator *d, const struct tm_batch *b)
     /* the rest arrived later than what is done: its end is the oldest that can still be waiting */
     peer->oldest_us = peer->outstanding ? b->received_max_us : 0;
     pthread_mutex_unlock(&d->lock);
+}
+
+void tm_dedup_note_newest(struct tm_deduplicator *d, const char *stream, int64_t us)
+{
+    tm_newest_note(tm_newest_entry(&d->newest, stream), us);
+}
+
+int64_t tm_deduplicator_newest_us(const struct tm_deduplicator *d, size_t stream)
+{
+    return tm_newest_get(&d->newest, tm_plan_stream(d->settings->options.plan, stream)->name);
 }
 
 /* ---- statistics ---- */
@@ -173,6 +184,14 @@ const struct tm_plan *tm_deduplicator_plan(const struct tm_deduplicator *d)
     return d->settings->options.plan;
 }
 
+static int check_keys(const struct tm_deduplicator *d, const struct tm_deduplicator_options *options,
+                      struct tm_error *err)
+{
+    int64_t newest_us[TM_STREAMS_MAX], margin_us = options->key_margin_us ? options->key_margin_us : TM_KEY_MARGIN_US;
+    tm_newest_of_plan(&d->newest, d->settings->options.plan, newest_us);
+    return tm_plan_key_change(d->settings->options.plan, options->plan, newest_us, tm_clock_wall_us(), margin_us, err);
+}
+
 int tm_deduplicator_check_reload(struct tm_deduplicator *d, const struct tm_deduplicator_options *options,
                                  struct tm_error *err)
 {
@@ -182,6 +201,7 @@ int tm_deduplicator_check_reload(struct tm_deduplicator *d, const struct tm_dedu
                             options->id);
     int rc = tm_dedup_check_options(options, err);
     rc = rc ? rc : tm_plan_check_reload(d->settings->options.plan, options->plan, err);
+    rc = rc ? rc : check_keys(d, options, err);
     return rc ? rc : tm_merge_check(options->plan, err);
 }
 

@@ -24,6 +24,11 @@
  * from statistics and health, and its series dedup_gatherer_health is not exported any more, so that nothing alarms. What is
  * unchanged keeps its connection.
  *
+ * Production records the keys of its streams (store/keys.h). A script that declares fewer or others than that is refused
+ * at connect and again with each transaction, as another deduplicator may have brought new ones: nothing is merged, the
+ * error says what to declare, and the session is tried again. So are rows of a gatherer that took them without knowing
+ * the key which holds for them: its stream rests, as one with a hole does, until it is explained.
+ *
  * Rows whose exchange time is absurd (outside accept_past/accept_future) and rows production refuses go to
  * tidemill.quarantine in the same transaction.
  */
@@ -53,6 +58,7 @@ struct tm_deduplicator_options {
     int64_t accept_past_us;   /* 0: 7 days */
     int64_t accept_future_us; /* 0: 7 days */
     bool migrate;             /* create production's schema if it is not there, at start and at a reload */
+    int64_t key_margin_us;    /* a key may begin so long after what was merged (record/keys.h); 0: 5 s */
 };
 
 enum tm_peer_state { TM_PEER_CONNECTING, TM_PEER_CONNECTED, TM_PEER_DOWN, TM_PEER_STOPPED /* hole, fork */ };
@@ -96,6 +102,9 @@ int tm_deduplicator_reload(struct tm_deduplicator *d, const struct tm_deduplicat
 const struct tm_plan *tm_deduplicator_plan(const struct tm_deduplicator *d);
 
 struct tm_deduplicator_stats tm_deduplicator_stats(struct tm_deduplicator *d);
+/* The newest exchange time merged of a stream, by its index in the plan: INT64_MIN: none and no cursor; 0: some, of no
+ * known time (record/keys.h). Any thread. */
+int64_t tm_deduplicator_newest_us(const struct tm_deduplicator *d, size_t stream);
 /* By their order in the options of the last reload; TM_ENOENT beyond the last. */
 int tm_deduplicator_gatherer_stats(struct tm_deduplicator *d, size_t index,
                                    struct tm_deduplicator_gatherer_stats *out) TM_MUST_CHECK;

@@ -198,6 +198,11 @@ const struct tm_plan *tm_gatherer_plan(const struct tm_gatherer *g)
     return g->plan;
 }
 
+int64_t tm_gatherer_newest_us(const struct tm_gatherer *g, size_t stream)
+{
+    return tm_newest_get(tm_intake_newest(g->intake), tm_plan_stream(g->plan, stream)->name);
+}
+
 /* ---- what policy asks for ---- */
 
 static char *copy_string(const char *s)

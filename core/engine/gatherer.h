@@ -46,6 +46,7 @@ struct tm_gatherer_options {
     int64_t sequence_start;     /* the number a subscription's frames begin with; 0: whatever comes first */
     double connects_per_second; /* over all links, after a first burst of 200; 0: 20 */
     bool migrate;
+    int64_t key_margin_us; /* a key may begin so long after what was taken (record/keys.h); 0: 5 s */
 };
 
 int tm_gatherer_start(const struct tm_gatherer_options *options, struct tm_gatherer **out,
@@ -55,6 +56,9 @@ void tm_gatherer_stop(struct tm_gatherer *g);
 
 /* Until the next reload; who keeps it, or a stream of it, longer takes it. */
 const struct tm_plan *tm_gatherer_plan(const struct tm_gatherer *g);
+
+/* The newest exchange time taken of a stream, by its index in the plan (engine/newest.h). */
+int64_t tm_gatherer_newest_us(const struct tm_gatherer *g, size_t stream);
 
 /* ---- reload ---- */
 

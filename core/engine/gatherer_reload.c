@@ -1,5 +1,7 @@
+#include "base/clock.h"
 #include "base/log.h"
 #include "engine/gatherer_private.h"
+#include "record/keys.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -76,6 +78,14 @@ int tm_gatherer_compile(struct tm_gatherer *g, const struct tm_gatherer_options 
     return TM_OK;
 }
 
+static int check_keys(const struct tm_gatherer *g, const struct tm_plan *plan, int64_t margin_us, struct tm_error *err)
+{
+    int64_t newest_us[TM_STREAMS_MAX];
+    tm_newest_of_plan(tm_intake_newest(g->intake), g->plan, newest_us);
+    return tm_plan_key_change(g->plan, plan, newest_us, tm_clock_wall_us(), margin_us ? margin_us : TM_KEY_MARGIN_US,
+                              err);
+}
+
 static int check_journal_room(struct tm_gatherer *g, const struct tm_plan *plan, struct tm_error *err)
 {
     struct tm_journal_stream_def streams[TM_STREAMS_MAX];
@@ -146,6 +156,7 @@ static int prepare(struct tm_gatherer *g, const struct tm_gatherer_options *opti
     rc = rc ? rc : tm_gatherer_compile(g, options, plan, err);
     if (!rc && *plan != g->plan) {
         rc = tm_plan_check_reload(g->plan, *plan, err);
+        rc = rc ? rc : check_keys(g, *plan, options->key_margin_us, err);
         rc = rc ? rc : check_journal_room(g, *plan, err);
         rc = rc ? rc : tm_intake_change_create(g->plan, *plan, g->metrics, &c->intake, err);
     }

@@ -1,5 +1,6 @@
 #include "engine/intake_private.h"
 #include "base/clock.h"
+#include "base/endian.h"
 #include "base/log.h"
 #include "record/builtin.h"
 
@@ -210,6 +211,20 @@ uint64_t tm_feed_gaps(const struct tm_feed *feed)
 
 /* ---- rows ---- */
 
+static void note_time(const struct tm_intake_lane *lane, const struct tm_field *fields, int64_t wall_us)
+{
+    int column = lane->stream->time_column;
+    int64_t us = 0;
+    if (fields && column >= 0 && fields[column].len == 8)
+        us = tm_unix_time_us((int64_t)tm_get_be64(fields[column].bytes));
+    tm_newest_note(lane->newest_us, us < wall_us + TM_INTAKE_FUTURE_US ? us : 0);
+}
+
+const struct tm_newest *tm_intake_newest(const struct tm_intake *in)
+{
+    return &in->newest;
+}
+
 static int count_occurrence(struct tm_feed *feed, struct tm_row *row, struct tm_fp *fp, int64_t mono_us)
 {
     const struct tm_stream *stream = row->stream;
@@ -239,14 +254,17 @@ static int take_row(struct tm_intake *in, struct tm_intake_lane *lane, struct tm
         if (rc)
             return rc;
         fp = tm_stream_fingerprint(row->stream, &in->hash_key, fields);
-        if (row->occurrence_at && feed && (rc = count_occurrence(feed, row, &fp, now.mono_us)))
+        note_time(lane, fields, now.wall_us);
+        bool counted = row->occurrence_at && tm_stream_key_of(row->stream, fields)->counted;
+        if (counted && feed && (rc = count_occurrence(feed, row, &fp, now.mono_us)))
             return rc;
         if (tm_seen_contains(lane->seen, fp)) {
             in->stats.duplicates++;
             tm_metric_add(lane->duplicate, 1);
             return TM_OK;
         }
-    }
+    } else
+        note_time(lane, NULL, now.wall_us);
     if (in->discard_gap.open)
         stop_discarding(in, now);
     int64_t seq = tm_journal_append(in->journal, lane->journal_id, row->tuple, row->len);
@@ -341,7 +359,8 @@ int tm_intake_message(struct tm_intake *in, struct tm_feed *feed, const char *by
  * The lane for rows of a stream: the plan's; for a stream of an earlier plan one in `own`, which writes the rows as they
  * were declared then, and shares the seen-set of the stream that has taken its place if that means the same.
  */
-static int lane_for(struct tm_intake *in, const struct tm_stream *stream, struct tm_intake_lane *own, struct tm_intake_lane **out)
+static int lane_for(struct tm_intake *in, const struct tm_stream *stream, struct tm_intake_lane *own,
+                    struct tm_intake_lane **out)
 {
     struct tm_error err;
     const struct tm_stream *now = tm_plan_stream_by_name(in->setup.plan, stream->name);

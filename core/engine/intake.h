@@ -21,6 +21,7 @@
 #define TM_ENGINE_INTAKE_H
 
 #include "engine/metrics.h"
+#include "engine/newest.h"
 #include "engine/sequence.h"
 #include "journal/journal.h"
 #include "record/decode.h"
@@ -80,6 +81,11 @@ void tm_intake_apply(struct tm_intake *in, struct tm_intake_change *change, stru
 void tm_intake_set_sequence_start(struct tm_intake *in, int64_t sequence_start);
 
 struct tm_intake_stats tm_intake_stats(const struct tm_intake *in);
+
+/* The newest exchange times taken, for the rule of record/keys.h. Times beyond TM_INTAKE_FUTURE_US from now are nobody's
+ * future and count as unknown. Any thread. */
+#define TM_INTAKE_FUTURE_US (7 * INT64_C(86400) * 1000000)
+const struct tm_newest *tm_intake_newest(const struct tm_intake *in);
 
 /* Publish gauges (seen-set sizes); counters are live. */
 void tm_intake_publish(struct tm_intake *in);

@@ -89,6 +89,16 @@ int tm_intake_change_declare(struct tm_intake_change *c, struct tm_journal *jour
     return rc;
 }
 
+void tm_intake_bind_newest(struct tm_intake *in, struct tm_intake_setup *s)
+{
+    for (size_t i = 0; i < s->lane_count; i++) {
+        const char *name = s->lanes[i].stream->name;
+        s->lanes[i].newest_us = tm_newest_entry(&in->newest, name);
+        if (tm_journal_last_seq(in->journal, name) > 0)
+            tm_newest_note(s->lanes[i].newest_us, 0);
+    }
+}
+
 void tm_intake_setup_fini(struct tm_intake_setup *s)
 {
     for (size_t i = 0; i < s->lane_count; i++)
@@ -150,6 +160,7 @@ void tm_intake_apply(struct tm_intake *in, struct tm_intake_change *c, struct tm
             move_seen(&in->setup.lanes[c->keeps_of[i]], &c->setup.lanes[i], now);
     for (struct tm_feed *feed = in->feeds; feed; feed = feed->next)
         move_counters(c, feed);
+    tm_intake_bind_newest(in, &c->setup);
     struct tm_intake_setup old = in->setup;
     in->setup = c->setup;
     c->setup = old;

@@ -9,13 +9,15 @@
 #include "dedup/seen.h"
 #include "engine/gap.h"
 #include "engine/intake.h"
+#include "engine/newest.h"
 
 #define TM_FEED_GAP_SLOTS 16 /* sequence gaps of a feed that late frames may still close */
 
 struct tm_intake_lane { /* per stream */
     const struct tm_stream *stream;
     int journal_id;
-    struct tm_seen *seen; /* NULL: observer and upsert streams, whose every row counts */
+    struct tm_seen *seen;       /* NULL: observer and upsert streams, whose every row counts */
+    _Atomic int64_t *newest_us; /* in the intake's `newest` */
     struct tm_metric *received, *journaled, *duplicate, *discarded;
 };
 
@@ -28,10 +30,10 @@ struct tm_intake_setup {
 };
 
 struct tm_intake_change {
-    const struct tm_plan *from;    /* held */
-    struct tm_intake_setup setup;            /* the new one; once applied, the old one */
-    int keeps_of[TM_STREAMS_MAX];  /* by index of a new stream: the old one whose memory it keeps, or -1 */
-    struct tm_buf spent;           /* struct tm_counter *: of feeds */
+    const struct tm_plan *from;   /* held */
+    struct tm_intake_setup setup; /* the new one; once applied, the old one */
+    int keeps_of[TM_STREAMS_MAX]; /* by index of a new stream: the old one whose memory it keeps, or -1 */
+    struct tm_buf spent;          /* struct tm_counter *: of feeds */
 };
 
 struct tm_intake {
@@ -41,6 +43,7 @@ struct tm_intake {
     struct tm_hash_key hash_key;
     struct tm_feed *feeds;
     int64_t sequence_start;
+    struct tm_newest newest;
     struct tm_intake_stats stats;
     int64_t malformed_hour;
     uint32_t malformed_kept;
@@ -69,6 +72,9 @@ struct tm_feed {
 /* intake_change.c: a lane without a seen-set and a place in the journal, and its declaration there. */
 void tm_intake_lane_init(struct tm_intake_lane *lane, const struct tm_stream *stream, struct tm_metrics *m);
 int tm_intake_lane_declare(struct tm_intake_lane *lane, struct tm_journal *journal, struct tm_error *err) TM_MUST_CHECK;
+
+/* Where the newest times of the lanes are noted: when the setup becomes the intake's. */
+void tm_intake_bind_newest(struct tm_intake *in, struct tm_intake_setup *s);
 
 void tm_intake_setup_fini(struct tm_intake_setup *s);
 

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "engine/dedup_private.h"
 #include "engine/merge.h"
+#include "store/keys.h"
 #include "store/migrate.h"
 
 #include <inttypes.h>
@@ -43,6 +44,7 @@ struct tm_merger {
     struct tm_dedup_settings *settings; /* adopted; held */
     bool anew; /* the session ends because other settings want another one, not because it failed */
     struct tm_merge *merge;
+    char begin[96];            /* opens a transaction: as long as production has the keys that the session began with */
     struct tm_cursors cursors; /* as committed */
     struct tm_batch *batches[BATCHES_MAX];
     size_t batch_count;
@@ -75,7 +77,10 @@ static void note_down(struct tm_merger *m, const struct tm_error *err)
     (void)snprintf(d->stats.last_error, sizeof d->stats.last_error, "%.255s", err->message);
     pthread_mutex_unlock(&d->lock);
     tm_metric_add(d->errors, 1);
-    TM_LOG_LIMITED(TM_LOG_WARN, "merger", "production is away; the gatherers keep the records", TM_F_ERR(err));
+    if (err->code == TM_ESTATE)
+        TM_LOG_LIMITED(TM_LOG_ERROR, "merger", "the script contradicts production: nothing is merged", TM_F_ERR(err));
+    else
+        TM_LOG_LIMITED(TM_LOG_WARN, "merger", "production is away; the gatherers keep the records", TM_F_ERR(err));
 }
 
 /* The pollers may work by our settings; with d->lock held. What was there before is the caller's to put. */
@@ -214,7 +219,7 @@ static int run_transaction(struct tm_merger *m, struct tm_error *err)
 {
     int rc = tm_merge_choose(m->merge, m->batches, m->batch_count, err);
     rc = rc ? rc : tm_merge_make_days(m->merge, m->pg, err);
-    rc = rc ? rc : tm_pg_exec(m->pg, "BEGIN", err);
+    rc = rc ? rc : tm_pg_exec(m->pg, m->begin, err);
     rc = rc ? rc : tm_merge_store(m->merge, m->pg, err);
     rc = rc ? rc : tm_cursors_move(m->pg, m->moves, m->move_count, err);
     return rc ? rc : tm_pg_exec(m->pg, "COMMIT", err);
@@ -258,8 +263,10 @@ static void after_commit(struct tm_merger *m)
     int64_t now_us = tm_clock_wall_us();
     tm_merge_committed(m->merge);
     publish_moves(m);
-    for (size_t i = 0; i < m->batch_count; i++)
+    for (size_t i = 0; i < m->batch_count; i++) {
         note_merged(m, m->batches[i], now_us);
+        tm_dedup_note_newest(m->d, m->batches[i]->stream->name, m->batches[i]->newest_us);
+    }
     tm_metric_observe_us(m->d->commit_seconds, tm_clock_mono_us() - m->started_us);
 }
 
@@ -326,7 +333,21 @@ static int take_lock(struct tm_merger *m, struct tm_error *err)
 static int load_cursors(struct tm_merger *m, struct tm_error *err)
 {
     int rc = tm_cursors_load(&m->cursors, m->pg, &m->settings->options, err);
+    for (size_t i = 0; !rc && i < m->cursors.count; i++)
+        tm_dedup_note_newest(m->d, m->cursors.items[i].stream, 0);
     return rc ? rc : publish(m, err);
+}
+
+/* Whoever migrates later with other keys waits for the transactions under way, and fails the next one of ours. */
+static int expect_keys(struct tm_merger *m, struct tm_error *err)
+{
+    char digest[TM_KEYS_DIGEST];
+    int rc = tm_keys_expect(m->pg, m->settings->options.plan, digest, err);
+    if (*digest)
+        (void)snprintf(m->begin, sizeof m->begin, "BEGIN; SELECT tidemill.expect_keys('%s')", digest);
+    else
+        (void)snprintf(m->begin, sizeof m->begin, "BEGIN");
+    return rc;
 }
 
 static int open_session(struct tm_merger *m, struct tm_error *err)
@@ -341,6 +362,7 @@ static int open_session(struct tm_merger *m, struct tm_error *err)
     if (!rc && m->settings->options.migrate)
         rc = tm_migrate_production(m->pg, m->settings->options.plan, err);
     rc = rc ? rc : take_lock(m, err);
+    rc = rc ? rc : expect_keys(m, err);
     tm_merge_forget(m->merge);
     rc = rc ? rc : tm_merge_days_ahead(m->merge, m->pg, err);
     return rc ? rc : load_cursors(m, err);
@@ -357,9 +379,7 @@ static int start_over(struct tm_merger *m, int why, struct tm_error *err)
     }
     tm_merge_forget(m->merge); /* whoever moved a cursor may have moved it back, and taken rows away */
     int rc = tm_pg_exec(m->pg, "ROLLBACK", err);
-    rc = rc ? rc
-            : tm_stop_wait(&m->d->quit,
-                           tm_backoff_us(1, BACKOFF_BASE_US / 20, BACKOFF_BASE_US, tm_random_unit()));
+    rc = rc ? rc : tm_stop_wait(&m->d->quit, tm_backoff_us(1, BACKOFF_BASE_US / 20, BACKOFF_BASE_US, tm_random_unit()));
     return rc ? rc : load_cursors(m, err);
 }
 
@@ -393,6 +413,7 @@ static int follow_settings(struct tm_merger *m, const struct tm_dedup_settings *
     int rc = TM_OK;
     if (now->migrate && !(same_plan && old->migrate))
         rc = tm_migrate_production(m->pg, now->plan, err);
+    rc = rc || same_plan ? rc : expect_keys(m, err);
     rc = rc ? rc : tm_merge_days_ahead(m->merge, m->pg, err);
     if (rc)
         return rc;
@@ -478,8 +499,7 @@ static void *merger_main(void *arg)
         }
         note_down(m, &err);
         failures = m->d->stats.transactions > transactions ? 0 : failures + 1;
-        if (pause_before_retry(m,
-                         tm_backoff_us(failures, BACKOFF_BASE_US, BACKOFF_MAX_US, tm_random_unit())))
+        if (pause_before_retry(m, tm_backoff_us(failures, BACKOFF_BASE_US, BACKOFF_MAX_US, tm_random_unit())))
             break;
     }
     return NULL;

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "engine/dedup_private.h"
 #include "record/schema.h"
+#include "store/keys.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -287,7 +288,9 @@ static int fetch_batch(struct poller *p, const struct standing *s, const struct 
     int rc = at->seq && !is_verified(p, s) ? check_history(p, s, at, err) : TM_OK;
     rc = rc ? rc : choose_mark(p, s, b, err);
     rc = rc ? rc : fetch_rows(p, s, b, err);
-    return rc == TM_ESTATE && b->missing ? fetch_before_hole(p, s, b, err) : rc;
+    if (rc == TM_ESTATE && b->missing)
+        rc = fetch_before_hole(p, s, b, err);
+    return rc ? rc : tm_keys_are_known(p->pg, b->stream, b->newest_us, err);
 }
 
 /* TM_OK also when the stream is refused: only a lost connection ends the look. */
@@ -474,8 +477,7 @@ void *tm_poller_main(void *arg)
         TM_LOG_LIMITED(TM_LOG_WARN, "poller", "a gatherer's store is away", TM_F_STR("gatherer", peer->id),
                        TM_F_ERR(&err));
         failures = tm_clock_mono_us() - started_us > BACKOFF_MAX_US ? 0 : failures + 1;
-        if (tm_stop_wait(&peer->stop,
-                         tm_backoff_us(failures, BACKOFF_BASE_US, BACKOFF_MAX_US, tm_random_unit())))
+        if (tm_stop_wait(&peer->stop, tm_backoff_us(failures, BACKOFF_BASE_US, BACKOFF_MAX_US, tm_random_unit())))
             break;
     }
     tm_cursors_fini(&p.orders.cursors);

@@ -436,8 +436,10 @@ static int take_settings(struct tm_writer *w, struct tm_error *err)
 
 static int open_session(struct tm_writer *w, struct tm_error *err)
 {
-    struct tm_pg_options options = {
-        .conninfo = w->settings->conninfo, .application_name = w->application_name, .stop = &w->stop, .connect_us = CONNECT_US};
+    struct tm_pg_options options = {.conninfo = w->settings->conninfo,
+                                    .application_name = w->application_name,
+                                    .stop = &w->stop,
+                                    .connect_us = CONNECT_US};
     int rc = tm_pg_connect(&options, &w->pg, err);
     rc = rc ? rc : tm_pg_exec(w->pg, "SET synchronous_commit = off", err);
     rc = rc ? rc : lock_store(w, err);

@@ -74,54 +74,84 @@ static int take_occurrence(const struct tm_plan_def *def, struct tm_stream *s, s
     if (column < 0 || s->columns[column].type != TM_TYPE_INT2)
         return FAULT("stream \"%s\": a counted key needs an int2 column that is fed with the occurrence", s->name);
     s->occurrence_column = column;
-    if (!s->columns[column].in_key)
-        s->key[s->key_count++] = (uint16_t)column;
-    s->columns[column].in_key = true;
     return TM_OK;
 }
 
+static void append_occurrence(struct tm_stream *s, struct tm_key *key)
+{
+    for (uint16_t i = 0; i < key->column_count; i++)
+        if (key->columns[i] == s->occurrence_column)
+            return;
+    key->columns[key->column_count++] = (uint16_t)s->occurrence_column;
+    s->columns[s->occurrence_column].in_key = true;
+}
+
+static bool is_hashed(const struct tm_stream *s, const struct tm_key *key, uint16_t column)
+{
+    if (key->counted && column == s->occurrence_column)
+        return false;
+    for (uint16_t i = 0; i < key->column_count; i++)
+        if (key->columns[i] == column)
+            return true;
+    return false;
+}
+
 /* In the order of the columns, so that a key of neighbours is hashed where it stands in the tuple, in one piece. */
-static void set_key_runs(struct tm_stream *s)
+static void set_key_runs(const struct tm_stream *s, struct tm_key *key)
 {
     bool in_run = false;
     for (uint16_t i = 0; i < s->column_count; i++) {
-        bool hashed = s->columns[i].in_key && i != s->occurrence_column;
+        bool hashed = is_hashed(s, key, i);
         if (hashed && !in_run)
-            s->key_runs[s->key_run_count++] = (struct tm_key_run){.first = i};
+            key->runs[key->run_count++] = (struct tm_key_run){.first = i};
         if (hashed)
-            s->key_runs[s->key_run_count - 1].last = i;
+            key->runs[key->run_count - 1].last = i;
         in_run = hashed;
     }
 }
 
-/* Fingerprints made under different recipes must never meet (FAILURES T32): all that decides the key's bytes. */
-static int set_key_version(struct tm_stream *s)
+/*
+ * Fingerprints made under different recipes must never meet (FAILURES T32): all that decides the key's bytes, and from
+ * when it holds. Nothing of the stream's other keys, so that a seen-set stays good when one is added.
+ */
+static int set_key_version(const struct tm_stream *s, struct tm_key *key)
 {
     struct tm_buf recipe = {0};
-    int rc = tm_buf_printf(&recipe, "%s occurrence=%d within=%lld:", s->name, s->occurrence_column >= 0,
-                           (long long)s->within_us);
-    for (uint16_t i = 0; i < s->key_count && !rc; i++) {
-        const struct tm_column *c = &s->columns[s->key[i]];
+    int rc = tm_buf_printf(&recipe, "%s from=%lld occurrence=%d within=%lld:", s->name, (long long)key->from_us,
+                           key->counted, (long long)s->within_us);
+    for (uint16_t i = 0; i < key->column_count && !rc; i++) {
+        const struct tm_column *c = &s->columns[key->columns[i]];
         rc = tm_buf_printf(&recipe, " %s/%d/%d", c->name, (int)c->type, c->scale);
     }
     if (!rc)
-        s->key_version = tm_hash64(recipe.data, recipe.len, 0);
+        key->version = tm_hash64(recipe.data, recipe.len, 0);
     tm_buf_fini(&recipe);
+    return rc;
+}
+
+static int finish_stream(const struct tm_plan_def *def, struct tm_stream *s, struct tm_error *err)
+{
+    bool counted = false;
+    for (uint16_t i = 0; i < s->keys_count; i++)
+        counted |= s->keys[i].counted;
+    int rc = counted ? take_occurrence(def, s, err) : TM_OK;
+    for (uint16_t i = 0; !rc && i < s->keys_count; i++) {
+        if (s->keys[i].counted)
+            append_occurrence(s, &s->keys[i]);
+        set_key_runs(s, &s->keys[i]);
+        if (set_key_version(s, &s->keys[i]))
+            rc = tm_error_set(err, TM_ENOMEM, "no memory for a plan");
+    }
+    s->key_count = s->keys->column_count;
     return rc;
 }
 
 static int finish_keys(struct tm_plan *plan, const struct tm_plan_def *def, struct tm_error *err)
 {
-    for (uint16_t i = 0; i < plan->stream_count; i++) {
-        bool counted = i < def->stream_count && def->streams[i].occurrence;
-        int rc = counted ? take_occurrence(def, &plan->streams[i], err) : TM_OK;
-        if (rc)
-            return rc;
-        set_key_runs(&plan->streams[i]);
-        if (set_key_version(&plan->streams[i]))
-            return tm_error_set(err, TM_ENOMEM, "no memory for a plan");
-    }
-    return TM_OK;
+    int rc = TM_OK;
+    for (uint16_t i = 0; !rc && i < plan->stream_count; i++)
+        rc = finish_stream(def, &plan->streams[i], err);
+    return rc;
 }
 
 /* ---- kinds ---- */

@@ -46,6 +46,7 @@
 /* A row of a btree index holds 2704 bytes: so much text may a unique key have, in so many columns. */
 #define TM_KEY_TEXT_BYTES_MAX 512
 #define TM_KEY_TEXTS_MAX 4
+#define TM_KEYS_MAX 4 /* of a stream, one after the other in exchange time */
 
 enum tm_type {
     TM_TYPE_BOOL,
@@ -112,6 +113,18 @@ enum tm_partition {
     TM_PARTITION_HASH, /* production: by hash of the first key column, where the key has no time (trades) */
 };
 
+/*
+ * A key belongs to a span of exchange time. Equal records have equal times on all gatherers, so a key that changes at a
+ * moment of exchange time changes for all copies of a record alike, whenever each process learns of it, as long as that
+ * is before it meets records from that moment on (record/keys.h says when it may). The moment is a whole second, so that
+ * the millisecond and microsecond forms of a time, cut and not rounded, stand on the same side of it.
+ */
+struct tm_key_def {
+    int64_t from_us;        /* Unix; the first exchange time it holds for; a whole second, rising */
+    const char *const *key; /* NULL-terminated column names */
+    bool occurrence;
+};
+
 struct tm_stream_def {
     const char *name; /* of the stream and its table; like a column's, at most 36 bytes */
     enum tm_stream_mode mode;
@@ -120,8 +133,11 @@ struct tm_stream_def {
     const char *const *key; /* NULL-terminated column names; NULL for an observer stream */
     bool occurrence;        /* counted key: one int2 column must be fed by TM_FROM_OCCURRENCE in every kind (in a
                           plan   without kinds of the stream: the column "occurrence"); it joins the key */
-    bool observer;          /* each gatherer's observation is a record of its own */
-    int64_t within_us;      /* > 0: equal keys received within this time of each other are one record (for frames to
+    const struct tm_key_def *later_keys; /* `key` and `occurrence` hold until the first of these begins; only for append
+                                            streams that are partitioned by the day of their time_column */
+    size_t later_key_count;
+    bool observer;     /* each gatherer's observation is a record of its own */
+    int64_t within_us; /* > 0: equal keys received within this time of each other are one record (for frames to
                                which the exchange gives no time); needs a received_at column */
     enum tm_partition partition;
     const char *partition_column; /* timestamptz */
@@ -185,9 +201,22 @@ struct tm_plan;
 struct tm_column {
     const char *name;
     enum tm_type type;
-    bool not_null, in_key, local_only;
+    bool not_null, in_key, local_only; /* in_key: of any of the stream's keys */
     int scale;
     const char *const *one_of;
+};
+
+/* What makes two records the same, over a span of exchange time. */
+struct tm_key {
+    int64_t from_us;                  /* Unix, inclusive; it ends where the next one begins; INT64_MIN: the first one */
+    uint16_t columns[TM_COLUMNS_MAX]; /* in the order of the unique key: time first, the occurrence last */
+    uint16_t column_count;
+    bool counted;       /* the occurrence is part of it */
+    struct tm_key_run { /* the key without its occurrence as runs of neighbouring columns: what is hashed */
+        uint16_t first, last;
+    } runs[TM_COLUMNS_MAX];
+    uint16_t run_count;
+    uint64_t version; /* hash of the key's recipe; part of every fingerprint (FAILURES T32) */
 };
 
 struct tm_stream {
@@ -196,20 +225,17 @@ struct tm_stream {
     uint16_t index; /* in plan->streams */
     enum tm_stream_mode mode;
     struct tm_column columns[TM_COLUMNS_MAX];
-    uint16_t column_count;        /* all, as in the gatherer's store */
-    uint16_t production_count;    /* how many of them, from the first, production keeps; observer streams: and seq */
-    uint16_t key[TM_COLUMNS_MAX]; /* column indexes in the order of the unique key: time first (MEASURED.md) */
+    uint16_t column_count;     /* all, as in the gatherer's store */
+    uint16_t production_count; /* how many of them, from the first, production keeps; observer streams: and seq */
+    struct tm_key *keys;       /* rising in from_us; most streams have one, for ever */
+    uint16_t keys_count;
+    const uint16_t *key; /* columns of the first of `keys`: time first (MEASURED.md) */
     uint16_t key_count;
-    struct tm_key_run { /* the key without its occurrence as runs of neighbouring columns: what is hashed */
-        uint16_t first, last;
-    } key_runs[TM_COLUMNS_MAX];
-    uint16_t key_run_count;
     int occurrence_column, ticker_column, time_column, partition_column, received_column; /* -1: none */
     bool observer;
     enum tm_partition partition;
     int64_t within_us, window_us;
     size_t memory_bytes_max;
-    uint64_t key_version;     /* hash of the key's recipe; part of every fingerprint (FAILURES T32) */
     const char *copy_columns; /* "a,b,c": the column list of COPY into the gatherer's store */
 };
 
@@ -230,6 +256,9 @@ size_t tm_plan_stream_count(const struct tm_plan *plan);
 const struct tm_stream *tm_plan_stream(const struct tm_plan *plan, size_t index);
 const struct tm_stream *tm_plan_stream_by_name(const struct tm_plan *plan, const char *name); /* NULL: none */
 const struct tm_kind *tm_plan_kind_by_tag(const struct tm_plan *plan, const char *tag);       /* NULL: none */
+
+/* Why the stream's key cannot change at a moment of exchange time; NULL: it can. */
+const char *tm_stream_fixed_key(const struct tm_stream *stream);
 
 /* ---- comparing, at a reload (plan_compare.c) ---- */
 

@@ -8,7 +8,7 @@
  * would leave the change out in silence. */
 #if UINTPTR_MAX == UINT64_MAX
 _Static_assert(sizeof(struct tm_column) == 32, "tm_column changed: see same_column");
-_Static_assert(sizeof(struct tm_stream) == 2536, "tm_stream changed: see same_stream and tm_stream_keeps_seen");
+_Static_assert(sizeof(struct tm_stream) == 2168, "tm_stream changed: see same_stream and tm_stream_keeps_seen");
 _Static_assert(sizeof(struct tm_program) == 232, "tm_program changed: see same_program");
 #endif
 
@@ -42,11 +42,20 @@ static bool same_places(const struct tm_stream *a, const struct tm_stream *b)
            a->received_column == b->received_column;
 }
 
-static bool same_key(const struct tm_stream *a, const struct tm_stream *b)
+static bool same_key(const struct tm_key *a, const struct tm_key *b)
 {
-    return a->key_version == b->key_version && a->key_count == b->key_count &&
-           memcmp(a->key, b->key, a->key_count * sizeof *a->key) == 0 && a->key_run_count == b->key_run_count &&
-           memcmp(a->key_runs, b->key_runs, a->key_run_count * sizeof *a->key_runs) == 0;
+    return a->from_us == b->from_us && a->version == b->version && a->counted == b->counted &&
+           a->column_count == b->column_count &&
+           memcmp(a->columns, b->columns, a->column_count * sizeof *a->columns) == 0 && a->run_count == b->run_count &&
+           memcmp(a->runs, b->runs, a->run_count * sizeof *a->runs) == 0;
+}
+
+static bool same_keys(const struct tm_stream *a, const struct tm_stream *b)
+{
+    bool same = a->keys_count == b->keys_count;
+    for (uint16_t i = 0; same && i < a->keys_count; i++)
+        same = same_key(&a->keys[i], &b->keys[i]);
+    return same;
 }
 
 /* All but the plan they are part of. */
@@ -56,7 +65,7 @@ static bool same_stream(const struct tm_stream *a, const struct tm_stream *b)
                 a->column_count == b->column_count && a->production_count == b->production_count &&
                 a->observer == b->observer && a->partition == b->partition && a->within_us == b->within_us &&
                 a->window_us == b->window_us && a->memory_bytes_max == b->memory_bytes_max &&
-                same_text(a->copy_columns, b->copy_columns) && same_places(a, b) && same_key(a, b);
+                same_text(a->copy_columns, b->copy_columns) && same_places(a, b) && same_keys(a, b);
     for (uint16_t i = 0; same && i < a->column_count; i++)
         same = same_column(&a->columns[i], &b->columns[i]);
     return same;
@@ -74,10 +83,10 @@ bool tm_stream_same_rows(const struct tm_stream *a, const struct tm_stream *b)
 /* What stands in the bytes that are hashed: the columns of each run in turn, wherever in the tuple the run begins. */
 static bool same_hashed(const struct tm_stream *a, const struct tm_stream *b)
 {
-    if (a->key_run_count != b->key_run_count)
+    if (a->keys->run_count != b->keys->run_count)
         return false;
-    for (uint16_t r = 0; r < a->key_run_count; r++) {
-        const struct tm_key_run *x = &a->key_runs[r], *y = &b->key_runs[r];
+    for (uint16_t r = 0; r < a->keys->run_count; r++) {
+        const struct tm_key_run *x = &a->keys->runs[r], *y = &b->keys->runs[r];
         if (x->last - x->first != y->last - y->first)
             return false;
         for (uint16_t i = 0; x->first + i <= x->last; i++) {
@@ -89,10 +98,11 @@ static bool same_hashed(const struct tm_stream *a, const struct tm_stream *b)
     return true;
 }
 
+/* By the first key: later ones begin after all that was seen (record/keys.h), and a key's version is in every fingerprint. */
 bool tm_stream_keeps_seen(const struct tm_stream *from, const struct tm_stream *to)
 {
     return strcmp(from->name, to->name) == 0 && from->mode == to->mode && from->observer == to->observer &&
-           from->key_version == to->key_version && same_hashed(from, to);
+           from->keys_count && to->keys_count && from->keys->version == to->keys->version && same_hashed(from, to);
 }
 
 /* ---- kinds ---- */

@@ -1,4 +1,5 @@
 /* Streams: checking a definition, adding the columns that every stream has, working out the key. */
+#include "base/clock.h"
 #include "record/compiled.h"
 
 #include <stdio.h>
@@ -255,14 +256,22 @@ static int take_roles(const struct tm_stream_def *def, struct tm_stream *s, stru
     return TM_OK;
 }
 
-/* ---- the key ---- */
+/* ---- the keys ---- */
 
-static void key_append(struct tm_stream *s, int column)
+static bool key_has(const struct tm_key *key, int column)
 {
-    if (column < 0 || s->columns[column].in_key)
+    for (uint16_t i = 0; i < key->column_count; i++)
+        if (key->columns[i] == column)
+            return true;
+    return false;
+}
+
+static void key_append(struct tm_stream *s, struct tm_key *key, int column)
+{
+    if (column < 0 || key_has(key, column))
         return;
     s->columns[column].in_key = true;
-    s->key[s->key_count++] = (uint16_t)column;
+    key->columns[key->column_count++] = (uint16_t)column;
 }
 
 /* One table of what excludes what, so that each rule stands once. */
@@ -287,6 +296,7 @@ static int check_modes(const struct tm_stream_def *def, struct tm_error *err)
          "partition by day and partition_column go together"},
         {def->partition == TM_PARTITION_HASH && (def->observer || def->within_us),
          "partition by hash is for streams with a unique key"},
+        {def->later_key_count > TM_KEYS_MAX - 1, "too many keys: a stream has at most 4, one after the other"},
     };
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
         if (rules[i].wrong)
@@ -294,8 +304,8 @@ static int check_modes(const struct tm_stream_def *def, struct tm_error *err)
     return TM_OK;
 }
 
-static int check_key_column(const struct tm_stream_def *def, const struct tm_stream *s, const char *name,
-                            struct tm_error *err)
+static int check_key_column(const struct tm_stream_def *def, const struct tm_stream *s, const struct tm_key *key,
+                            const char *name, struct tm_error *err)
 {
     int column = tm_stream_column(s, name);
     if (column < 0)
@@ -303,7 +313,7 @@ static int check_key_column(const struct tm_stream_def *def, const struct tm_str
     const struct tm_column *c = &s->columns[column];
     if (column == s->received_column || c->local_only)
         return FAULT("key column \"%s\" differs between gatherers, so no two copies of a record would meet", name);
-    if (c->in_key)
+    if (key_has(key, column))
         return FAULT("key column \"%s\" is named twice", name);
     if (!def->within_us && (c->type == TM_TYPE_JSONB || c->type == TM_TYPE_BYTEA))
         return FAULT("key column \"%s\": jsonb and bytea cannot be in a unique key", name);
@@ -313,46 +323,59 @@ static int check_key_column(const struct tm_stream_def *def, const struct tm_str
 }
 
 /* A row of a btree index has at most 2704 bytes; emit.c holds key texts to TM_KEY_TEXT_BYTES_MAX. */
-static int check_key_size(const struct tm_stream *s, struct tm_error *err)
+static int check_key_size(const struct tm_stream *s, const struct tm_key *key, struct tm_error *err)
 {
     unsigned texts = 0;
-    for (uint16_t i = 0; i < s->key_count; i++)
-        texts += s->columns[s->key[i]].type == TM_TYPE_TEXT;
+    for (uint16_t i = 0; i < key->column_count; i++)
+        texts += s->columns[key->columns[i]].type == TM_TYPE_TEXT;
     if (texts > TM_KEY_TEXTS_MAX)
         return FAULT("the key has %u text columns, expected at most %d: PostgreSQL could not index it", texts,
                      TM_KEY_TEXTS_MAX);
     return TM_OK;
 }
 
-static int take_key(const struct tm_stream_def *def, struct tm_stream *s, struct tm_error *err)
+/* In the order declared first, which is what duplicates are looked for in; then with the time in front. */
+static int take_key_columns(const struct tm_stream_def *def, struct tm_stream *s, const char *const *names,
+                            struct tm_key *key, struct tm_error *err)
 {
-    if (def->observer) {
-        key_append(s, s->partition_column);
-        key_append(s, tm_stream_column(s, "gatherer"));
-        key_append(s, tm_stream_column(s, "epoch"));
-        key_append(s, tm_stream_column(s, "seq"));
-        return TM_OK;
-    }
-    for (size_t i = 0; def->key[i]; i++) {
-        int rc = check_key_column(def, s, def->key[i], err);
+    for (size_t i = 0; names[i]; i++) {
+        int rc = check_key_column(def, s, key, names[i], err);
         if (rc)
             return rc;
-        s->columns[tm_stream_column(s, def->key[i])].in_key = true;
+        key_append(s, key, tm_stream_column(s, names[i]));
     }
-    bool time_in_key = s->time_column >= 0 && s->columns[s->time_column].in_key;
-    for (uint16_t i = 0; i < s->column_count; i++)
-        s->columns[i].in_key = false;
-    key_append(s, time_in_key ? s->time_column : -1);
-    for (size_t i = 0; def->key[i]; i++)
-        key_append(s, tm_stream_column(s, def->key[i]));
-    if (!s->within_us)
-        return check_key_size(s, err);
+    bool time_in_key = s->time_column >= 0 && key_has(key, s->time_column);
+    key->column_count = 0;
+    key_append(s, key, time_in_key ? s->time_column : -1);
+    for (size_t i = 0; names[i]; i++)
+        key_append(s, key, tm_stream_column(s, names[i]));
+    return s->within_us ? TM_OK : check_key_size(s, key, err);
+}
+
+static int check_within_lead(const struct tm_stream *s, struct tm_error *err)
+{
     const struct tm_column *lead = &s->columns[tm_stream_within_lead(s)];
-    if (lead->type == TM_TYPE_JSONB || lead->type == TM_TYPE_BYTEA)
+    if (s->within_us && (lead->type == TM_TYPE_JSONB || lead->type == TM_TYPE_BYTEA))
         return FAULT("key column \"%s\": the first one of a within key must not be jsonb or bytea, or the stream needs "
                      "a ticker_column",
                      lead->name);
     return TM_OK;
+}
+
+static int take_first_key(const struct tm_stream_def *def, struct tm_stream *s, struct tm_error *err)
+{
+    struct tm_key *key = &s->keys[s->keys_count++];
+    key->from_us = INT64_MIN;
+    if (def->observer) {
+        key_append(s, key, s->partition_column);
+        key_append(s, key, tm_stream_column(s, "gatherer"));
+        key_append(s, key, tm_stream_column(s, "epoch"));
+        key_append(s, key, tm_stream_column(s, "seq"));
+        return TM_OK;
+    }
+    key->counted = def->occurrence;
+    int rc = take_key_columns(def, s, def->key, key, err);
+    return rc ? rc : check_within_lead(s, err);
 }
 
 static int check_partition(const struct tm_stream *s, struct tm_error *err)
@@ -362,10 +385,63 @@ static int check_partition(const struct tm_stream *s, struct tm_error *err)
     const struct tm_column *c = &s->columns[s->partition_column];
     if (!c->not_null)
         return FAULT("partition_column \"%s\" must be not_null: a row without it belongs to no day", c->name);
-    if (!c->in_key && !s->within_us)
-        return FAULT("partition_column \"%s\" must be in the key: PostgreSQL cannot keep keys unique across days "
-                     "otherwise",
-                     c->name);
+    for (uint16_t i = 0; i < s->keys_count; i++)
+        if (!key_has(&s->keys[i], s->partition_column) && !s->within_us)
+            return FAULT("partition_column \"%s\" must be in the key: PostgreSQL cannot keep keys unique across days "
+                         "otherwise",
+                         c->name);
+    return TM_OK;
+}
+
+/* ---- keys that begin at a moment ---- */
+
+const char *tm_stream_fixed_key(const struct tm_stream *s)
+{
+    if (s->observer)
+        return "it is an observer stream, whose every row is a record of its own";
+    if (s->mode == TM_STREAM_UPSERT)
+        return "it is an upsert stream, whose key is the table's primary key";
+    if (s->within_us)
+        return "it is a within stream, whose records have no exchange time";
+    if (s->time_column < 0)
+        return "it names no time column, so that nobody can tell which key a record is of";
+    if (s->partition == TM_PARTITION_HASH)
+        return "it is partitioned by hash, and the partitions follow the key";
+    if (s->partition != TM_PARTITION_DAY)
+        return "it is one table, whose unique index of the first key covers all times; partition it by day";
+    if (s->partition_column != s->time_column)
+        return "it is partitioned by another column than its time";
+    return NULL;
+}
+
+static int take_later_key(const struct tm_stream_def *def, const struct tm_key_def *later, struct tm_stream *s,
+                          struct tm_error *err)
+{
+    struct tm_key *key = &s->keys[s->keys_count];
+    if (!later->key || !later->key[0])
+        return FAULT("a key is missing: name the columns that make two records the same");
+    if (later->from_us < 0 || later->from_us % TM_US_PER_S)
+        return FAULT(
+            "from is not a whole second since 1970: the millisecond and microsecond forms of a time must stand "
+            "on the same side of it");
+    if (later->from_us <= s->keys[s->keys_count - 1].from_us)
+        return FAULT("from must be later than that of the key before it");
+    key->from_us = later->from_us;
+    key->counted = later->occurrence;
+    s->keys_count++;
+    return take_key_columns(def, s, later->key, key, err);
+}
+
+static int take_later_keys(const struct tm_stream_def *def, struct tm_stream *s, struct tm_error *err)
+{
+    const char *fixed = def->later_key_count ? tm_stream_fixed_key(s) : NULL;
+    if (fixed)
+        return FAULT("its key cannot change at a moment of exchange time: %s", fixed);
+    for (size_t i = 0; i < def->later_key_count; i++) {
+        int rc = take_later_key(def, &def->later_keys[i], s, err);
+        if (rc)
+            return tm_error_wrap(err, "key %zu", i + 2);
+    }
     return TM_OK;
 }
 
@@ -385,14 +461,19 @@ static const char *join_names(const struct tm_stream *s, struct tm_arena *arena)
 static int compile(const struct tm_stream_def *def, struct tm_arena *arena, struct tm_stream *s, struct tm_error *err)
 {
     int rc = check_modes(def, err);
-    if (!rc)
-        rc = take_columns(def, arena, s, err);
+    if (rc)
+        return rc;
+    s->keys = tm_arena_alloc(arena, (1 + def->later_key_count) * sizeof *s->keys);
+    s->key = s->keys->columns;
+    rc = take_columns(def, arena, s, err);
     if (!rc)
         rc = take_roles(def, s, err);
     if (!rc && def->within_us && s->received_column < 0)
         rc = FAULT("within needs a column received_at");
     if (!rc)
-        rc = take_key(def, s, err);
+        rc = take_first_key(def, s, err);
+    if (!rc)
+        rc = take_later_keys(def, s, err);
     if (!rc)
         rc = check_partition(s, err);
     if (!rc)

@@ -242,21 +242,32 @@ static struct tm_fp run_fingerprint(const struct tm_hash_key *key, const struct 
     return tm_hash_fp(key, begin, (size_t)(end - begin));
 }
 
+const struct tm_key *tm_stream_key_at(const struct tm_stream *stream, const struct tm_field *fields)
+{
+    const struct tm_field *time = &fields[stream->time_column];
+    int64_t pg_us = time->len == 8 ? (int64_t)tm_get_be64(time->bytes) : INT64_MIN; /* infinities are extremes */
+    uint16_t i = (uint16_t)(stream->keys_count - 1);
+    while (i && pg_us < tm_pg_time_us(stream->keys[i].from_us))
+        i--;
+    return &stream->keys[i];
+}
+
 struct tm_fp tm_stream_fingerprint(const struct tm_stream *stream, const struct tm_hash_key *key,
                                    const struct tm_field *fields)
 {
     struct tm_fp runs[TM_COLUMNS_MAX];
-    const struct tm_key_run *run = stream->key_runs;
     if (stream->observer)
         return unique_fingerprint(key);
+    const struct tm_key *of = tm_stream_key_of(stream, fields);
+    const struct tm_key_run *run = of->runs;
     struct tm_fp fp = run_fingerprint(key, &fields[run->first], &fields[run->last]);
-    if (stream->key_run_count > 1) {
+    if (of->run_count > 1) {
         runs[0] = fp;
-        for (uint16_t i = 1; i < stream->key_run_count; i++, run++)
+        for (uint16_t i = 1; i < of->run_count; i++, run++)
             runs[i] = run_fingerprint(key, &fields[run[1].first], &fields[run[1].last]);
-        fp = tm_hash_fp(key, runs, stream->key_run_count * sizeof *runs);
+        fp = tm_hash_fp(key, runs, of->run_count * sizeof *runs);
     }
-    fp.lo ^= stream->key_version; /* another recipe, another fingerprint */
+    fp.lo ^= of->version; /* another recipe, another fingerprint */
     return fp;
 }
 

@@ -58,6 +58,15 @@ int tm_tuple_split(const uint8_t *tuple, size_t len, struct tm_field *fields, si
 int64_t tm_tuple_length(const uint8_t *bytes, size_t len);
 
 /*
+ * The key that holds for a record, by its exchange time. Most streams have one key and do not look.
+ */
+const struct tm_key *tm_stream_key_at(const struct tm_stream *stream, const struct tm_field *fields);
+static inline const struct tm_key *tm_stream_key_of(const struct tm_stream *stream, const struct tm_field *fields)
+{
+    return __builtin_expect(stream->keys_count == 1, 1) ? stream->keys : tm_stream_key_at(stream, fields);
+}
+
+/*
  * The fingerprint of the record's key without its occurrence, from its key columns' bytes: the same for a row
  * that was just decoded, read back from a journal or copied out of a store, within one process (base/hash.h).
  * `fields` are what tm_tuple_split found in a tuple of the local or the production form: the key's columns

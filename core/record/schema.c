@@ -1,5 +1,6 @@
 #include "record/schema.h"
 #include "record/compiled.h"
+#include "record/keys.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -94,12 +95,20 @@ static void add_names(struct text *t, const struct tm_stream *s, const uint16_t 
         add(t, "%s%s", i ? "," : "", s->columns[columns ? columns[i] : i].name);
 }
 
-static bool key_has_null(const struct tm_stream *s)
+static bool key_has_null(const struct tm_stream *s, const struct tm_key *key)
 {
-    for (uint16_t i = 0; i < s->key_count; i++)
-        if (!s->columns[s->key[i]].not_null && s->key[i] != s->occurrence_column)
+    for (uint16_t i = 0; i < key->column_count; i++)
+        if (!s->columns[key->columns[i]].not_null && key->columns[i] != s->occurrence_column)
             return true;
     return false;
+}
+
+/* "(a,b) NULLS NOT DISTINCT" */
+static void add_unique(struct text *t, const struct tm_stream *s, const struct tm_key *key)
+{
+    add(t, "(");
+    add_names(t, s, key->columns, key->column_count);
+    add(t, ")%s", key_has_null(s, key) ? " NULLS NOT DISTINCT" : "");
 }
 
 /* ---- what both stores have ---- */
@@ -214,6 +223,31 @@ static void add_hash_table(struct text *t, const struct tm_stream *s)
             s->name, i, s->name, HASH_PARTITIONS, i);
 }
 
+static void add_unique_index(struct text *t, const struct tm_stream *s)
+{
+    add(t, "CREATE UNIQUE INDEX IF NOT EXISTS %s_key ON %s ", s->name, s->name);
+    add_unique(t, s, s->keys);
+    add(t, ";\n");
+}
+
+/* Each day gets the indexes of its own keys (tm_schema_day_indexes), which a table without partitions cannot have. */
+static void add_day_keys(struct text *t, const struct tm_stream *s)
+{
+    char from[TM_MOMENT_TEXT];
+    for (uint16_t i = 0; i < s->keys_count; i++) {
+        add(t, "-- each day of %s is unique by ", s->name);
+        add_unique(t, s, &s->keys[i]);
+        add(t, i ? " from %s on\n" : "\n", i ? tm_moment_text(s->keys[i].from_us, from) : "");
+    }
+    add(t, "DO $tidemill$\nBEGIN\nIF (SELECT relkind FROM pg_class WHERE oid = to_regclass('%s')) <> 'p' THEN\n",
+        s->name);
+    add(t,
+        "    RAISE EXCEPTION 'stream %s: its key cannot change at a moment: its table is a hypertable or has no "
+        "partitions, and the unique index of its first key covers all times' USING ERRCODE = '0A000';\n",
+        s->name);
+    add(t, "END IF;\nEND\n$tidemill$;\n");
+}
+
 /*
  * `within` keys are made of content, which may be long and is not unique: their index is over the market (or the key's
  * first column) and the time of arrival, by which the store finds the few rows to compare with.
@@ -225,9 +259,10 @@ static void add_key_index(struct text *t, const struct tm_stream *s)
             s->columns[tm_stream_within_lead(s)].name);
         return;
     }
-    add(t, "CREATE UNIQUE INDEX IF NOT EXISTS %s_key ON %s (", s->name, s->name);
-    add_names(t, s, s->key, s->key_count);
-    add(t, ")%s;\n", key_has_null(s) ? " NULLS NOT DISTINCT" : "");
+    if (s->keys_count > 1)
+        add_day_keys(t, s);
+    else
+        add_unique_index(t, s);
 }
 
 static void add_production(struct text *t, const struct tm_stream *s)
@@ -257,6 +292,68 @@ int tm_schema_production(const struct tm_plan *plan, struct tm_buf *out)
     for (size_t i = 0; i < tm_plan_stream_count(plan); i++)
         add_production(&t, tm_plan_stream(plan, i));
     return finish(&t, start);
+}
+
+/* ---- the indexes of a day ---- */
+
+/* The part of the day in which the key holds; false: none. A bound that is the day's own needs no mention. */
+static bool span_in_day(const struct tm_stream *s, uint16_t key, int64_t *from_us, int64_t *to_us)
+{
+    int64_t begin_us = s->keys[key].from_us;
+    int64_t end_us = key + 1 < s->keys_count ? s->keys[key + 1].from_us : INT64_MAX;
+    if (begin_us >= *to_us || end_us <= *from_us)
+        return false;
+    *from_us = begin_us > *from_us ? begin_us : INT64_MIN;
+    *to_us = end_us < *to_us ? end_us : INT64_MAX;
+    return true;
+}
+
+static void add_span(struct text *t, const char *column, int64_t from_us, int64_t to_us)
+{
+    char moment[TM_MOMENT_TEXT];
+    const char *joint = " WHERE";
+    if (from_us != INT64_MIN) {
+        add(t, "%s %s >= '%s'", joint, column, tm_moment_text(from_us, moment));
+        joint = " AND";
+    }
+    if (to_us != INT64_MAX)
+        add(t, "%s %s < '%s'", joint, column, tm_moment_text(to_us, moment));
+}
+
+static int day_index(const struct tm_stream *s, const char *partition, const struct tm_key *key, int64_t from_us,
+                     int64_t to_us, struct tm_arena *arena, struct tm_day_index *out)
+{
+    struct tm_buf what = {0}, sql = {0};
+    struct text t = {.out = &what};
+    add_unique(&t, s, key);
+    add_span(&t, s->columns[s->time_column].name, from_us, to_us);
+    const char *text = t.rc ? NULL : tm_buf_cstr(&what);
+    int rc = text ? TM_OK : TM_ENOMEM;
+    if (!rc) {
+        (void)snprintf(out->name, sizeof out->name, "%s" TM_DAY_INDEX_MARK "%08x", partition,
+                       (unsigned)tm_hash64(text, strlen(text), 0));
+        rc = tm_buf_printf(&sql, "CREATE UNIQUE INDEX %s ON %s %s", out->name, partition, text);
+    }
+    out->sql = rc ? NULL : tm_arena_strdup(arena, tm_buf_cstr(&sql));
+    tm_buf_fini(&what);
+    tm_buf_fini(&sql);
+    return rc || !out->sql ? TM_ENOMEM : TM_OK;
+}
+
+int tm_schema_day_indexes(const struct tm_stream *stream, const char *partition, int64_t from_us, int64_t to_us,
+                          struct tm_arena *arena, struct tm_day_index out[TM_KEYS_MAX])
+{
+    int count = 0;
+    for (uint16_t i = 0; i < stream->keys_count; i++) {
+        int64_t begin_us = from_us, end_us = to_us;
+        if (!span_in_day(stream, i, &begin_us, &end_us))
+            continue;
+        int rc = day_index(stream, partition, &stream->keys[i], begin_us, end_us, arena, &out[count]);
+        if (rc)
+            return rc;
+        count++;
+    }
+    return count;
 }
 
 /* ---- lists ---- */

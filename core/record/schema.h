@@ -13,7 +13,10 @@
  *
  * Production: unique key = stream->key (time first; NULLS NOT DISTINCT where a column of it may be NULL), text COLLATE
  * "C", partitioned as declared; observer streams: unique (gatherer, epoch, seq), led by the day's column if there are
- * days. `within` streams have no unique key but an index on (ticker or the key's first column, received_at). Where the
+ * days. Where a stream has several keys, the unique indexes are not the parent's but each day's own:
+ * a day has those of the keys that hold in it, and one in which a key ends has two, each for its side of the moment. So
+ * a new key touches no day before it. ON CONFLICT DO NOTHING and COPY's 23505 look at the partition's indexes and mind no
+ * parent. `within` streams have no unique key but an index on (ticker or the key's first column, received_at). Where the
  * extension timescaledb is present when the table is made, TM_PARTITION_DAY tables become hypertables (a DO block
  * decides, before there is a native parent).
  *
@@ -26,11 +29,24 @@
 #ifndef TM_RECORD_SCHEMA_H
 #define TM_RECORD_SCHEMA_H
 
+#include "base/arena.h"
 #include "base/buf.h"
 #include "record/plan.h"
 
 int tm_schema_local(const struct tm_plan *plan, struct tm_buf *out) TM_MUST_CHECK;
 int tm_schema_production(const struct tm_plan *plan, struct tm_buf *out) TM_MUST_CHECK;
+
+/*
+ * The unique indexes of the partition that holds the exchange times from_us <= t < to_us; returns how many. A name tells
+ * columns and span apart, so an index that has it is the right one.
+ */
+struct tm_day_index {
+    char name[64];
+    const char *sql; /* CREATE UNIQUE INDEX */
+};
+#define TM_DAY_INDEX_MARK "_key_" /* between the partition's name and what tells its indexes apart */
+int tm_schema_day_indexes(const struct tm_stream *stream, const char *partition, int64_t from_us, int64_t to_us,
+                          struct tm_arena *arena, struct tm_day_index out[TM_KEYS_MAX]) TM_MUST_CHECK;
 
 /* Column lists "a,b,c": what the poll selects from the gatherer (production columns, then seq unless it is one of
  * them), what COPY into production names, and the conflict target of the unique key. */

@@ -27,6 +27,7 @@ static void read_gatherer(lua_State *L, int index, struct tm_arena *arena, struc
     g->store = tm_table_string(L, index, "store", arena);
     g->connects_per_second = tm_table_number(L, index, "connects_per_second", 0);
     g->migrate = tm_table_bool(L, index, "migrate");
+    g->key_margin_us = tm_table_int(L, index, "key_margin_us", 0);
     g->journal.dir = tm_table_string(L, index, "data", arena);
     g->journal.bytes_max = (uint64_t)tm_table_int(L, index, "journal_bytes", 0);
     g->journal.segment_bytes = (size_t)tm_table_int(L, index, "segment_bytes", 0);
@@ -47,6 +48,7 @@ static void read_deduplicator(lua_State *L, int index, struct tm_arena *arena, s
     d->production = tm_table_string(L, index, "production", arena);
     d->gatherers = tm_table_list(L, index, "gatherers", sizeof *d->gatherers, read_peer, arena, &d->gatherer_count);
     d->poll_us = tm_table_int(L, index, "poll_us", 0);
+    d->key_margin_us = tm_table_int(L, index, "key_margin_us", 0);
     d->poll_rows_max = (size_t)tm_table_int(L, index, "poll_rows", 0);
     d->batch_rows_max = (size_t)tm_table_int(L, index, "batch_rows", 0);
     d->queue_bytes_max = (size_t)tm_table_int(L, index, "queue_bytes", 0);

@@ -21,6 +21,14 @@ static void read_column(lua_State *L, int index, struct tm_arena *arena, void *e
     c->one_of = tm_table_strings(L, index, "one_of", arena);
 }
 
+static void read_key(lua_State *L, int index, struct tm_arena *arena, void *element)
+{
+    struct tm_key_def *k = element;
+    k->from_us = tm_table_int(L, index, "from_us", 0);
+    k->key = tm_table_strings(L, index, "key", arena);
+    k->occurrence = tm_table_bool(L, index, "occurrence");
+}
+
 static void read_stream(lua_State *L, int index, struct tm_arena *arena, void *element)
 {
     struct tm_stream_def *s = element;
@@ -29,6 +37,7 @@ static void read_stream(lua_State *L, int index, struct tm_arena *arena, void *e
     s->columns = tm_table_list(L, index, "columns", sizeof *s->columns, read_column, arena, &s->column_count);
     s->key = tm_table_strings(L, index, "key", arena);
     s->occurrence = tm_table_bool(L, index, "occurrence");
+    s->later_keys = tm_table_list(L, index, "later_keys", sizeof *s->later_keys, read_key, arena, &s->later_key_count);
     s->observer = tm_table_bool(L, index, "observer");
     s->within_us = tm_table_int(L, index, "within_us", 0);
     s->partition = (enum tm_partition)tm_table_enum(L, index, "partition", partitions, TM_PARTITION_NONE);

@@ -1,6 +1,7 @@
 #include "store/migrate.h"
 #include "base/clock.h"
 #include "record/schema.h"
+#include "store/keys.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -24,7 +25,10 @@ static const char meta_common[] =
     "    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(),\n"
     "    stream text NOT NULL, gatherer text NOT NULL, epoch uuid NOT NULL, seq int8 NOT NULL,\n"
     "    sqlstate text NOT NULL, error text NOT NULL, columns text NOT NULL, tuple bytea NOT NULL);\n"
-    "CREATE INDEX IF NOT EXISTS quarantine_place ON tidemill.quarantine (epoch, stream, seq);\n";
+    "CREATE INDEX IF NOT EXISTS quarantine_place ON tidemill.quarantine (epoch, stream, seq);\n"
+    "CREATE TABLE IF NOT EXISTS tidemill.keys (\n"
+    "    stream text COLLATE \"C\" NOT NULL, from_ts timestamptz NOT NULL, columns text NOT NULL,\n"
+    "    occurrence bool NOT NULL, known_since timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (stream, from_ts));\n";
 
 static const char meta_local[] =
     "CREATE TABLE IF NOT EXISTS tidemill.epochs (\n"
@@ -45,15 +49,45 @@ static const char meta_production[] =
     "CREATE TABLE IF NOT EXISTS tidemill.cursors (\n"
     "    gatherer text COLLATE \"C\" NOT NULL, epoch uuid NOT NULL, stream text COLLATE \"C\" NOT NULL,\n"
     "    shard int4 NOT NULL DEFAULT 0, seq int8 NOT NULL, hash int8 NOT NULL,\n"
-    "    updated_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (gatherer, epoch, stream, shard));\n";
+    "    updated_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (gatherer, epoch, stream, shard));\n"
+    /* shared with all who merge, and waited for by whoever changes the list (store/keys.h) */
+    "CREATE OR REPLACE FUNCTION tidemill.expect_keys(expected text) RETURNS void LANGUAGE plpgsql AS $tidemill$\n"
+    "BEGIN\n"
+    "    LOCK TABLE tidemill.keys IN ACCESS SHARE MODE;\n"
+    "    IF expected IS DISTINCT FROM (SELECT md5(string_agg(concat_ws(' ', stream, from_ts, columns, occurrence), ';'\n"
+    "        ORDER BY stream, from_ts)) FROM tidemill.keys) THEN\n"
+    "        RAISE EXCEPTION 'another process has changed the keys of production' USING ERRCODE = '55000';\n"
+    "    END IF;\n"
+    "END\n"
+    "$tidemill$;\n";
 
 /* ---- the SQL ---- */
+
+/* What is recorded already stays: whether it may change is judged before (store/keys.h). */
+static int keys_sql(const struct tm_plan *plan, struct tm_buf *out)
+{
+    struct tm_arena *arena = tm_arena_create();
+    struct tm_key_list keys = tm_plan_keys(plan, arena);
+    char from[TM_MOMENT_TEXT];
+    int rc = TM_OK;
+    for (size_t i = 0; !rc && i < keys.count; i++) {
+        const struct tm_key_record *k = &keys.items[i];
+        rc = tm_buf_printf(out,
+                           "INSERT INTO tidemill.keys (stream, from_ts, columns, occurrence) VALUES ('%s', '%s', '%s', "
+                           "%s) ON CONFLICT DO NOTHING;\n",
+                           k->stream, k->from_us == INT64_MIN ? "-infinity" : tm_moment_text(k->from_us, from),
+                           k->columns, k->occurrence ? "true" : "false");
+    }
+    tm_arena_destroy(arena);
+    return rc;
+}
 
 static int sql_of(const char *own, int (*streams)(const struct tm_plan *, struct tm_buf *), const struct tm_plan *plan,
                   struct tm_buf *out)
 {
     int rc = tm_buf_append(out, meta_common, sizeof meta_common - 1);
     rc = rc ? rc : tm_buf_append(out, own, strlen(own));
+    rc = rc ? rc : keys_sql(plan, out);
     return rc ? rc : streams(plan, out);
 }
 
@@ -127,12 +161,16 @@ static int is_current(struct tm_pg *pg, const struct tm_plan *plan, const char *
     return rc;
 }
 
-static int apply(struct tm_pg *pg, const char *sql, const char *hash, struct tm_error *err)
+static int apply(struct tm_pg *pg, const struct tm_plan *plan, enum tm_copy_side side, const char *sql,
+                 const char *hash, struct tm_error *err)
 {
     const char *values[] = {hash};
     PGresult *result;
     int rc = begin(pg, err);
+    rc = rc ? rc : tm_keys_judge(pg, plan, side, err);
     rc = rc ? rc : tm_pg_exec(pg, sql, err);
+    if (!rc && side == TM_COPY_PRODUCTION)
+        rc = tm_keys_index_days(pg, plan, err);
     rc = rc ? rc
             : tm_pg_query(pg,
                           "INSERT INTO tidemill.meta VALUES ('schema', $1) "
@@ -145,7 +183,8 @@ static int apply(struct tm_pg *pg, const char *sql, const char *hash, struct tm_
 
 /* A schema that is there already is left alone: no lock is taken, and a role without rights to change it can
  * start. */
-static int migrate(struct tm_pg *pg, const struct tm_plan *plan, struct tm_buf *sql, int rc, struct tm_error *err)
+static int migrate(struct tm_pg *pg, const struct tm_plan *plan, enum tm_copy_side side, struct tm_buf *sql, int rc,
+                   struct tm_error *err)
 {
     const char *text = rc ? NULL : tm_buf_cstr(sql);
     char hash[32];
@@ -157,7 +196,7 @@ static int migrate(struct tm_pg *pg, const struct tm_plan *plan, struct tm_buf *
     (void)snprintf(hash, sizeof hash, "%016" PRIx64, tm_hash64(sql->data, sql->len, 0));
     rc = is_current(pg, plan, hash, &current, err);
     if (!rc && !current)
-        rc = apply(pg, text, hash, err);
+        rc = apply(pg, plan, side, text, hash, err);
     tm_buf_fini(sql);
     return rc;
 }
@@ -165,13 +204,13 @@ static int migrate(struct tm_pg *pg, const struct tm_plan *plan, struct tm_buf *
 int tm_migrate_local(struct tm_pg *pg, const struct tm_plan *plan, struct tm_error *err)
 {
     struct tm_buf sql = {0};
-    return migrate(pg, plan, &sql, tm_migrate_sql_local(plan, &sql), err);
+    return migrate(pg, plan, TM_COPY_LOCAL, &sql, tm_migrate_sql_local(plan, &sql), err);
 }
 
 int tm_migrate_production(struct tm_pg *pg, const struct tm_plan *plan, struct tm_error *err)
 {
     struct tm_buf sql = {0};
-    return migrate(pg, plan, &sql, tm_migrate_sql_production(plan, &sql), err);
+    return migrate(pg, plan, TM_COPY_PRODUCTION, &sql, tm_migrate_sql_production(plan, &sql), err);
 }
 
 /* ---- epochs ---- */
@@ -260,6 +299,9 @@ int tm_migrate_epoch(struct tm_pg *pg, const struct tm_plan *plan, const uint8_t
 struct partition {
     const char *table; /* the parent */
     char name[128], from[64], to[64];
+    char check[512]; /* a statement that says the bounds again, while there is nothing to read; "": none */
+    const struct tm_stream *unique; /* the stream whose keys the partition has indexes of its own for; NULL: none */
+    int64_t day_us;
 };
 
 /*
@@ -282,19 +324,21 @@ static int is_attached(struct tm_pg *pg, const struct partition *p, bool *there,
 /* Made beside the parent and then attached: that needs no lock that readers or the writer would wait for. */
 static int make_partition(struct tm_pg *pg, const struct partition *p, struct tm_error *err)
 {
-    struct tm_buf sql = {0};
+    char create[256], attach[512];
     bool there = false;
+    (void)snprintf(create, sizeof create, "CREATE TABLE %s (LIKE %s INCLUDING ALL)", p->name, p->table);
+    (void)snprintf(attach, sizeof attach, "ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)", p->table,
+                   p->name, p->from, p->to);
     int rc = begin(pg, err);
     rc = rc ? rc : is_attached(pg, p, &there, err);
-    if (!rc && !there) {
-        rc = tm_buf_printf(&sql,
-                           "CREATE TABLE %s (LIKE %s INCLUDING ALL);"
-                           "ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)",
-                           p->name, p->table, p->table, p->name, p->from, p->to);
-        const char *text = rc ? NULL : tm_buf_cstr(&sql);
-        rc = text ? tm_pg_exec(pg, text, err) : tm_error_set(err, TM_ENOMEM, "out of memory for a partition");
-    }
-    tm_buf_fini(&sql);
+    if (!rc && !there)
+        rc = tm_pg_exec(pg, create, err);
+    if (!rc && !there && *p->check)
+        rc = tm_pg_exec(pg, p->check, err);
+    if (!rc && p->unique)
+        rc = tm_keys_index_day(pg, p->unique, p->name, p->day_us, err);
+    if (!rc && !there)
+        rc = tm_pg_exec(pg, attach, err);
     return end(pg, rc, err);
 }
 
@@ -345,9 +389,11 @@ static int64_t day_of(int64_t us)
     return (us >= 0 ? us : us - DAY_US + 1) / DAY_US * DAY_US;
 }
 
-static int make_day(struct tm_pg *pg, const struct tm_stream *stream, int64_t day_us, struct tm_error *err)
+/* A day that is there already was perhaps made by a process that did not know of a key yet. */
+static int make_day(struct tm_pg *pg, const struct tm_stream *stream, bool own_indexes, int64_t day_us,
+                    struct tm_error *err)
 {
-    struct partition p = {.table = stream->name};
+    struct partition p = {.table = stream->name, .unique = own_indexes ? stream : NULL, .day_us = day_us};
     struct tm from = utc_of(day_us), to = utc_of(day_us + DAY_US);
     char day[16];
     bool there = false;
@@ -355,22 +401,35 @@ static int make_day(struct tm_pg *pg, const struct tm_stream *stream, int64_t da
     (void)snprintf(p.name, sizeof p.name, "%s_p%s", stream->name, day);
     (void)strftime(p.from, sizeof p.from, "'%Y-%m-%d 00:00:00+00'", &from);
     (void)strftime(p.to, sizeof p.to, "'%Y-%m-%d 00:00:00+00'", &to);
+    if (!tm_stream_fixed_key(stream)) /* see tm_keys_index_days */
+        (void)snprintf(p.check, sizeof p.check, "ALTER TABLE %s ADD CONSTRAINT day CHECK (%s >= %s AND %s < %s)",
+                       p.name, stream->columns[stream->time_column].name, p.from,
+                       stream->columns[stream->time_column].name, p.to);
     int rc = is_attached(pg, &p, &there, err);
-    return rc || there ? rc : make_partition(pg, &p, err);
+    return rc || (there && !own_indexes) ? rc : make_partition(pg, &p, err);
+}
+
+static int make_days(struct tm_pg *pg, const struct tm_stream *stream, int64_t from_us, int64_t to_us,
+                     struct tm_error *err)
+{
+    bool partitioned = false, parents = false;
+    int rc = is_partitioned(pg, stream->name, &partitioned, err);
+    if (rc || !partitioned)
+        return rc;
+    if (!tm_stream_fixed_key(stream))
+        rc = tm_keys_parent_is_unique(pg, stream, &parents, err);
+    bool own_indexes = !tm_stream_fixed_key(stream) && !parents;
+    for (int64_t day = day_of(from_us); !rc && day <= to_us; day += DAY_US)
+        rc = make_day(pg, stream, own_indexes, day, err);
+    return rc;
 }
 
 int tm_migrate_production_days(struct tm_pg *pg, const struct tm_plan *plan, int64_t from_us, int64_t to_us,
                                struct tm_error *err)
 {
     int rc = TM_OK;
-    for (size_t i = 0; !rc && i < tm_plan_stream_count(plan); i++) {
-        const struct tm_stream *stream = tm_plan_stream(plan, i);
-        bool partitioned = false;
-        if (stream->partition != TM_PARTITION_DAY)
-            continue;
-        rc = is_partitioned(pg, stream->name, &partitioned, err);
-        for (int64_t day = day_of(from_us); !rc && partitioned && day <= to_us; day += DAY_US)
-            rc = make_day(pg, stream, day, err);
-    }
+    for (size_t i = 0; !rc && i < tm_plan_stream_count(plan); i++)
+        if (tm_plan_stream(plan, i)->partition == TM_PARTITION_DAY)
+            rc = make_days(pg, tm_plan_stream(plan, i), from_us, to_us, err);
     return rc;
 }

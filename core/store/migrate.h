@@ -15,6 +15,8 @@
  * Both
  *   tidemill.quarantine  id, at, stream, gatherer, epoch, seq, sqlstate, error, columns, tuple
  *   tidemill.meta        key, value
+ *   tidemill.keys        key (stream, from_ts); columns, occurrence, known_since: what makes two records the same, by
+ *                        spans of exchange time. A plan that contradicts it is refused with TM_ESTATE (store/keys.h)
  *
  * Partitions are made beside their table and then attached, which waits for no reader and no writer.
  */

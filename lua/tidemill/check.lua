@@ -60,6 +60,8 @@ function check.duration(value) return units.duration(value) end
 
 function check.size(value) return units.size(value) end
 
+function check.moment(value) return units.moment(value) end
+
 --- An id that is safe in file names, labels and logs.
 function check.id(value)
   if type(value) == "string" and #value <= 63 and value:find("^[%w_][%w_.-]*$") then return value end

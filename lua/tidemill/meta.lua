@@ -13,6 +13,7 @@
 ---@field log_level? "debug"|"info"|"warn"|"error" default "info"
 ---@field log_format? "logfmt"|"json" default "logfmt"
 ---@field migrate? boolean create and bring up to date the store's tables at start; default true
+---@field key_margin? tidemill.Duration a reload may let a key begin so long after what was taken; default 5s
 
 ---@class tidemill.Gatherer: tidemill.Process
 ---@field store string conninfo of the local PostgreSQL
@@ -56,6 +57,7 @@
 ---@class tidemill.Dedup
 ---@field key? string[]
 ---@field occurrence? boolean
+---@field from? string an exchange time, "2026-11-26T00:00:00Z": only records from then on; not with the fields below
 ---@field within? tidemill.Duration
 ---@field window? tidemill.Duration
 ---@field memory? tidemill.Size

@@ -20,6 +20,7 @@ local function common(fields)
   fields.log_level = check.field(check.one_of { "debug", "info", "warn", "error" }, { default = "info" })
   fields.log_format = check.field(check.one_of { "logfmt", "json" }, { default = "logfmt" })
   fields.migrate = check.field(check.boolean, { default = true })
+  fields.key_margin = check.field(check.duration, { to = "key_margin_us" })
   return fields
 end
 

@@ -301,21 +301,81 @@ end
 local dedup_fields = {
   key = check.field(check.list(check.name, "column names")),
   occurrence = check.field(check.boolean),
+  from = check.field(check.moment, { to = "from_us" }),
   within = check.field(check.duration, { to = "within_us" }),
   window = check.field(check.duration, { to = "window_us" }),
   memory = check.field(check.size, { to = "memory_bytes" }),
 }
 
+local keys_max = 4 -- of a stream, with the first (core/record/plan.h)
+
 local dedups = {}
 
 --- Change what makes two records of a stream the same, and how long it is remembered.
+---
+--- With `from` the key (or its occurrence) is that of the records whose exchange time is this moment or later; those
+--- before it keep the key they had. Gatherers and deduplicator may be reloaded in any order, each before the moment comes.
+---
+---     tm.dedup("orderbook_deltas", { key = { "ticker", "exchange_ts", "side", "price" }, from = "2026-11-26T00:00:00Z" })
 ---@param name string
 ---@param definition tidemill.Dedup
 function stream.dedup(name, definition)
   declare.only "tm.dedup"
   local at = problems.caller()
-  local normal = check.closed(at, "tm.dedup " .. tostring(name), definition, dedup_fields)
-  dedups[#dedups + 1] = { at = at, name = name, settings = normal }
+  local normal, ok = check.closed(at, "tm.dedup " .. tostring(name), definition, dedup_fields)
+  local from = type(definition) == "table" and definition.from or nil
+  dedups[#dedups + 1] = { at = at, name = name, settings = normal, ok = ok, from = from }
+end
+
+-- Why a key of the stream cannot begin at a moment (tm_stream_fixed_key in core/record says the same).
+local function fixed_key(s)
+  if s.observer then return "it is an observer stream, whose every row is a record of its own" end
+  if s.mode == "upsert" then return "it is an upsert stream, whose key is the table's primary key" end
+  if s.within_us then return "it is a within stream, whose records have no exchange time" end
+  if not s.time then return "it names no time column, so that nobody can tell which key a record is of" end
+  if s.partition == "hash" then return "it is partitioned by hash, and the partitions follow the key" end
+  if s.partition ~= "day" then
+    return "it is one table, whose unique index of the first key covers all times; partition it by day"
+  end
+  if s.partition_column ~= s.time then return "it is partitioned by another column than its time" end
+  return nil
+end
+
+local function check_later_key(d, s, path, before)
+  local settings = d.settings
+  for _, field in ipairs { "within", "window", "memory" } do
+    local normal = dedup_fields[field].to
+    if settings[normal] ~= nil then
+      return problems.add(d.at, path, field .. ": cannot begin at a moment: give it in a tm.dedup without from")
+    end
+  end
+  if not settings.key and settings.occurrence == nil then
+    return problems.add(d.at, path, "from: expected the key, or the occurrence, that begins then")
+  end
+  local fixed = fixed_key(s)
+  if fixed then
+    return problems.add(d.at, path, "from: the key of this stream cannot change at a moment of exchange time: " .. fixed)
+  end
+  if before.from_us and settings.from_us <= before.from_us then
+    return problems.add(d.at, path, ("from: expected a moment later than %s, of the key before it at %s"):format(
+      before.from, before.at))
+  end
+  if #s.later_keys >= keys_max - 1 then
+    return problems.add(d.at, path, ("from: a stream has at most %d keys, one after the other"):format(keys_max))
+  end
+  return check_column_names({ at = d.at, path = path, by_name = s.by_name }, "key", settings.key or {})
+end
+
+-- What is not said stays as it was.
+local function apply_later_key(d, s, path)
+  s.later_keys = s.later_keys or {}
+  local before, settings = s.later_keys[#s.later_keys] or s, d.settings
+  if not check_later_key(d, s, path, before) then return end
+  local occurrence = settings.occurrence
+  if occurrence == nil then occurrence = before.occurrence or false end
+  s.later_keys[#s.later_keys + 1] = {
+    from_us = settings.from_us, from = d.from, at = d.at, key = settings.key or before.key, occurrence = occurrence,
+  }
 end
 
 local function apply_dedup(d)
@@ -325,6 +385,11 @@ local function apply_dedup(d)
     for name in pairs(streams_by_name) do names[#names + 1] = name end
     return problems.add(d.at, path, "unknown stream" .. problems.hint(tostring(d.name), names))
   end
+  if d.settings.from_us then
+    if d.ok then apply_later_key(d, s, path) end
+    return
+  end
+  if d.from ~= nil then return end -- no moment, which is noted already: not to be taken for the first key
   for field, value in pairs(d.settings) do s[field] = value end
   if d.settings.key then
     s.at, s.path = d.at, path
@@ -332,8 +397,14 @@ local function apply_dedup(d)
   end
 end
 
+-- The first key of each stream before those that follow it, wherever they stand.
 table.insert(declare.adjust, 1, function()
-  for _, d in ipairs(dedups) do apply_dedup(d) end
+  for _, d in ipairs(dedups) do
+    if d.from == nil then apply_dedup(d) end
+  end
+  for _, d in ipairs(dedups) do
+    if d.from ~= nil then apply_dedup(d) end
+  end
 end)
 
 return stream

@@ -27,4 +27,54 @@ function units.size(text)
   return parse(text, bytes, 'expected a size like "64MiB" or "8GiB"')
 end
 
+local days_before = { 0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334 }
+
+local function is_leap(year) return year % 4 == 0 and (year % 100 ~= 0 or year % 400 == 0) end
+
+local function days_in(year, month)
+  if month == 2 then return is_leap(year) and 29 or 28 end
+  return (month == 4 or month == 6 or month == 9 or month == 11) and 30 or 31
+end
+
+-- Days since 1970-01-01 of the proleptic Gregorian calendar.
+local function days_since_1970(year, month, day)
+  local before = year - 1
+  local leaps = math.floor(before / 4) - math.floor(before / 100) + math.floor(before / 400) - 477
+  return (year - 1970) * 365 + leaps + days_before[month] + (month > 2 and is_leap(year) and 1 or 0) + day - 1
+end
+
+-- Seconds east of UTC; nil when it is no offset.
+local function offset_of(text)
+  if text == "Z" then return 0 end
+  local sign, hours, minutes = text:match("^([+-])(%d%d):(%d%d)$")
+  hours, minutes = tonumber(hours), tonumber(minutes)
+  if not hours or hours > 23 or minutes > 59 then return nil end
+  return (sign == "-" and -1 or 1) * (hours * 3600 + minutes * 60)
+end
+
+--- Microseconds since 1970 of a moment in RFC 3339, a whole second; nil and what was expected when it is none.
+---@param text string
+---@return number?, string?
+function units.moment(text)
+  local expected = 'expected a moment like "2026-11-26T00:00:00Z"'
+  if type(text) ~= "string" then return nil, expected .. ", got a " .. type(text) end
+  expected = expected .. (', got "%s"'):format(text:sub(1, 60))
+  local date, clock, fraction, zone = text:match("^(%d%d%d%d%-%d%d%-%d%d)T(%d%d:%d%d:%d%d)(%.?%d*)(.+)$")
+  if not date then return nil, expected end
+  if fraction ~= "" and not fraction:find("^%.0+$") then
+    return nil, expected .. ": a whole second, as millisecond and microsecond times must stand on the same side of it"
+  end
+  local year, month, day = date:match("^(%d+)-(%d+)-(%d+)$")
+  local hour, minute, second = clock:match("^(%d+):(%d+):(%d+)$")
+  year, month, day, hour, minute, second =
+    tonumber(year), tonumber(month), tonumber(day), tonumber(hour), tonumber(minute), tonumber(second)
+  local offset = offset_of(zone)
+  if not offset then return nil, expected .. ': expected "Z" or an offset like "+01:00" at its end' end
+  if year < 1970 or month < 1 or month > 12 or day < 1 or day > days_in(year, month) then
+    return nil, expected .. ": there is no such day since 1970"
+  end
+  if hour > 23 or minute > 59 or second > 59 then return nil, expected .. ": there is no such time of day" end
+  return (days_since_1970(year, month, day) * 86400 + hour * 3600 + minute * 60 + second - offset) * 1e6
+end
+
 return units

@@ -123,6 +123,72 @@ describe("declarations", function()
       assert.equal(3600e6, s.window_us)
     end)
 
+    describe("with a key from a moment on", function()
+      local function daily(changes)
+        local definition = {
+          columns = { { "id", "text", not_null = true }, { "at", "timestamptz", not_null = true }, { "n", "int2", not_null = true } },
+          key = { "at", "id" }, time = "at", partition = "day", partition_column = "at",
+        }
+        for key, value in pairs(changes or {}) do definition[key] = value or nil end
+        tm.stream "d" (definition)
+      end
+
+      it("keep their first key and gain others", function()
+        gatherer()
+        daily()
+        tm.dedup("d", { key = { "at", "id", "n" }, from = "2026-11-26T00:00:00Z" })
+        tm.dedup("d", { occurrence = true, key = { "at" }, from = "2026-11-27T00:00:00Z" })
+        tm.dedup("d", { window = "1h", key = { "id", "at" } })
+        tm.dedup("d", { occurrence = false, from = "2026-11-28T00:00:00Z" })
+        local declared = finish()
+        assert.same({}, declared.errors)
+        local s, keys = declared.streams[1], {}
+        for i, k in ipairs(s.later_keys) do keys[i] = { k.from_us, k.key, k.occurrence } end
+        assert.same({ "id", "at" }, s.key)
+        assert.same({
+          { 1795651200e6, { "at", "id", "n" }, false }, { 1795737600e6, { "at" }, true }, { 1795824000e6, { "at" }, false },
+        }, keys)
+      end)
+
+      it("say what is wrong with it", function()
+        daily()
+        tm.dedup("d", { key = { "at" }, from = "soon" })
+        tm.dedup("d", { from = "2026-11-25T00:00:00Z" })
+        tm.dedup("d", { key = { "at", "idd" }, from = "2026-11-25T00:00:00Z" })
+        tm.dedup("d", { key = { "at" }, window = "1h", from = "2026-11-25T00:00:00Z" })
+        tm.dedup("d", { key = { "at" }, from = "2026-11-26T00:00:00Z" })
+        tm.dedup("d", { key = { "at" }, from = "2026-11-26T00:00:00Z" }) local line = debug.getinfo(1, "l").currentline
+        problem_with 'tm.dedup d: from: expected a moment like "2026-11-26T00:00:00Z", got "soon"'
+        problem_with "tm.dedup d: from: expected the key, or the occurrence, that begins then"
+        problem_with 'tm.dedup d: key: unknown column "idd", did you mean "id"?'
+        problem_with "tm.dedup d: window: cannot begin at a moment"
+        local text = problem_with "expected a moment later than 2026-11-26T00:00:00Z, of the key before it at "
+        assert.matches("declare_spec.lua:" .. line, text, 1, true)
+        assert.same({ "at", "id" }, declare.declared.streams[1].key) -- "soon" did not become the first key
+      end)
+
+      it("have four of them at most", function()
+        daily()
+        for day = 1, 4 do tm.dedup("d", { key = { "at" }, from = ("2026-11-0%dT00:00:00Z"):format(day) }) end
+        problem_with "a stream has at most 4 keys"
+        assert.equal(3, #declare.declared.streams[1].later_keys)
+      end)
+
+      it("must be streams whose records can be told by time", function()
+        for changes, reason in pairs {
+          [{ time = false }] = "names no time column", [{ within = "5m" }] = "a within stream", [{ mode = "upsert" }] = "an upsert stream",
+          [{ observer = true, key = false }] = "an observer stream", [{ partition = "hash", partition_column = false }] = "by hash",
+          [{ partition = "none", partition_column = false }] = "it is one table", [{ time = "at2" }] = "another column",
+        } do
+          tm, host, declare = fake.load()
+          daily(changes)
+          tm.dedup("d", { key = { "at" }, from = "2026-11-26T00:00:00Z" })
+          problem_with("from: the key of this stream cannot change at a moment of exchange time: it")
+          problem_with(reason)
+        end
+      end)
+    end)
+
     it("know the streams that tm.dedup names", function()
       stream()
       tm.dedup("tt", { window = "1h" })

@@ -93,7 +93,7 @@ static uint64_t version_of(const struct tm_stream_def *stream)
     struct tm_error err = {0};
     if (tm_plan_compile(&def, &plan, &err))
         fail_msg("%s", err.message);
-    uint64_t version = tm_plan_stream(plan, 0)->key_version;
+    uint64_t version = tm_plan_stream(plan, 0)->keys->version;
     tm_plan_put(plan);
     return version;
 }

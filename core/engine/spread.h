@@ -56,9 +56,11 @@ int tm_spread_resize(struct tm_spread *s, uint32_t connections, uint32_t chunk) 
 /* The chunk of one connection: names beyond it move to other slots of it. Nobody has to be told. */
 int tm_spread_set_chunk(struct tm_spread *s, uint32_t connection, uint32_t chunk) TM_MUST_CHECK;
 
-/* The link of a connection is a new one, or what it was told is in doubt: all its names are to be told, its slots are
- * dirty, and there is nothing to remove. */
+/* The link of a connection is a new one: all its names are to be told, its slots are dirty, nothing is to be removed. */
 void tm_spread_restart(struct tm_spread *s, uint32_t connection);
+
+/* What the connection was told of its names is in doubt: they are to be told again. Slots and removed ones stay. */
+void tm_spread_retell(struct tm_spread *s, uint32_t connection);
 
 /* Forget all names and give the memory back. */
 void tm_spread_clear(struct tm_spread *s);

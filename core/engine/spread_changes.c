@@ -214,15 +214,21 @@ void tm_connection_forget(struct tm_spread *s, uint32_t connection)
     }
 }
 
+void tm_spread_retell(struct tm_spread *s, uint32_t connection)
+{
+    const struct tm_connection *c = &s->connections[connection];
+    for (uint32_t slot = 0; slot < c->slot_count; slot++)
+        for (uint32_t i = 0; i < c->slots[slot].count; i++)
+            set_untold(s, c->slots[slot].names[i], connection);
+}
+
 void tm_spread_restart(struct tm_spread *s, uint32_t connection)
 {
     struct tm_connection *c = &s->connections[connection];
     tm_connection_forget(s, connection);
-    for (uint32_t slot = 0; slot < c->slot_count; slot++) {
-        for (uint32_t i = 0; i < c->slots[slot].count; i++)
-            set_untold(s, c->slots[slot].names[i], connection);
+    tm_spread_retell(s, connection);
+    for (uint32_t slot = 0; slot < c->slot_count; slot++)
         tm_slot_touch(c, slot);
-    }
 }
 
 /* ---- slots ---- */

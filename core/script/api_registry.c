@@ -7,6 +7,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define COLUMNS_MAX 32
@@ -33,28 +34,69 @@ static uint32_t check_entry(lua_State *L, const struct tm_registry *r, int index
     return (uint32_t)entry;
 }
 
-/* registry_open(stream, {columns}) -> id */
+/* The names stay on the stack. */
+static void read_columns(lua_State *L, int index, const char **columns)
+{
+    size_t count = lua_objlen(L, index);
+    if (count > COLUMNS_MAX)
+        luaL_error(L, "registry: expected at most %d columns", COLUMNS_MAX);
+    luaL_checkstack(L, COLUMNS_MAX + 4, "registry");
+    for (size_t i = 0; i < count; i++) {
+        lua_rawgeti(L, index, (int)i + 1);
+        columns[i] = luaL_checkstring(L, -1);
+    }
+    columns[count] = NULL;
+}
+
+static int make_registry(const struct tm_stream *stream, const char *const *columns, const char *const *quiet,
+                         struct tm_registry **out, struct tm_error *err)
+{
+    int rc = tm_registry_create(stream, columns, out, err);
+    for (; !rc && *quiet; quiet++)
+        rc = tm_registry_keep_quietly(*out, *quiet, err);
+    if (rc && *out) {
+        tm_registry_destroy(*out);
+        *out = NULL;
+    }
+    return rc;
+}
+
+static bool has_columns(const struct tm_registry *r, const char *const *columns, const char *const *quiet)
+{
+    size_t i = 1; /* behind the key */
+    for (; *columns; columns++, i++)
+        if (i >= tm_registry_column_count(r) || tm_registry_column_is_quiet(r, i) ||
+            strcmp(tm_registry_column(r, i)->name, *columns) != 0)
+            return false;
+    for (; *quiet; quiet++, i++)
+        if (i >= tm_registry_column_count(r) || !tm_registry_column_is_quiet(r, i) ||
+            strcmp(tm_registry_column(r, i)->name, *quiet) != 0)
+            return false;
+    return i == tm_registry_column_count(r);
+}
+
+/* registry_open(stream, {columns}, {quiet columns}?) -> id. One that is open with other columns starts anew, empty. */
 static int registry_open(lua_State *L)
 {
     struct tm_services *services = tm_script_services(L, "a registry");
-    const char *name = luaL_checkstring(L, 1);
+    const char *name = luaL_checkstring(L, 1), *columns[COLUMNS_MAX + 1], *quiet[COLUMNS_MAX + 1] = {0};
     luaL_checktype(L, 2, LUA_TTABLE);
     const struct tm_stream *stream = services->plan ? tm_plan_stream_by_name(services->plan, name) : NULL;
     if (!stream)
         return luaL_error(L, "registry: there is no stream '%s'", name);
-    const char *columns[COLUMNS_MAX + 1] = {0};
-    size_t count = lua_objlen(L, 2);
-    if (count > COLUMNS_MAX)
-        return luaL_error(L, "registry: expected at most %d columns", COLUMNS_MAX);
-    luaL_checkstack(L, COLUMNS_MAX + 4, "registry");
-    for (size_t i = 0; i < count; i++) {
-        lua_rawgeti(L, 2, (int)i + 1);
-        columns[i] = luaL_checkstring(L, -1);
-    }
-    struct tm_error err;
+    read_columns(L, 2, columns);
+    if (lua_type(L, 3) == LUA_TTABLE)
+        read_columns(L, 3, quiet);
     struct tm_service_registry *r = &services->registries[stream->index];
-    if (!r->registry && tm_registry_create(stream, columns, &r->registry, &err) < 0)
-        return luaL_error(L, "%s", err.message);
+    struct tm_registry *made = NULL;
+    struct tm_error err;
+    if (!r->registry || !has_columns(r->registry, columns, quiet)) {
+        if (make_registry(stream, columns, quiet, &made, &err) < 0)
+            return luaL_error(L, "%s", err.message);
+        tm_registry_destroy(r->registry);
+        free(r->seen);
+        *r = (struct tm_service_registry){.registry = made};
+    }
     lua_pushinteger(L, stream->index + 1);
     return 1;
 }

@@ -355,6 +355,12 @@ static void forget_link(uint32_t link)
 static void step_restart(void)
 {
     uint32_t link = draw(model.links);
+    if (draw(2)) {
+        tm_spread_retell(spread, link);
+        for (uint32_t i = 0; i < NAMES; i++)
+            model.told[i][link] = model.told[i][link] && model.placed[i] != (int)link;
+        return;
+    }
     tm_spread_restart(spread, link);
     forget_link(link);
     struct tm_spread_stats stats = tm_spread_stats(spread, link);

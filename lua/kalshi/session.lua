@@ -76,7 +76,7 @@ local function make_chooser(self, markets)
   local failures = tm.counter("subscription_rule_errors_total", "Markets whose choice by a subscription's rule failed", label)
   return chooser.new {
     rule = self.subscription.rule, spread = self.spread, markets = markets, every_us = self.subscription.every_us,
-    what = self.channel, failed = function() failures:add(1) end,
+    what = self.channel, failed = function() failures:add(1) end, done = function() self:flush() end,
   }
 end
 

@@ -17,11 +17,12 @@ Chooser.__index = Chooser
 local STEP = 500
 local PAUSE = "2ms"
 local TICK = "100ms"
+local SOON = "20ms" -- a market that appears is missed until it is subscribed; changes that come together are one
 
 --- `markets` is the registry: get(name) -> market or nil; following(number) -> the next number and its market, or nil;
 --- is_complete(): whether a market that it does not have is none; is_expected(name): whether it will soon have it.
 ---@param options table rule (from rule.check), spread, markets, every_us, what (for logs), failed(): called for each
----failure of the rule
+---failure of the rule; done(): when what has changed is judged
 ---@return tidemill.Chooser
 function chooser.new(options)
   local self = { queue = {}, first = 1, last = 0, queued = {}, phase = nil, due_us = 0, passes = 0 }
@@ -59,18 +60,6 @@ function Chooser:judge(market)
   end
 end
 
---- A market has appeared or changed. With `market` it is not in the registry yet.
----@param ticker string
----@param market? table
-function Chooser:changed(ticker, market)
-  if not rule.follows_registry(self.rule) then return end
-  if self.queued[ticker] == nil then
-    self.last = self.last + 1
-    self.queue[self.last] = ticker
-  end
-  self.queued[ticker] = market or self.queued[ticker] or false
-end
-
 --- A market is over for good. One that the rule names stays: that was asked for.
 ---@param ticker string
 function Chooser:gone(ticker)
@@ -94,6 +83,33 @@ local function judge_queued(self)
     local market = fresh ~= nil and (self.markets:get(ticker) or fresh)
     if market then self:judge(market) end
   end
+end
+
+-- Not awake any more before it begins: a rule that is stopped must not leave it so.
+local function wake(self)
+  if self.awake then return end
+  self.awake = true
+  tm.after(SOON, function()
+    self.awake = false
+    while self.first <= self.last do
+      judge_queued(self)
+      tm.sleep(PAUSE)
+    end
+    self.done()
+  end)
+end
+
+--- A market has appeared or changed. With `market` it is not in the registry yet.
+---@param ticker string
+---@param market? table
+function Chooser:changed(ticker, market)
+  if not rule.follows_registry(self.rule) then return end
+  if self.queued[ticker] == nil then
+    self.last = self.last + 1
+    self.queue[self.last] = ticker
+  end
+  self.queued[ticker] = market or self.queued[ticker] or false
+  wake(self)
 end
 
 local phases = {}

@@ -215,6 +215,23 @@ describe("kalshi.exchange", function()
     assert.same({ [0] = { "T1" } }, told "delete_markets")
   end)
 
+  it("takes nothing off one connection while there is something to add on another", function()
+    local ex = exchange()
+    ex:subscribe("trade", { connections = 2, markets = { "A", "B", "C", "D" } })
+    local declared = begin(ex)
+    confirm(declared, 0, "trade", 4)
+    confirm(declared, 1, "trade", 4)
+    run()
+    declared.dispatch { type = "error", link_id = 0, number = 27, text = "Too many requests" } -- it has to wait now
+    host.calls = {}
+    ex.sessions[1].spread:remove "B"
+    fake.fire(host)
+    assert.same({}, told "delete_markets")
+    run()
+    assert.same({ [0] = { "A", "C" } }, told "subscribe")
+    assert.same({ [1] = { "B" } }, told "delete_markets")
+  end)
+
   it("asks for fresh books of a connection's markets after a gap, once for a burst", function()
     local ex = exchange()
     ex:subscribe("orderbook_delta", { connections = 2, chunk = 2, markets = { "A", "B", "C", "D", "E" } })

@@ -83,7 +83,9 @@ end)
 describe("the chooser", function()
   local host, chooser, rule, tm
   before_each(function()
-    tm, host = fake.load()
+    local declare
+    tm, host, declare = fake.load()
+    declare.running = true
     chooser, rule = require "tidemill.chooser", require "tidemill.rule"
   end)
 
@@ -96,7 +98,7 @@ describe("the chooser", function()
     }
     local spread = tm.spread("s", 1, 1000)
     return chooser.new { rule = rule.check(value), spread = spread, markets = markets, every_us = 60e6, what = "x",
-                         failed = function() end }, spread
+                         failed = function() end, done = function() end }, spread
   end
 
   it("does its work in steps of a bounded number", function()
@@ -127,6 +129,18 @@ describe("the chooser", function()
     assert.same({ "T3", "FRESH" }, order)
     repeat local more = c:step() until not more
     assert.same({ "T3", "FRESH", "T1", "T2", "T3" }, order)
+  end)
+
+  it("judges what has changed soon, without waiting for the rest", function()
+    local order, done = {}, 0
+    local c = make(function(market) order[#order + 1] = market.ticker return true end, 2000)
+    c.done = function() done = done + 1 end
+    for i = 1, 700 do c:changed("T" .. i) end
+    assert.equal(1, #host.timers)
+    assert.equal(20e3, host.timers[1].after_us)
+    fake.fire(host)
+    assert.equal(700, #order)
+    assert.equal(1, done)
   end)
 
   -- A rule that is stopped for taking too long ends the step: an error that pcall does not catch in the real VM.

@@ -215,3 +215,55 @@ def test_a_rule_that_fails_costs_nothing_but_itself(make_setup: Callable[..., Se
     wait_until("it is asked again", lambda: setup.gatherer.metrics().get(
         "subscription_rule_errors_total", channel="trade") >= 3, 30, setup.gatherer.process.log_tail)
     assert 'did you mean \\"volume\\"?' in setup.gatherer.process.log()
+
+
+# What a reload does, as far as subscriptions go: the old generation's timers stop, a new session object is made and opens
+# what it finds in the host. Each begins when the one before it has nothing left to say.
+GENERATIONS = """
+exchange:subscribe("trade", { connections = 2, chunk = 5, every = "1s", markets = "KXSIM0*" })
+local session, rule, frames = require "kalshi.session", require "tidemill.rule", 0
+local rules = { "KXSIM0*", { "KXSIM00*", "KXSIM02*", "KXSIM10*" } }
+
+local function next_generation(choice)
+  local old = exchange.sessions[1]
+  old.flush, old.chooser.step = function() end, function() return false end
+  local new = session.new { channel = "trade", connections = 2, chunk = 5, rule = rule.check(choice), every_us = 1e6,
+                            commands_per_second = 100 }
+  new.exchange, exchange.sessions[1] = exchange, new
+  new:open(exchange.feed, exchange.markets)
+  for _, link in ipairs(new.links) do
+    local send = link.send
+    function link:send(bytes) frames = frames + 1 return send(self, bytes) end
+  end
+end
+
+tm.every("100ms", function()
+  local s = exchange.sessions[1]
+  local settled = s.spread and s.spread:stats().names > 0 and s.spread:pending() == 0 and s.chooser.passes >= 3
+    and exchange.markets.whole and s.links[1]:subscriptions().trade and s.links[2]:subscriptions().trade
+  if not settled then return end
+  tm.gauge("generation_settled", "test", ('generation="%d"'):format(3 - #rules)):set(1)
+  tm.gauge("generation_frames", "test", ('generation="%d"'):format(3 - #rules)):set(frames)
+  if #rules > 0 then
+    frames = 0
+    next_generation(table.remove(rules, 1))
+  end
+end)
+"""
+
+
+def test_the_next_generation_sends_only_the_difference(make_setup: Callable[..., Setup]) -> None:
+    setup = make_setup({"markets": 200}, GENERATIONS)
+    markets = _markets(setup.exchange)
+    first = {t for t in markets if t.startswith("KXSIM0")}
+    last = {t for t in markets if t.startswith(("KXSIM00", "KXSIM02", "KXSIM10"))}
+    assert first - last and last - first and first & last
+    wait_until("three generations have said all they had to say", lambda: setup.gatherer.metrics().sum(
+        "generation_settled", generation="3") == 1, 60, setup.gatherer.process.log_tail)
+    now = setup.wait("the third generation's markets are subscribed", lambda l: l.markets("trade") == last)
+    assert now.removed["trade"] == len(first - last)
+    assert now.opened == [("trade", 1), ("trade", 2)] or now.opened == [("trade", 2), ("trade", 1)]
+    frames = {n: setup.gatherer.metrics().get("generation_frames", generation=str(n)) for n in (2, 3)}
+    assert frames[2] == 0, "the same rule, and something was sent"
+    added, removed = len(last - first), len(first - last)
+    assert 0 < frames[3] <= added / 5 + removed / 5 + 4, "no more frames than the difference needs, two connections"

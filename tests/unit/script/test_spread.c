@@ -320,7 +320,7 @@ static void test_a_rule_over_100000_markets(void **state)
         "  local function choice(m) return m.series_ticker ~= 'KXS07' and m.close_time < soon and m.volume > 0 end\n"
         "  local function pass(name)\n"
         "    local c = chooser.new { rule = rule.check(choice), spread = spread, markets = markets, every_us = 60e6, what = "
-        "'x', failed = error }\n"
+        "'x', failed = error, done = error }\n"
         "    local begun, longest, more = tm.monotonic(), 0, true\n"
         "    while more do\n"
         "      local at = tm.monotonic()\n"

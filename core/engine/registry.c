@@ -18,7 +18,7 @@ struct entry {
 struct tm_registry {
     const struct tm_stream *stream;
     uint16_t columns[TM_COLUMNS_MAX]; /* column numbers in the stream; [0] is the key */
-    size_t column_count;
+    size_t column_count, loud_count;  /* quiet columns come last */
     struct entry *entries;
     uint32_t end, cap, free_head;
     uint32_t *index; /* entry number, or NONE; open addressing with linear probing */
@@ -35,17 +35,29 @@ static int find_column(const struct tm_stream *stream, const char *name)
     return -1;
 }
 
+static int add_column(struct tm_registry *r, const char *name, struct tm_error *err)
+{
+    int column = find_column(r->stream, name);
+    if (column < 0 || r->column_count == TM_COLUMNS_MAX)
+        return tm_error_set(err, TM_EINVAL, "registry of %s: expected one of its columns, got \"%s\"", r->stream->name,
+                            name);
+    r->columns[r->column_count++] = (uint16_t)column;
+    return TM_OK;
+}
+
 static int choose_columns(struct tm_registry *r, const char *const *columns, struct tm_error *err)
 {
+    int rc = TM_OK;
     r->columns[r->column_count++] = r->stream->key[0];
-    for (; *columns; columns++) {
-        int column = find_column(r->stream, *columns);
-        if (column < 0 || r->column_count == TM_COLUMNS_MAX)
-            return tm_error_set(err, TM_EINVAL, "registry of %s: expected one of its columns, got \"%s\"",
-                                r->stream->name, *columns);
-        r->columns[r->column_count++] = (uint16_t)column;
-    }
-    return TM_OK;
+    for (; !rc && *columns; columns++)
+        rc = add_column(r, *columns, err);
+    r->loud_count = r->column_count;
+    return rc;
+}
+
+int tm_registry_keep_quietly(struct tm_registry *r, const char *column, struct tm_error *err)
+{
+    return add_column(r, column, err);
 }
 
 int tm_registry_create(const struct tm_stream *stream, const char *const *columns, struct tm_registry **out,
@@ -198,11 +210,21 @@ static int pack(struct tm_registry *r, const uint8_t *tuple, size_t len)
     return rc;
 }
 
+/* Bytes of the columns whose changes count: quiet ones lie behind them. */
+static size_t loud_bytes(const struct tm_registry *r, const uint8_t *blob, size_t len)
+{
+    if (r->loud_count == r->column_count)
+        return len;
+    return (size_t)(blob_field(blob, r->loud_count).bytes - 4 - blob);
+}
+
 static int replace(struct tm_registry *r, uint32_t number)
 {
     struct entry *e = &r->entries[number];
     if (e->len == r->scratch.len && memcmp(e->blob, r->scratch.data, e->len) == 0)
         return TM_REGISTRY_SAME;
+    size_t loud = loud_bytes(r, r->scratch.data, r->scratch.len);
+    bool same = loud_bytes(r, e->blob, e->len) == loud && memcmp(e->blob, r->scratch.data, loud) == 0;
     uint8_t *blob = realloc(e->blob, r->scratch.len);
     if (!blob)
         return TM_ENOMEM;
@@ -210,7 +232,7 @@ static int replace(struct tm_registry *r, uint32_t number)
     r->blob_bytes += r->scratch.len - e->len;
     e->blob = blob;
     e->len = (uint32_t)r->scratch.len;
-    return TM_REGISTRY_CHANGED;
+    return same ? TM_REGISTRY_SAME : TM_REGISTRY_CHANGED;
 }
 
 static int insert(struct tm_registry *r, uint32_t hash, uint32_t place, uint32_t *number)
@@ -291,6 +313,11 @@ const struct tm_column *tm_registry_column(const struct tm_registry *r, size_t c
 struct tm_field tm_registry_get(const struct tm_registry *r, uint32_t entry, size_t column)
 {
     return blob_field(r->entries[entry].blob, column);
+}
+
+bool tm_registry_column_is_quiet(const struct tm_registry *r, size_t column)
+{
+    return column >= r->loud_count;
 }
 
 size_t tm_registry_count(const struct tm_registry *r)

@@ -22,6 +22,10 @@ void tm_registry_destroy(struct tm_registry *r);
  * not the same key or lacks a kept column: then nothing has changed, and a new registry is needed. */
 int tm_registry_set_stream(struct tm_registry *r, const struct tm_stream *stream, struct tm_error *err) TM_MUST_CHECK;
 
+/* Keep one more column whose changes are of no interest by themselves: a put that changes only such columns answers
+ * TM_REGISTRY_SAME, but is kept. Before the first put, after all other columns. */
+int tm_registry_keep_quietly(struct tm_registry *r, const char *column, struct tm_error *err) TM_MUST_CHECK;
+
 enum tm_registry_change { TM_REGISTRY_SAME, TM_REGISTRY_CHANGED, TM_REGISTRY_NEW };
 
 /* Put a row of the stream; returns what changed, or an error (< 0). *entry is its number. */
@@ -35,6 +39,7 @@ void tm_registry_remove(struct tm_registry *r, uint32_t entry);
 size_t tm_registry_column_count(const struct tm_registry *r);
 const struct tm_column *tm_registry_column(const struct tm_registry *r, size_t column);
 struct tm_field tm_registry_get(const struct tm_registry *r, uint32_t entry, size_t column);
+bool tm_registry_column_is_quiet(const struct tm_registry *r, size_t column);
 
 size_t tm_registry_count(const struct tm_registry *r);
 uint32_t tm_registry_end(const struct tm_registry *r); /* numbers are below this */

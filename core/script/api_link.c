@@ -1,8 +1,7 @@
-/* host: link_open, link_close, link_opening, link_send, link_reconnect, link_stats. Links are found by their name, so
- * that a reloaded script finds the ones that are open. */
+/* host: link_open, link_close, link_opening, link_send, link_reconnect, link_stats, link_subscriptions. Links are found
+ * by their name, so that a reloaded script finds the ones that are open. */
 #include "script/script_impl.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 static struct tm_services *gatherer_of(lua_State *L, const char *change)
@@ -134,6 +133,19 @@ static int link_stats(lua_State *L)
     return 1;
 }
 
+/* link_subscriptions(id) -> {channel = sid}: what the other side has confirmed since the link came up */
+static int link_subscriptions(lua_State *L)
+{
+    struct tm_services *services = gatherer_of(L);
+    const struct tm_service_subscriptions *all = &services->subscriptions[check_link(L, services)];
+    lua_createtable(L, 0, (int)all->count);
+    for (size_t i = 0; i < all->count; i++) {
+        lua_pushnumber(L, (lua_Number)all->list[i].sid);
+        lua_setfield(L, -2, all->list[i].channel);
+    }
+    return 1;
+}
+
 void tm_api_link(lua_State *L)
 {
     static const luaL_Reg functions[] = {{"link_open", link_open},
@@ -142,6 +154,7 @@ void tm_api_link(lua_State *L)
                                          {"link_send", link_send},
                                          {"link_reconnect", link_reconnect},
                                          {"link_stats", link_stats},
+                                         {"link_subscriptions", link_subscriptions},
                                          {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
 }

@@ -7,6 +7,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define COLUMNS_MAX 32
@@ -46,58 +47,82 @@ static struct tm_service_registry *place_of(struct tm_services *services, const 
     return open;
 }
 
-static bool has_columns(const struct tm_registry *r, const char *const *columns, size_t count)
+/* The names stay on the stack. */
+static void read_columns(lua_State *L, int index, const char **columns)
 {
-    if (tm_registry_column_count(r) != count + 1) /* the key, too */
-        return false;
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(tm_registry_column(r, i + 1)->name, columns[i]) != 0)
-            return false;
-    return true;
+    size_t count = lua_objlen(L, index);
+    if (count > COLUMNS_MAX)
+        luaL_error(L, "registry: expected at most %d columns", COLUMNS_MAX);
+    luaL_checkstack(L, COLUMNS_MAX + 4, "registry");
+    for (size_t i = 0; i < count; i++) {
+        lua_rawgeti(L, index, (int)i + 1);
+        columns[i] = luaL_checkstring(L, -1);
+    }
+    columns[count] = NULL;
 }
 
-/* Rounds are counted by a script, so the marks of one say nothing to the next. */
-static int open_registry(struct tm_service_registry *r, const struct tm_stream *stream, const char *const *columns,
-                         size_t count, struct tm_error *err)
+static int make_registry(const struct tm_stream *stream, const char *const *columns, const char *const *quiet,
+                         struct tm_registry **out, struct tm_error *err)
 {
-    if (r->registry && has_columns(r->registry, columns, count)) {
-        if (r->seen_count)
-            memset(r->seen, 0, r->seen_count * sizeof *r->seen);
-        return TM_OK;
+    int rc = tm_registry_create(stream, columns, out, err);
+    for (; !rc && *quiet; quiet++)
+        rc = tm_registry_keep_quietly(*out, *quiet, err);
+    if (rc && *out) {
+        tm_registry_destroy(*out);
+        *out = NULL;
     }
-    tm_service_registry_close(r);
-    int rc = tm_registry_create(stream, columns, &r->registry, err);
+    return rc;
+}
+
+static bool has_columns(const struct tm_registry *r, const char *const *columns, const char *const *quiet)
+{
+    size_t i = 1; /* behind the key */
+    for (; *columns; columns++, i++)
+        if (i >= tm_registry_column_count(r) || tm_registry_column_is_quiet(r, i) ||
+            strcmp(tm_registry_column(r, i)->name, *columns) != 0)
+            return false;
+    for (; *quiet; quiet++, i++)
+        if (i >= tm_registry_column_count(r) || !tm_registry_column_is_quiet(r, i) ||
+            strcmp(tm_registry_column(r, i)->name, *quiet) != 0)
+            return false;
+    return i == tm_registry_column_count(r);
+}
+
+/* One that is open with other columns starts anew, empty. */
+static int open_registry(struct tm_service_registry *r, const struct tm_stream *stream, const char *const *columns,
+                         const char *const *quiet, struct tm_error *err)
+{
+    if (r->registry && has_columns(r->registry, columns, quiet))
+        return TM_OK;
+    struct tm_registry *made = NULL;
+    int rc = make_registry(stream, columns, quiet, &made, err);
     if (rc)
         return rc;
+    tm_service_registry_close(r);
+    r->registry = made;
     r->stream = stream;
     return TM_OK;
 }
 
-/* registry_open(stream, {columns}) -> id */
+/* registry_open(stream, {columns}, {quiet columns}?) -> id */
 static int registry_open(lua_State *L)
 {
     struct tm_services *services = tm_script_services_anew(L, "opening a registry");
-    const char *name = luaL_checkstring(L, 1);
+    const char *name = luaL_checkstring(L, 1), *columns[COLUMNS_MAX + 1], *quiet[COLUMNS_MAX + 1] = {0};
     luaL_checktype(L, 2, LUA_TTABLE);
     const struct tm_stream *stream = services->plan ? tm_plan_stream_by_name(services->plan, name) : NULL;
     if (!stream)
         return luaL_error(L, "registry: there is no stream '%s'", name);
-    const char *columns[COLUMNS_MAX + 1] = {0};
-    size_t count = lua_objlen(L, 2);
-    if (count > COLUMNS_MAX)
-        return luaL_error(L, "registry: expected at most %d columns", COLUMNS_MAX);
-    luaL_checkstack(L, COLUMNS_MAX + 4, "registry");
-    for (size_t i = 0; i < count; i++) {
-        lua_rawgeti(L, 2, (int)i + 1);
-        columns[i] = luaL_checkstring(L, -1);
-    }
+    read_columns(L, 2, columns);
+    if (lua_type(L, 3) == LUA_TTABLE)
+        read_columns(L, 3, quiet);
     struct tm_error err;
     struct tm_service_registry *r = place_of(services, name);
     if (!r)
         return luaL_error(L, "registry: at most %d can be open", TM_STREAMS_MAX);
     uint64_t generation = tm_script_of(L)->generation;
     bool is_ours = r->registry && r->generation == generation; /* declared twice: the first counts */
-    if (!is_ours && open_registry(r, stream, columns, count, &err) < 0)
+    if (!is_ours && open_registry(r, stream, columns, quiet, &err) < 0)
         return luaL_error(L, "%s", err.message);
     r->generation = generation;
     lua_pushinteger(L, (lua_Integer)(r - services->registries) + 1);

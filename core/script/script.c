@@ -345,6 +345,7 @@ static int event_body(lua_State *L)
 void tm_script_event(struct tm_script *script, const struct tm_event *event)
 {
     struct tm_error err;
+    tm_services_note_event(script->services, event);
     if (tm_call(script->vm, event_body, (void *)(uintptr_t)event, TM_SCRIPT_STEP_CPU_US, &err) < 0)
         tm_script_failed(script, tm_event_type_name(event->type), &err);
 }

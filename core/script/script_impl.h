@@ -55,6 +55,7 @@ void tm_api_link(lua_State *L);     /* api_link.c */
 void tm_api_rows(lua_State *L);     /* api_rows.c: REST documents to rows */
 void tm_api_registry(lua_State *L); /* api_registry.c */
 void tm_api_metric(lua_State *L);   /* api_metric.c */
+void tm_api_spread(lua_State *L);   /* api_spread.c: which market is on which connection */
 
 /* Stop and free what a script has under way. */
 void tm_api_clock_close(struct tm_script *script);

@@ -4,7 +4,9 @@ local tm = require "tidemill"
 
 local frames = {}
 
+-- A list, or the text of a JSON array as a spread gives it.
 local function tickers_json(tickers)
+  if type(tickers) == "string" then return tickers end
   return tm.json.encode(tm.json.array(tickers))
 end
 
@@ -12,7 +14,7 @@ end
 --- to it. Flags whose defaults may change are sent explicitly.
 ---@param id integer unique in the connection, from 1
 ---@param channel string
----@param tickers? string[]
+---@param tickers? string[]|string a list, or the text of a JSON array
 ---@return string
 function frames.subscribe(id, channel, tickers)
   local params = { '"channels":["' .. channel .. '"]' }
@@ -22,6 +24,12 @@ function frames.subscribe(id, channel, tickers)
   return ('{"id":%d,"cmd":"subscribe","params":{%s}}'):format(id, table.concat(params, ","))
 end
 
+--- End a subscription.
+---@param id integer
+---@param sid integer
+---@return string
+function frames.unsubscribe(id, sid) return ('{"id":%d,"cmd":"unsubscribe","params":{"sids":[%d]}}'):format(id, sid) end
+
 local function update(id, sid, action, tickers)
   return ('{"id":%d,"cmd":"update_subscription","params":{"sids":[%d],"action":"%s","market_tickers":%s}}'):format(
     id, sid, action, tickers_json(tickers))
@@ -30,14 +38,14 @@ end
 --- Take markets out of a subscription.
 ---@param id integer
 ---@param sid integer
----@param tickers string[]
+---@param tickers string[]|string
 ---@return string
 function frames.delete_markets(id, sid, tickers) return update(id, sid, "delete_markets", tickers) end
 
 --- Ask for fresh snapshots of markets of a subscription; it goes on unchanged.
 ---@param id integer
 ---@param sid integer
----@param tickers string[]
+---@param tickers string[]|string
 ---@return string
 function frames.get_snapshot(id, sid, tickers) return update(id, sid, "get_snapshot", tickers) end
 

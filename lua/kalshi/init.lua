@@ -3,8 +3,15 @@
 ---     local exchange = kalshi.exchange { environment = "prod", key_id = "...", key_file = "/etc/tidemill/kalshi.pem" }
 ---     exchange:subscribe("trade")
 ---     exchange:subscribe("orderbook_delta", { connections = 144, markets = kalshi.open_markets })
+---
+--- `markets` may be "all", a list of tickers and patterns ({ "KXBTC*", "KXETH-26NOV05-T1" }), a pattern, or a
+--- function(market) that says yes or no. A market's fields: ticker, event_ticker, series_ticker, status, open_time,
+--- close_time, updated_time, settlement_ts (microseconds since 1970), result, and, as of the last sweep, volume and
+--- open_interest (hundredths of a contract). series_ticker is that of the market's event as REST has told it; until it
+--- has, the part of the event's ticker before the first "-".
 
 local tm = require "tidemill"
+local rule = require "tidemill.rule"
 require "kalshi.streams"
 local frames = require "kalshi.frames"
 local markets = require "kalshi.markets"
@@ -18,6 +25,8 @@ local hosts = {
 }
 
 local channels = { "orderbook_delta", "ticker", "trade", "market_lifecycle_v2", "multivariate_market_lifecycle" }
+
+local EVERY_US_MIN = 1e6 -- between looks at all markets
 
 local can_trade = { initialized = true, active = true, inactive = true }
 
@@ -65,6 +74,10 @@ local function each_session(self, call)
   for _, s in ipairs(self.sessions) do call(s) end
 end
 
+local function each_chooser(self, call)
+  each_session(self, function(s) if s.chooser then call(s.chooser) end end)
+end
+
 -- Lifecycle frames arrive once for each connection of the channel; handling one twice is harmless.
 local function on_frame(self, event)
   local ok, frame = pcall(tm.json.decode, event.text)
@@ -77,14 +90,6 @@ local function owned(self, event)
 end
 
 local function listen(self)
-  tm.on("subscribed", function(event)
-    local s, number = owned(self, event)
-    if s then s:on_subscribed(number, event.text, event.sid) end
-  end)
-  tm.on("link_down", function(event)
-    local s, number = owned(self, event)
-    if s then s:on_down(number) end
-  end)
   tm.on("gap", function(event)
     local s, number = owned(self, event)
     if s then s:on_gap(number, event.sid) end
@@ -93,22 +98,23 @@ local function listen(self)
   tm.on("error", function(event)
     tm.log.warn("the exchange reports an error",
       { code = event.number, text = event.text, link = event.link and event.link.name or "?" })
+    local s, number = owned(self, event)
+    if s then s:on_error(number, event.number) end
   end)
 end
 
 -- Connections first: the registry may take minutes.
 local function start(self)
-  each_session(self, function(s) s:open(self.feed) end)
+  each_session(self, function(s) s:open(self.feed, self.markets) end)
+  session.close_others(self.sessions)
   self.markets:run()
 end
 
 local function make_markets(self, settings)
   return markets.new(self.rest, {
     sweep = ("%dus"):format(settings.sweep),
-    on_market = function(market) each_session(self, function(s) s:consider(market) end) end,
-    on_gone = function(ticker)
-      each_session(self, function(s) if s:follows_registry() then s:remove(ticker) end end)
-    end,
+    on_market = function(ticker, market) each_chooser(self, function(c) c:changed(ticker, market) end) end,
+    on_gone = function(ticker) each_chooser(self, function(c) c:gone(ticker) end) end,
   })
 end
 
@@ -120,7 +126,7 @@ function kalshi.exchange(definition)
   local at = tm.caller()
   local settings = check.closed(at, "kalshi.exchange", definition, exchange_fields)
   local urls = hosts[settings.environment or "prod"]
-  local self = setmetatable({ sessions = {}, subscribed = {} }, Exchange)
+  local self = setmetatable({ sessions = {}, subscribed = {}, sweep_us = settings.sweep }, Exchange)
   local signer = make_signer(at, settings)
   self.feed = tm.feed({ url = settings.ws_url or urls.ws, signer = signer }, at)
   self.rest = tm.rest({ url = settings.rest_url or urls.rest, signer = signer, per_second = settings.rest_per_second }, at)
@@ -132,21 +138,18 @@ end
 
 -- ---- subscriptions ----
 
-local function market_rule(value)
-  if value == "all" or type(value) == "function" then return value end
-  local list = type(value) == "table" and check.list(check.text, "tickers")(value)
-  if list then return list end
-  return nil, 'expected "all", a list of tickers, or a function(market) like kalshi.open_markets'
-end
-
 local subscription_fields = {
   connections = check.field(check.integer(1, 1000), { default = 1 }),
-  markets = check.field(market_rule),
+  markets = check.field(rule.check, { to = "rule" }),
   chunk = check.field(check.integer(1, 10000), { default = 500 }),
+  every = check.field(check.duration, { to = "every_us" }),
+  commands_per_second = check.field(check.integer(1, 10000), { default = 100 }),
 }
 
 --- Subscribe to a channel over so many connections. With `markets` each market is on one of them; without, each
 --- connection carries all (ticker and trade may go without, orderbook_delta must not, lifecycle channels always do).
+--- Markets that appear, change or close later are judged by the same rule at once; a function is asked again about all of
+--- them `every` so often. One that fails for a market leaves it as it is. After a reload only the difference is sent.
 ---@param channel string
 ---@param options? kalshi.Subscription
 function Exchange:subscribe(channel, options)
@@ -154,17 +157,24 @@ function Exchange:subscribe(channel, options)
   local known, expected = check.one_of(channels)(channel)
   if not known then return tm.problem(at, "subscribe", "channel: " .. expected) end
   local settings, ok = check.closed(at, path, options or {}, subscription_fields)
-  if channel == "orderbook_delta" and not settings.markets then
+  if channel == "orderbook_delta" and not settings.rule then
     if ok then tm.problem(at, path, 'missing key "markets": the exchange sends no depth without a choice of markets') end
     return
   end
-  if channel:find("lifecycle") and settings.markets then
+  if channel:find("lifecycle") and settings.rule then
     return tm.problem(at, path, "markets: this channel always carries all markets")
+  end
+  if settings.every_us and ok and not settings.rule then
+    return tm.problem(at, path, 'every: goes with "markets", which says what is to be chosen again')
+  end
+  if settings.every_us and settings.every_us < EVERY_US_MIN then
+    return tm.problem(at, path, 'every: expected at least 1s')
   end
   if self.subscribed[channel] then return tm.problem(at, path, "is subscribed to already at " .. self.subscribed[channel]) end
   self.subscribed[channel] = at
   if not ok then return end
   settings.channel = channel
+  settings.every_us = settings.every_us or self.sweep_us
   local s = session.new(settings)
   s.exchange = self
   self.sessions[#self.sessions + 1] = s

@@ -16,19 +16,77 @@ local REFRESH_BATCH = 25 -- tickers in one URL, which is limited to some 2,000 c
 local UNSEEN_BATCH = 1000
 local REFRESH_AFTER = "2s" -- REST may not know a market at once after its creation
 local LISTED = { "open", "unopened", "paused" }
+local EXPECTED_TRIES = 30 -- so often a market that was created is asked for before it is none
 
 --- What the registry keeps of a market; a row is stored again only when one of these changes.
 local COLUMNS = { "event_ticker", "status", "open_time", "close_time", "updated_time", "result", "settlement_ts" }
+--- Kept as of the last sweep; what changes all the time is no reason to store a row again or to judge the market anew.
+local QUIET_COLUMNS = { "volume", "open_interest" }
+local EVENT_COLUMNS = { "series_ticker", "title", "sub_title", "category", "mutually_exclusive" }
+
+-- ---- what a choice of markets sees ----
+
+local fields, field_names = {}, {}
+for _, list in ipairs { { "ticker", "series_ticker" }, COLUMNS, QUIET_COLUMNS } do
+  for _, name in ipairs(list) do
+    fields[name] = true
+    field_names[#field_names + 1] = name
+  end
+end
+
+-- The exchange's documents give no series to a market: its event's has it, and is known a while after the market is.
+-- Until then it is what stands before the first "-" of the event's ticker, which has been the same so far.
+local function series_of(self, market)
+  local event_ticker = rawget(market, "event_ticker")
+  local event = event_ticker and self.events:get(event_ticker)
+  return event and event.series_ticker or event_ticker and event_ticker:match "^[^-]+"
+end
+
+local function make_view(self)
+  self.view = { __index = function(market, name)
+    if name == "series_ticker" then return series_of(self, market) end
+    if fields[name] then return nil end
+    error(('a market has no field "%s"'):format(tostring(name)) .. tm.hint(tostring(name), field_names), 2)
+  end }
+end
 
 ---@param rest table from tm.rest
----@param options table on_market(market), on_gone(ticker), sweep (duration)
+---@param options table on_market(ticker, market?), on_gone(ticker), sweep (duration)
 function markets.new(rest, options)
-  return setmetatable({
+  local self = setmetatable({
     rest = rest, options = options,
-    registry = tm.registry("markets", COLUMNS),
-    round = 0, wanted = {}, refreshing = false,
+    registry = tm.registry("markets", COLUMNS, QUIET_COLUMNS),
+    events = tm.registry("events", EVENT_COLUMNS),
+    round = 0, previous_round = 0, whole = false, wanted = {}, refreshing = false, expected = {},
   }, Markets)
+  make_view(self)
+  return self
 end
+
+--- The market of that ticker as a choice of markets sees it, or nil.
+---@param ticker string
+---@return kalshi.Market?
+function Markets:get(ticker)
+  local market = self.registry:get(ticker)
+  return market and setmetatable(market, self.view)
+end
+
+--- The number of the next market after that one (nil: the first), and the market; or nil.
+---@param number? integer
+---@return integer?, kalshi.Market?
+function Markets:following(number)
+  local found, market = self.registry:following(number)
+  return found, found and setmetatable(market, self.view)
+end
+
+--- Whether a market that the registry does not have is none: a whole sweep was read.
+---@return boolean
+function Markets:is_complete() return self.whole end
+
+--- Whether a market that was announced is not known to REST yet.
+---@param ticker string
+---@return boolean
+function Markets:is_expected(ticker) return self.expected[ticker] ~= nil end
 
 -- Run time: metrics exist from the first moment, at 0.
 local function make_metrics(self)
@@ -54,7 +112,7 @@ local function fetch(self, endpoint, query)
 end
 
 local function submit(self, kind, path, body, registry)
-  local changed, rows = tm.submit(kind, path, body, registry, registry and self.round)
+  local changed, rows = tm.submit(kind, path, body, registry, registry == self.registry and self.round or nil)
   if not changed then
     tm.log.warn("REST document is not understood", { kind = kind, reason = rows })
     return {}
@@ -64,7 +122,7 @@ end
 
 local function take_markets(self, body)
   for _, number in ipairs(submit(self, "market", "markets", body, self.registry)) do
-    self.options.on_market(self.registry:at(number))
+    self.options.on_market(self.registry:at(number).ticker)
   end
 end
 
@@ -82,15 +140,18 @@ local function read_pages(self, endpoint, query, take)
   return true
 end
 
---- Read all markets that can trade, now or later. Those missing from two whole sweeps are asked for one by one.
+--- Read all markets that can trade, now or later. Those missing from two whole sweeps are asked for one by one. Rounds
+--- are seconds, so that they go on where an earlier generation of the script was.
 function Markets:sweep()
-  self.round = self.round + 1
+  self.previous_round = self.round
+  self.round = math.max(self.round + 1, math.floor(tm.monotonic() / 1e6))
   for _, status in ipairs(LISTED) do
     local whole = read_pages(self, "markets", { limit = PAGE, status = status }, function(body) take_markets(self, body) end)
     if not whole then return false end
   end
   self.gauge:set(self.registry:count())
-  for _, number in ipairs(self.registry:unseen(self.round - 1, UNSEEN_BATCH)) do
+  self.whole = true
+  for _, number in ipairs(self.registry:unseen(self.previous_round, UNSEEN_BATCH)) do
     self:refresh(self.registry:at(number).ticker)
   end
   return true
@@ -98,7 +159,9 @@ end
 
 --- Events and series: reference data that nothing waits for.
 function Markets:sweep_reference()
-  read_pages(self, "events", { limit = 200, status = "open" }, function(body) submit(self, "event", "events", body) end)
+  read_pages(self, "events", { limit = 200, status = "open" }, function(body)
+    submit(self, "event", "events", body, self.events)
+  end)
   local response = fetch(self, "series", {})
   if response then submit(self, "series", "series", response.body) end
 end
@@ -116,8 +179,20 @@ function Markets:refresh(ticker)
   end)
 end
 
+-- REST may not know a market for a while after its creation.
+local function is_to_come(self, ticker)
+  local tries = self.expected[ticker]
+  self.expected[ticker] = tries and tries > 1 and tries - 1 or nil
+  return self.expected[ticker] ~= nil
+end
+
 local function forget_if_over(self, ticker)
   local market = self.registry:get(ticker)
+  if market then
+    self.expected[ticker] = nil
+  elseif is_to_come(self, ticker) then
+    return self:refresh(ticker)
+  end
   local over = not market or market.status == "finalized" or market.status == "settled"
   if over then
     self.options.on_gone(ticker)
@@ -138,15 +213,24 @@ function Markets:refresh_all(wanted)
   end
 end
 
+local function on_created(self, ticker, message)
+  local metadata = type(message.additional_metadata) == "table" and message.additional_metadata or {}
+  local function micros(seconds) return type(seconds) == "number" and seconds * 1e6 or nil end
+  self.expected[ticker] = EXPECTED_TRIES
+  self.options.on_market(ticker, setmetatable({
+    ticker = ticker, status = "initialized", result = "", volume = 0, open_interest = 0,
+    event_ticker = type(metadata.event_ticker) == "string" and metadata.event_ticker or nil,
+    open_time = micros(message.open_ts), close_time = micros(message.close_ts),
+  }, self.view))
+end
+
 --- A lifecycle message: a market that is created is offered at once, REST fills in the rest.
 ---@param message table
 function Markets:on_lifecycle(message)
   local ticker = message.market_ticker
   if type(ticker) ~= "string" then return end
   if message.event_type == "created" then
-    local metadata = type(message.additional_metadata) == "table" and message.additional_metadata or {}
-    self.options.on_market { ticker = ticker, status = "initialized", event_ticker = metadata.event_ticker,
-                             open_time = (message.open_ts or 0) * 1e6, close_time = (message.close_ts or 0) * 1e6 }
+    if not self.registry:get(ticker) then on_created(self, ticker, message) end
   elseif message.event_type == "settled" then
     self.options.on_gone(ticker)
   end

@@ -14,7 +14,7 @@ local declare = {
     streams = {},      -- { name, columns, key, ..., at }
     kinds = {},        -- { tag, stream, sources, ..., at }
     signers = {}, feeds = {}, rests = {},
-    registries = {},   -- { stream, columns }
+    registries = {},   -- { stream, columns, quiet }
     timers = {},       -- { after_us, every_us, name, fn }
     handlers = {},     -- event name -> list of { name, fn }
   },
@@ -34,7 +34,7 @@ end
 local function begin()
   declare.running = true
   for _, registry in ipairs(declared.registries) do
-    registry.id = host.registry_open(registry.stream, registry.columns)
+    registry.id = host.registry_open(registry.stream, registry.columns, registry.quiet)
   end
   for _, timer in ipairs(declared.timers) do
     timer.id = host.timer(timer.after_us, timer.every_us, timer.name, timer.fn)

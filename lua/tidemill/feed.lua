@@ -55,6 +55,7 @@ end
 ---@class tidemill.Link
 ---@field id integer
 ---@field name string
+---@field opened boolean whether this script opened it; false: it was open already
 local Link = {}
 Link.__index = Link
 
@@ -68,6 +69,10 @@ function Link:send(bytes) return host.link_send(self.id, bytes) end
 
 --- Drop the connection and come back.
 function Link:reconnect() host.link_reconnect(self.id) end
+
+--- What the other side has confirmed since the link came up, also before a reload: channel -> subscription id.
+---@return table<string, integer>
+function Link:subscriptions() return host.link_subscriptions(self.id) end
 
 --- { state, ups, messages, rows, gaps }, at most a second old.
 ---@return table?
@@ -96,8 +101,8 @@ Feed.__index = Feed
 ---@param name string
 ---@return tidemill.Link
 function Feed:open(name)
-  local id = host.link_open(self.index, name)
-  local link = setmetatable({ id = id, name = name }, Link)
+  local id, opened = host.link_open(self.index, name)
+  local link = setmetatable({ id = id, name = name, opened = opened }, Link)
   declare.links[id] = link
   return link
 end
@@ -222,6 +227,14 @@ end
 
 function Registry:at(number) return host.registry_get(self.entry.id, number) end
 
+--- The number of the next entry after that one (nil: the first) and its kept columns, or nil.
+---@param number? integer
+---@return integer?, table?
+function Registry:following(number)
+  local found = host.registry_next(self.entry.id, number)
+  if found then return found, host.registry_get(self.entry.id, found) end
+end
+
 --- Forget the entry with this key.
 ---@param key string
 function Registry:remove(key)
@@ -241,16 +254,20 @@ end
 --- Up to `limit` entries that no document has shown since the round `before` (see tm.submit).
 function Registry:unseen(before, limit) return host.registry_unseen(self.entry.id, before, limit) end
 
---- Keep the newest row of every key of an upsert stream in memory, with the columns named.
+--- Keep the newest row of every key of an upsert stream in memory, with the columns named. `quiet` columns are kept too,
+--- but a row that differs in nothing else does not count as changed.
 ---@param stream string
 ---@param columns string[]
+---@param quiet? string[]
 ---@return tidemill.Registry
-function feed.registry(stream, columns)
+function feed.registry(stream, columns, quiet)
   declare.only "tm.registry"
-  local at = problems.caller()
-  local list, expected = check.list(check.name, "column names")(columns)
-  if not list then problems.add(at, "tm.registry " .. tostring(stream), expected) end
-  local entry = { stream = stream, columns = list or {} }
+  local at, names = problems.caller(), check.list(check.name, "column names")
+  local list, expected = names(columns)
+  local quiet_list, quiet_expected
+  if quiet ~= nil then quiet_list, quiet_expected = names(quiet) end
+  if not list or quiet_expected then problems.add(at, "tm.registry " .. tostring(stream), expected or quiet_expected) end
+  local entry = { stream = stream, columns = list or {}, quiet = quiet_list }
   declared.registries[#declared.registries + 1] = entry
   return setmetatable({ entry = entry }, Registry)
 end

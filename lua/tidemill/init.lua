@@ -9,6 +9,7 @@ local problems = require "tidemill.problems"
 local event = require "tidemill.event"
 local feed = require "tidemill.feed"
 local role = require "tidemill.role"
+local spread = require "tidemill.spread"
 local stream = require "tidemill.stream"
 local units = require "tidemill.units"
 
@@ -19,6 +20,7 @@ local tm = {
   path = stream.path, decimal = stream.decimal, rfc3339 = stream.rfc3339, seconds = stream.seconds,
   millis = stream.millis, micros = stream.micros, const = stream.const, tag = stream.tag, raw = stream.raw,
   received_at = stream.received_at, occurrence = stream.occurrence,
+  spread = spread.open, spreads = spread.names, close_spread = spread.close,
   signer = feed.signer, feed = feed.feed, rest = feed.rest, registry = feed.registry, submit = feed.submit,
   on = event.on, every = event.every, after = event.after, spawn = event.spawn, sleep = event.sleep,
   null = host.null,
@@ -79,5 +81,6 @@ end
 tm.problem = problems.add
 tm.caller = problems.caller
 tm.check = require "tidemill.check"
+tm.hint = problems.hint
 
 return tm

@@ -124,15 +124,26 @@
 
 ---@class kalshi.Subscription
 ---@field connections? integer 1 to 1000; default 1
----@field markets? "all"|string[]|fun(market: kalshi.Market): boolean
----@field chunk? integer tickers in a frame; default 500
+---@field markets? kalshi.MarketRule which markets; without it the whole channel, without a list
+---@field chunk? integer tickers in a frame, 1 to 10000; default 500
+---@field every? tidemill.Duration between looks at all markets, as a rule may depend on the time; default the sweep
+---@field commands_per_second? integer on each connection, 1 to 10000; default 100
 
----@class kalshi.Market what a choice of markets sees; times in microseconds since 1970
+---@class kalshi.Market what a choice of markets sees; times in microseconds since 1970. Other fields are an error
 ---@field ticker string
 ---@field event_ticker? string
+---@field series_ticker? string its event's; until REST has told that, what stands before the first "-" of event_ticker
 ---@field status? string initialized, active, inactive, closed, determined, finalized, ...
 ---@field open_time? number
 ---@field close_time? number
 ---@field updated_time? number
 ---@field result? string
 ---@field settlement_ts? number
+---@field volume? number as of the last sweep, in hundredths of a contract
+---@field open_interest? number likewise
+
+-- ---- subscriptions ----
+
+--- "all"; a pattern in which * stands for any text ("KXBTC*"); a list of tickers and patterns; a function that says yes or
+--- no. Markets named in a list stay subscribed for as long as they are named, others until the registry forgets them.
+---@alias kalshi.MarketRule "all"|string|string[]|fun(market: kalshi.Market): boolean

@@ -263,8 +263,9 @@ static int take_row(struct tm_intake *in, struct tm_intake_lane *lane, struct tm
             tm_metric_add(lane->duplicate, 1);
             return TM_OK;
         }
-    } else
+    } else {
         note_time(lane, NULL, now.wall_us);
+    }
     if (in->discard_gap.open)
         stop_discarding(in, now);
     int64_t seq = tm_journal_append(in->journal, lane->journal_id, row->tuple, row->len);
@@ -370,6 +371,7 @@ static int lane_for(struct tm_intake *in, const struct tm_stream *stream, struct
         return TM_OK;
     }
     tm_intake_lane_init(own, stream, in->metrics);
+    own->newest_us = tm_newest_entry(&in->newest, stream->name);
     if (now && tm_stream_keeps_seen(stream, now))
         own->seen = in->setup.lanes[now->index].seen;
     return tm_intake_lane_declare(own, in->journal, &err);

@@ -136,7 +136,7 @@ static int link_stats(lua_State *L)
 /* link_subscriptions(id) -> {channel = sid}: what the other side has confirmed since the link came up */
 static int link_subscriptions(lua_State *L)
 {
-    struct tm_services *services = gatherer_of(L);
+    struct tm_services *services = gatherer_of(L, NULL);
     const struct tm_service_subscriptions *all = &services->subscriptions[check_link(L, services)];
     lua_createtable(L, 0, (int)all->count);
     for (size_t i = 0; i < all->count; i++) {

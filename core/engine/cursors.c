@@ -89,8 +89,8 @@ static int build(struct tm_buf *sql, const struct tm_cursor_move *moves, size_t 
     int rc = tm_buf_printf(sql, "WITH v (g, e, s, was, seq, hash) AS (VALUES ");
     for (size_t i = 0; !rc && i < count; i++)
         rc = tm_buf_printf(sql, "%s('%s', '%s'::uuid, '%s', %" PRId64 "::int8, %" PRId64 "::int8, %" PRId64 "::int8)",
-                           i ? ", " : "", moves[i].gatherer, moves[i].epoch, moves[i].stream,
-                           moves[i].from, moves[i].to, moves[i].hash);
+                           i ? ", " : "", moves[i].gatherer, moves[i].epoch, moves[i].stream, moves[i].from,
+                           moves[i].to, moves[i].hash);
     return rc ? rc
               : tm_buf_printf(sql,
                               "), moved AS (UPDATE tidemill.cursors c SET seq = v.seq, hash = v.hash, updated_at = "

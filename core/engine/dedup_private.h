@@ -153,7 +153,7 @@ struct tm_deduplicator {
     char *id;
     struct tm_metrics *metrics;
     struct tm_hash_key hash_key;
-    int ready_fd; /* eventfd: a queue, or a reload, has something for the merger */
+    int ready_fd;                     /* eventfd: a queue, or a reload, has something for the merger */
     struct tm_stop quit, merger_stop; /* for the merger's pauses; for its statements */
     atomic_bool closing;
     struct tm_merger *merger;
@@ -163,7 +163,7 @@ struct tm_deduplicator {
     pthread_mutex_t lock;
     struct tm_dedup_settings *settings; /* the newest; changed by the policy thread alone */
     struct tm_dedup_settings *adopted;  /* what the merger works by; NULL: not ready yet */
-    uint64_t generation; /* of `cursors`; 0: production is not ready, pollers wait */
+    uint64_t generation;                /* of `cursors`; 0: production is not ready, pollers wait */
     struct tm_cursors cursors;
     struct tm_deduplicator_stats stats;
     int64_t down_since_us; /* Unix; production is away since; 0: it is there */

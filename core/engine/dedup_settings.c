@@ -129,9 +129,8 @@ static struct tm_peer *peer_create(struct tm_deduplicator *d, const struct tm_de
     peer->queue = tm_queue_create(QUEUE_ITEMS_MAX, queue_bytes);
     tm_queue_set_wake(peer->queue, wake_merger, d);
     (void)snprintf(labels, sizeof labels, "gatherer=\"%s\"", peer->id);
-    peer->health =
-        tm_metrics_gauge(d->metrics, "dedup_gatherer_health",
-                         "1 while the gatherer's store can be read and its history is whole.", labels);
+    peer->health = tm_metrics_gauge(d->metrics, "dedup_gatherer_health",
+                                    "1 while the gatherer's store can be read and its history is whole.", labels);
     return peer;
 }
 

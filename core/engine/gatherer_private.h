@@ -80,14 +80,14 @@ struct tm_gatherer {
     struct tm_gatherer_link_stats published[TM_GATHERER_LINKS_MAX];
     char published_names[TM_GATHERER_LINKS_MAX][96];
     struct tm_gatherer_stats stats;
-    int64_t last_message_us;                   /* monotonic */
-    struct tm_gatherer_change *changes;        /* for io, in order */
-    struct tm_gatherer_change *spent;          /* back from io, to be freed by policy */
-    bool link_vacated[TM_GATHERER_LINKS_MAX];  /* the number may be used again */
+    int64_t last_message_us;                  /* monotonic */
+    struct tm_gatherer_change *changes;       /* for io, in order */
+    struct tm_gatherer_change *spent;         /* back from io, to be freed by policy */
+    bool link_vacated[TM_GATHERER_LINKS_MAX]; /* the number may be used again */
 
     /* policy thread */
-    struct tm_plan *plan;        /* of the last reload; io may still be at the one before */
-    char *id;                    /* what cannot change */
+    struct tm_plan *plan; /* of the last reload; io may still be at the one before */
+    char *id;             /* what cannot change */
     struct tm_journal_options journal_options;
     enum tm_link_use link_use[TM_GATHERER_LINKS_MAX];
     uint32_t link_generation[TM_GATHERER_LINKS_MAX];

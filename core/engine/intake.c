@@ -341,7 +341,8 @@ int tm_intake_message(struct tm_intake *in, struct tm_feed *feed, const char *by
  * The lane for rows of a stream: the plan's; for a stream of an earlier plan one in `own`, which writes the rows as they
  * were declared then, and shares the seen-set of the stream that has taken its place if that means the same.
  */
-static int lane_for(struct tm_intake *in, const struct tm_stream *stream, struct tm_intake_lane *own, struct tm_intake_lane **out)
+static int lane_for(struct tm_intake *in, const struct tm_stream *stream, struct tm_intake_lane *own,
+                    struct tm_intake_lane **out)
 {
     struct tm_error err;
     const struct tm_stream *now = tm_plan_stream_by_name(in->setup.plan, stream->name);

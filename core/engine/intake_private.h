@@ -28,10 +28,10 @@ struct tm_intake_setup {
 };
 
 struct tm_intake_change {
-    const struct tm_plan *from;    /* held */
-    struct tm_intake_setup setup;            /* the new one; once applied, the old one */
-    int keeps_of[TM_STREAMS_MAX];  /* by index of a new stream: the old one whose memory it keeps, or -1 */
-    struct tm_buf spent;           /* struct tm_counter *: of feeds */
+    const struct tm_plan *from;   /* held */
+    struct tm_intake_setup setup; /* the new one; once applied, the old one */
+    int keeps_of[TM_STREAMS_MAX]; /* by index of a new stream: the old one whose memory it keeps, or -1 */
+    struct tm_buf spent;          /* struct tm_counter *: of feeds */
 };
 
 struct tm_intake {

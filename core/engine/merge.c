@@ -43,7 +43,7 @@ struct work {
 struct tm_merge {
     struct tm_deduplicator *d;
     const struct tm_dedup_settings *settings; /* the merger's */
-    struct work *works; /* one a stream, by its index */
+    struct work *works;                       /* one a stream, by its index */
     size_t work_count;
     struct tm_fpset pending; /* keys that this transaction is about to store */
     struct tm_days days;

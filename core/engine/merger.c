@@ -357,9 +357,7 @@ static int start_over(struct tm_merger *m, int why, struct tm_error *err)
     }
     tm_merge_forget(m->merge); /* whoever moved a cursor may have moved it back, and taken rows away */
     int rc = tm_pg_exec(m->pg, "ROLLBACK", err);
-    rc = rc ? rc
-            : tm_stop_wait(&m->d->quit,
-                           tm_backoff_us(1, BACKOFF_BASE_US / 20, BACKOFF_BASE_US, tm_random_unit()));
+    rc = rc ? rc : tm_stop_wait(&m->d->quit, tm_backoff_us(1, BACKOFF_BASE_US / 20, BACKOFF_BASE_US, tm_random_unit()));
     return rc ? rc : load_cursors(m, err);
 }
 
@@ -478,8 +476,7 @@ static void *merger_main(void *arg)
         }
         note_down(m, &err);
         failures = m->d->stats.transactions > transactions ? 0 : failures + 1;
-        if (pause_before_retry(m,
-                         tm_backoff_us(failures, BACKOFF_BASE_US, BACKOFF_MAX_US, tm_random_unit())))
+        if (pause_before_retry(m, tm_backoff_us(failures, BACKOFF_BASE_US, BACKOFF_MAX_US, tm_random_unit())))
             break;
     }
     return NULL;

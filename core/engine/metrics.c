@@ -18,8 +18,8 @@ enum kind { COUNTER, GAUGE, HISTOGRAM };
 struct tm_metric {
     struct tm_metric *next; /* in its family, in the order of making */
     enum kind kind;
-    char *labels;           /* "" for none */
-    bool hidden;            /* under the lock */
+    char *labels; /* "" for none */
+    bool hidden;  /* under the lock */
     struct tm_metrics *owner;
     _Atomic uint64_t value; /* counter: the number; gauge: the bits of a double; histogram: observations */
     _Atomic int64_t sum_us;

@@ -474,8 +474,7 @@ void *tm_poller_main(void *arg)
         TM_LOG_LIMITED(TM_LOG_WARN, "poller", "a gatherer's store is away", TM_F_STR("gatherer", peer->id),
                        TM_F_ERR(&err));
         failures = tm_clock_mono_us() - started_us > BACKOFF_MAX_US ? 0 : failures + 1;
-        if (tm_stop_wait(&peer->stop,
-                         tm_backoff_us(failures, BACKOFF_BASE_US, BACKOFF_MAX_US, tm_random_unit())))
+        if (tm_stop_wait(&peer->stop, tm_backoff_us(failures, BACKOFF_BASE_US, BACKOFF_MAX_US, tm_random_unit())))
             break;
     }
     tm_cursors_fini(&p.orders.cursors);

@@ -96,8 +96,7 @@ static int same_column(const struct tm_registry *r, size_t kept, const struct tm
 int tm_registry_set_stream(struct tm_registry *r, const struct tm_stream *stream, struct tm_error *err)
 {
     uint16_t columns[TM_COLUMNS_MAX];
-    if (stream->mode != TM_STREAM_UPSERT || stream->key_count != 1 ||
-        same_column(r, 0, stream) != (int)stream->key[0])
+    if (stream->mode != TM_STREAM_UPSERT || stream->key_count != 1 || same_column(r, 0, stream) != (int)stream->key[0])
         return tm_error_set(err, TM_EINVAL, "registry of %s: its key has changed", stream->name);
     for (size_t i = 0; i < r->column_count; i++) {
         int at = same_column(r, i, stream);

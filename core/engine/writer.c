@@ -4,6 +4,7 @@
 #include "base/endian.h"
 #include "base/log.h"
 #include "engine/lanes.h"
+#include "engine/writer_settings.h"
 #include "store/copy.h"
 #include "store/migrate.h"
 #include "store/quarantine.h"
@@ -18,8 +19,6 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define BATCH_ROWS_MAX 20000
-#define BATCH_BYTES_MAX (8u << 20)
 #define BACKOFF_BASE_US (200 * TM_US_PER_MS)
 #define BACKOFF_MAX_US (10 * TM_US_PER_S)
 #define COMMIT_EVERY_US (15 * TM_US_PER_MS) /* a commit costs the same for one row as for a thousand */
@@ -27,24 +26,17 @@
 #define DRAIN_US (5 * TM_US_PER_S)
 #define CONNECT_US (5 * TM_US_PER_S)
 
-/* What a reload may change. */
-struct settings {
-    char *conninfo;
-    const struct tm_plan *plan; /* held */
-    size_t batch_rows_max, batch_bytes_max;
-    bool migrate;
-};
-
 struct tm_writer {
     struct tm_journal *journal;
     char *gatherer, *application_name;
     pthread_t thread;
     struct tm_stop stop;
     int wake_fd;
-    _Atomic int64_t drain_until_us; /* monotonic; 0: not stopping */
+    _Atomic int64_t drain_until_us;            /* monotonic; 0: not stopping */
+    _Atomic(struct tm_writer_settings *) next; /* to be taken; NULL: no news */
 
     /* the writer's thread */
-    struct settings *settings;
+    struct tm_writer_settings *settings;
     bool moved; /* the session ends because the store is another one now */
     struct tm_pg *pg;
     struct tm_journal_reader *reader;
@@ -57,52 +49,9 @@ struct tm_writer {
     struct tm_buf sql;
 
     struct tm_metric *connected, *errors, *quarantined, *lag, *latency;
-    pthread_mutex_t lock; /* guards what follows */
+    pthread_mutex_t lock; /* guards stats */
     struct tm_writer_stats stats;
-    struct settings *next; /* NULL: no news */
 };
-
-/* ---- settings ---- */
-
-static struct settings *settings_create(const struct tm_writer_options *options)
-{
-    struct settings *s = calloc(1, sizeof *s);
-    TM_FATAL_UNLESS(s);
-    s->conninfo = strdup(options->conninfo);
-    TM_FATAL_UNLESS(s->conninfo);
-    s->plan = tm_plan_take(options->plan);
-    s->batch_rows_max = options->batch_rows_max ? options->batch_rows_max : BATCH_ROWS_MAX;
-    s->batch_bytes_max = options->batch_bytes_max ? options->batch_bytes_max : BATCH_BYTES_MAX;
-    s->migrate = options->migrate;
-    return s;
-}
-
-static void settings_destroy(struct settings *s)
-{
-    if (!s)
-        return;
-    tm_plan_put(s->plan);
-    free(s->conninfo);
-    free(s);
-}
-
-/* Replace what waits to be taken, or take it. */
-static struct settings *exchange_next(struct tm_writer *w, struct settings *s)
-{
-    pthread_mutex_lock(&w->lock);
-    struct settings *before = w->next;
-    w->next = s;
-    pthread_mutex_unlock(&w->lock);
-    return before;
-}
-
-static bool has_news(struct tm_writer *w)
-{
-    pthread_mutex_lock(&w->lock);
-    bool news = w->next;
-    pthread_mutex_unlock(&w->lock);
-    return news;
-}
 
 /* ---- statistics ---- */
 
@@ -417,7 +366,7 @@ static int make_schema(struct tm_writer *w, struct tm_error *err)
 /* The newest options, between two transactions or two sessions. TM_ERETRY with `moved`: the store is another one. */
 static int take_settings(struct tm_writer *w, struct tm_error *err)
 {
-    struct settings *s = exchange_next(w, NULL), *old = w->settings;
+    struct tm_writer_settings *s = atomic_exchange(&w->next, NULL), *old = w->settings;
     if (!s)
         return TM_OK;
     bool moved = strcmp(s->conninfo, old->conninfo) != 0;
@@ -425,7 +374,7 @@ static int take_settings(struct tm_writer *w, struct tm_error *err)
     w->settings = s;
     if (s->plan != old->plan)
         tm_lanes_set_plan(w->lanes, s->plan);
-    settings_destroy(old);
+    tm_writer_settings_destroy(old);
     if (!w->pg)
         return TM_OK;
     w->moved = moved;
@@ -525,7 +474,7 @@ static int pause_before_retry(struct tm_writer *w, int64_t us)
 {
     int64_t until_us = tm_clock_mono_us() + us, left_us;
     eventfd_t ignored;
-    while ((left_us = until_us - tm_clock_mono_us()) > 0 && !has_news(w)) {
+    while ((left_us = until_us - tm_clock_mono_us()) > 0 && !atomic_load(&w->next)) {
         struct pollfd fds[2] = {{.fd = w->stop.fd, .events = POLLIN}, {.fd = w->wake_fd, .events = POLLIN}};
         if (poll(fds, 2, (int)(left_us / TM_US_PER_MS) + 1) > 0 && fds[0].revents)
             return TM_ESTOPPED;
@@ -567,8 +516,8 @@ static void writer_free(struct tm_writer *w)
 {
     tm_lanes_destroy(w->lanes);
     tm_buf_fini(&w->sql);
-    settings_destroy(w->settings);
-    settings_destroy(w->next);
+    tm_writer_settings_destroy(w->settings);
+    tm_writer_settings_destroy(w->next);
     free(w->gatherer);
     free(w->application_name);
     tm_stop_fini(&w->stop);
@@ -596,7 +545,7 @@ int tm_writer_start(const struct tm_writer_options *options, struct tm_writer **
     struct tm_writer *w = calloc(1, sizeof *w);
     TM_FATAL_UNLESS(w);
     w->journal = options->journal;
-    w->settings = settings_create(options);
+    w->settings = tm_writer_settings_create(options);
     (void)snprintf(name, sizeof name, "tidemill %s store", options->gatherer);
     w->gatherer = strdup(options->gatherer);
     w->application_name = strdup(name);
@@ -616,7 +565,7 @@ int tm_writer_start(const struct tm_writer_options *options, struct tm_writer **
 
 void tm_writer_reload(struct tm_writer *w, const struct tm_writer_options *options)
 {
-    settings_destroy(exchange_next(w, settings_create(options)));
+    tm_writer_settings_destroy(atomic_exchange(&w->next, tm_writer_settings_create(options)));
     tm_writer_wake(w);
 }
 

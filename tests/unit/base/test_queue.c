@@ -30,6 +30,24 @@ static void test_order_and_bounds(void **state)
     tm_queue_destroy(NULL);
 }
 
+static void test_another_bound(void **state)
+{
+    (void)state;
+    struct tm_queue *q = tm_queue_create(4, 100);
+    assert_int_equal(tm_queue_try_put(q, &things[0], 90), TM_OK);
+    assert_int_equal(tm_queue_try_put(q, &things[1], 20), TM_EFULL);
+    tm_queue_set_bytes_max(q, 110);
+    assert_int_equal(tm_queue_try_put(q, &things[1], 20), TM_OK);
+    tm_queue_set_bytes_max(q, 30);
+    assert_int_equal(tm_queue_items(q), 2); /* what is inside stays */
+    assert_ptr_equal(tm_queue_try_take(q), &things[0]);
+    assert_int_equal(tm_queue_try_put(q, &things[2], 11), TM_EFULL);
+    assert_int_equal(tm_queue_try_put(q, &things[2], 10), TM_OK);
+    assert_ptr_equal(tm_queue_try_take(q), &things[1]);
+    assert_ptr_equal(tm_queue_try_take(q), &things[2]);
+    tm_queue_destroy(q);
+}
+
 static void test_one_large_item_passes_alone(void **state)
 {
     (void)state;
@@ -154,6 +172,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_order_and_bounds),
+        cmocka_unit_test(test_another_bound),
         cmocka_unit_test(test_one_large_item_passes_alone),
         cmocka_unit_test(test_close_refuses_and_drains),
         cmocka_unit_test(test_take_times_out),

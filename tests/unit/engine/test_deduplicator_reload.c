@@ -90,14 +90,16 @@ static void reload_plan(struct world *w, struct tm_plan *made)
 
 static int64_t poller_of(struct world *w, int g)
 {
-    return db_int(w->gatherers[g], "SELECT coalesce(max(pid), 0) FROM pg_stat_activity WHERE datname = current_database()"
-                                   " AND application_name = 'tidemill poller'");
+    return db_int(w->gatherers[g],
+                  "SELECT coalesce(max(pid), 0) FROM pg_stat_activity WHERE datname = current_database()"
+                  " AND application_name = 'tidemill poller'");
 }
 
 static int64_t merger_of(PGconn *production)
 {
-    return db_int(production, "SELECT coalesce(max(pid), 0) FROM pg_stat_activity WHERE datname = current_database() AND"
-                              " application_name = 'tidemill deduplicator'");
+    return db_int(production,
+                  "SELECT coalesce(max(pid), 0) FROM pg_stat_activity WHERE datname = current_database() AND"
+                  " application_name = 'tidemill deduplicator'");
 }
 
 struct sessions {
@@ -165,7 +167,8 @@ static void a_stream_is_added(void **state)
 {
     struct world *w = *state;
     stage_all_deltas(w, ROWS);
-    db_exec(w->production, "DROP VIEW readable.markets; DROP TABLE markets; DELETE FROM tidemill.meta WHERE key = 'schema'");
+    db_exec(w->production,
+            "DROP VIEW readable.markets; DROP TABLE markets; DELETE FROM tidemill.meta WHERE key = 'schema'");
     for (int g = 0; g < GATHERERS; g++)
         db_execf(w->gatherers[g],
                  "INSERT INTO stage.markets (ticker, status, received_at, seq, epoch_no) SELECT 'KX' || n, 'g%d',"
@@ -185,7 +188,8 @@ static void a_stream_is_added(void **state)
     release_all(w, "orderbook_deltas");
     wait_merged(w);
     assert_deltas(w);
-    db_same(w->production, "SELECT ticker, status FROM markets", "SELECT 'KX' || n, 'g2' FROM generate_series(1, 100) n");
+    db_same(w->production, "SELECT ticker, status FROM markets",
+            "SELECT 'KX' || n, 'g2' FROM generate_series(1, 100) n");
     expect_sessions(w, &before);
 }
 
@@ -440,8 +444,9 @@ static void two_hundred_reloads(void **state)
             release_share(w, (i + 2) / 2);
         reload_with(w, &options);
         if (i % 50 == 30)
-            db_exec(w->production, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
-                                   " AND datname = current_database() AND backend_type = 'client backend'");
+            db_exec(w->production,
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                    " AND datname = current_database() AND backend_type = 'client backend'");
         if (i % 10 == 0)
             assert_int_equal(tm_deduplicator_stats(w->d).gatherer_count, options.gatherer_count);
     }
@@ -498,9 +503,9 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(what_was_seen_is_kept),   TEST(a_stream_is_added),       TEST(a_column_is_added),
-        TEST(gatherers_come_and_go),   TEST(a_gatherer_moves),        TEST(production_moves),
-        TEST(production_is_corrected), TEST(a_standby_is_reloaded),   TEST(two_hundred_reloads),
+        TEST(what_was_seen_is_kept),         TEST(a_stream_is_added),     TEST(a_column_is_added),
+        TEST(gatherers_come_and_go),         TEST(a_gatherer_moves),      TEST(production_moves),
+        TEST(production_is_corrected),       TEST(a_standby_is_reloaded), TEST(two_hundred_reloads),
         TEST(what_cannot_change_is_refused),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);

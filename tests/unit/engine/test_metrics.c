@@ -52,6 +52,25 @@ static void assert_on_page(struct tm_metrics *m, const char *line)
     free(page);
 }
 
+/* What it was about is gone: no line, and no family without lines; made again, it is the same series. */
+static void hidden_series_are_not_on_the_page(void **state)
+{
+    struct tm_metrics *m = *state;
+    struct tm_metric *x = tm_metrics_gauge(m, "a", "An a.", "k=\"x\""),
+                     *y = tm_metrics_gauge(m, "a", "An a.", "k=\"y\"");
+    tm_metric_set(x, 1);
+    tm_metric_set(y, 2);
+    tm_metric_hide(x);
+    assert_page(m,
+                "# HELP a An a.\n# TYPE a gauge\na{k=\"y\"} 2\n" DROPPED "tidemill_metrics_dropped_series_total 0\n");
+    tm_metric_hide(y);
+    tm_metric_set(y, 3);
+    assert_page(m, DROPPED "tidemill_metrics_dropped_series_total 0\n");
+    assert_ptr_equal(tm_metrics_gauge(m, "a", "An a.", "k=\"x\""), x);
+    assert_page(m,
+                "# HELP a An a.\n# TYPE a gauge\na{k=\"x\"} 1\n" DROPPED "tidemill_metrics_dropped_series_total 0\n");
+}
+
 static void families_are_sorted_and_grouped(void **state)
 {
     struct tm_metrics *m = *state;
@@ -165,6 +184,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(families_are_sorted_and_grouped),
+        TEST(hidden_series_are_not_on_the_page),
         TEST(the_same_labels_are_the_same_series),
         TEST(help_is_escaped),
         TEST(buckets_are_cumulative),

@@ -291,6 +291,10 @@ static void test_too_many_streams(void **state)
         id = tm_journal_stream(j, name, "some,columns", &err);
     }
     assert_int_equal(id, TM_EFULL);
+    /* asking first says the same, and declares nothing */
+    struct tm_journal_stream_def known = {"stream0", "some,columns"}, more = {name, "some,columns"};
+    assert_int_equal(tm_journal_check_streams(j, &known, 1, &err), TM_OK);
+    assert_int_equal(tm_journal_check_streams(j, &more, 1, &err), TM_EFULL);
     assert_true(declared > 5 && declared < 30);
     append_range(j, 0, 1, 10);
     close_ok(j);

@@ -169,6 +169,44 @@ static void test_salt_is_fresh(void **state)
     tm_auth_put(auth);
 }
 
+/* Another object that says the same is the same; any part that differs makes it another. */
+static void test_equal(void **state)
+{
+    (void)state;
+    struct tm_auth *first, *again, *other;
+    struct tm_error err;
+    struct tm_auth_def def = full;
+    assert_int_equal(run("openssl genpkey -algorithm ED25519 -out key.pem && chmod 600 key.pem"), 0);
+    assert_int_equal(tm_auth_create(&def, &first, &err), 0);
+    assert_int_equal(tm_auth_create(&def, &again, &err), 0);
+    assert_true(tm_auth_equal(first, again));
+    assert_true(tm_auth_equal(NULL, NULL));
+    assert_false(tm_auth_equal(first, NULL));
+    def.key_id = "another";
+    assert_int_equal(tm_auth_create(&def, &other, &err), 0);
+    assert_false(tm_auth_equal(first, other));
+    tm_auth_put(other);
+    def = full;
+    def.header_count--;
+    assert_int_equal(tm_auth_create(&def, &other, &err), 0);
+    assert_false(tm_auth_equal(first, other));
+    tm_auth_put(other);
+    def = full;
+    def.message = "{method}";
+    assert_int_equal(tm_auth_create(&def, &other, &err), 0);
+    assert_false(tm_auth_equal(first, other));
+    tm_auth_put(other);
+    assert_int_equal(run("openssl genpkey -algorithm ED25519 -out key.pem && chmod 600 key.pem"), 0); /* rotated */
+    assert_int_equal(tm_auth_create(&full, &other, &err), 0);
+    assert_false(tm_auth_equal(first, other));
+    tm_auth_put(other);
+    tm_auth_put(again);
+    again = tm_auth_take(first);
+    tm_auth_put(first);
+    assert_true(tm_auth_equal(again, again));
+    tm_auth_put(again);
+}
+
 static void expect_error(const struct tm_auth_def *def, const char *text)
 {
     struct tm_auth *auth = NULL;
@@ -258,7 +296,7 @@ int main(void)
         cmocka_unit_test(test_rsa_pkcs8),     cmocka_unit_test(test_rsa_pkcs1),
         cmocka_unit_test(test_ed25519),       cmocka_unit_test(test_salt_is_fresh),
         cmocka_unit_test(test_bad_key_files), cmocka_unit_test(test_bad_templates),
-        cmocka_unit_test(test_put_refuses),
+        cmocka_unit_test(test_put_refuses),   cmocka_unit_test(test_equal),
     };
     tm_log_init(TM_LOG_ERROR, TM_LOG_LOGFMT, NULL);
     return cmocka_run_group_tests_name("net/auth", tests, make_dir, remove_dir);

@@ -144,6 +144,8 @@ static void test_limiter(void **state)
                         i * 100000 + 1); /* then ten a second, in order */
     now += 2000000;
     assert_in_range(tm_link_limiter_reserve(l, now), 99999, 100001); /* all turns given away are used up */
+    tm_link_limiter_set_rate(l, 1000);
+    assert_in_range(tm_link_limiter_reserve(l, now), 1999, 2001); /* one is owed, one is ours */
     now += 3600 * TM_US_PER_S;
     for (int i = 0; i < 3; i++)
         assert_int_equal(tm_link_limiter_reserve(l, now), 0); /* no more than the burst is saved up */

@@ -41,47 +41,122 @@ static struct tm_plan *compile(const struct defs *d)
 static const char *const other_key[] = {"ticker", "exchange_ts", "price", "side", "delta", NULL};
 static const char *const yes_no_maybe[] = {"yes", "no", "maybe", NULL};
 
-static void gatherer(struct defs *d) { d->plan.gatherer = "g2"; }
-static void epoch(struct defs *d) { d->plan.epoch[15] = 99; }
-static void sequence_path(struct defs *d) { d->plan.protocol.sequence_path = NULL; }
-static void subscription_path(struct defs *d) { d->plan.protocol.subscription_path = "msg.sid"; }
-static void fewer_streams(struct defs *d) { d->plan.stream_count--, d->plan.kind_count--; }
-static void fewer_kinds(struct defs *d) { d->plan.kind_count--; }
-static void stream_name(struct defs *d) { d->streams[STREAM_DELTAS].name = d->kinds[0].stream = "deltas"; }
-static void window(struct defs *d) { d->streams[STREAM_TRADES].window_us++; }
-static void memory(struct defs *d) { d->streams[STREAM_TRADES].memory_bytes_max = 1 << 20; }
-static void within(struct defs *d) { d->streams[STREAM_LIFECYCLE].within_us++; }
+static void gatherer(struct defs *d)
+{
+    d->plan.gatherer = "g2";
+}
+static void epoch(struct defs *d)
+{
+    d->plan.epoch[15] = 99;
+}
+static void sequence_path(struct defs *d)
+{
+    d->plan.protocol.sequence_path = NULL;
+}
+static void subscription_path(struct defs *d)
+{
+    d->plan.protocol.subscription_path = "msg.sid";
+}
+static void fewer_streams(struct defs *d)
+{
+    d->plan.stream_count--, d->plan.kind_count--;
+}
+static void fewer_kinds(struct defs *d)
+{
+    d->plan.kind_count--;
+}
+static void stream_name(struct defs *d)
+{
+    d->streams[STREAM_DELTAS].name = d->kinds[0].stream = "deltas";
+}
+static void window(struct defs *d)
+{
+    d->streams[STREAM_TRADES].window_us++;
+}
+static void memory(struct defs *d)
+{
+    d->streams[STREAM_TRADES].memory_bytes_max = 1 << 20;
+}
+static void within(struct defs *d)
+{
+    d->streams[STREAM_LIFECYCLE].within_us++;
+}
 static void partition(struct defs *d)
 {
     d->streams[STREAM_TICKERS].partition = TM_PARTITION_NONE;
     d->streams[STREAM_TICKERS].partition_column = NULL;
 }
-static void ticker_column(struct defs *d) { d->streams[STREAM_TICKERS].ticker_column = NULL; }
-static void time_column(struct defs *d) { d->streams[STREAM_TICKERS].time_column = "received_at"; }
-static void key(struct defs *d) { d->streams[STREAM_DELTAS].key = other_key; }
-static void column_name(struct defs *d) { d->columns[6].name = "arrived_at", d->sources[6].column = "arrived_at"; }
-static void column_type(struct defs *d) { d->columns[3].type = TM_TYPE_INT8; }
-static void column_scale(struct defs *d) { d->columns[3].scale = d->sources[3].paths[0].scale = 4; }
-static void column_null(struct defs *d) { d->columns[6].not_null = false; }
-static void column_one_of(struct defs *d) { d->columns[2].one_of = yes_no_maybe; }
+static void ticker_column(struct defs *d)
+{
+    d->streams[STREAM_TICKERS].ticker_column = NULL;
+}
+static void time_column(struct defs *d)
+{
+    d->streams[STREAM_TICKERS].time_column = "received_at";
+}
+static void key(struct defs *d)
+{
+    d->streams[STREAM_DELTAS].key = other_key;
+}
+static void column_name(struct defs *d)
+{
+    d->columns[6].name = "arrived_at", d->sources[6].column = "arrived_at";
+}
+static void column_type(struct defs *d)
+{
+    d->columns[3].type = TM_TYPE_INT8;
+}
+static void column_scale(struct defs *d)
+{
+    d->columns[3].scale = d->sources[3].paths[0].scale = 4;
+}
+static void column_null(struct defs *d)
+{
+    d->columns[6].not_null = false;
+}
+static void column_one_of(struct defs *d)
+{
+    d->columns[2].one_of = yes_no_maybe;
+}
 static void column_added(struct defs *d)
 {
     d->columns[7] = (struct tm_column_def){.name = "note", .type = TM_TYPE_TEXT};
     d->streams[STREAM_DELTAS].column_count++;
 }
-static void tag(struct defs *d) { d->kinds[0].tag = "delta"; }
+static void tag(struct defs *d)
+{
+    d->kinds[0].tag = "delta";
+}
 static void order_of_kinds(struct defs *d)
 {
     struct tm_kind_def first = d->kinds[0];
     d->kinds[0] = d->kinds[1];
     d->kinds[1] = first;
 }
-static void forwarded(struct defs *d) { d->kinds[0].forward = true; }
-static void source_path(struct defs *d) { d->sources[0].paths[0].path = "msg.ticker"; }
-static void source_index(struct defs *d) { d->sources[0].paths[0].path = "msg.market_ticker[1]"; }
-static void source_unit(struct defs *d) { d->sources[1].paths[1].unit = TM_UNIT_SECONDS; }
-static void source_minus(struct defs *d) { d->sources[3].paths[0].one_minus = true; }
-static void fewer_paths(struct defs *d) { d->sources[1].path_count = 1; }
+static void forwarded(struct defs *d)
+{
+    d->kinds[0].forward = true;
+}
+static void source_path(struct defs *d)
+{
+    d->sources[0].paths[0].path = "msg.ticker";
+}
+static void source_index(struct defs *d)
+{
+    d->sources[0].paths[0].path = "msg.market_ticker[1]";
+}
+static void source_unit(struct defs *d)
+{
+    d->sources[1].paths[1].unit = TM_UNIT_SECONDS;
+}
+static void source_minus(struct defs *d)
+{
+    d->sources[3].paths[0].one_minus = true;
+}
+static void fewer_paths(struct defs *d)
+{
+    d->sources[1].path_count = 1;
+}
 static void constant(struct defs *d)
 {
     d->sources[2] = (struct tm_source_def){.column = "side", .from = TM_FROM_CONST, .text = "yes"};
@@ -90,21 +165,50 @@ static void other_constant(struct defs *d)
 {
     d->sources[2] = (struct tm_source_def){.column = "side", .from = TM_FROM_CONST, .text = "no"};
 }
-static void document(struct defs *d) { d->kinds[0].document = true; }
+static void document(struct defs *d)
+{
+    d->kinds[0].document = true;
+}
 
 static const struct {
     const char *name;
     void (*change)(struct defs *d);
 } changes[] = {
-#define CHANGE(f) {#f, f}
-    CHANGE(gatherer),      CHANGE(epoch),        CHANGE(sequence_path), CHANGE(subscription_path),
-    CHANGE(fewer_streams), CHANGE(fewer_kinds),  CHANGE(stream_name),   CHANGE(window),
-    CHANGE(memory),        CHANGE(within),       CHANGE(partition),     CHANGE(ticker_column),
-    CHANGE(time_column),   CHANGE(key),          CHANGE(column_name),   CHANGE(column_type),
-    CHANGE(column_scale),  CHANGE(column_null),  CHANGE(column_one_of), CHANGE(column_added),
-    CHANGE(tag),           CHANGE(forwarded),    CHANGE(source_path),   CHANGE(source_index),
-    CHANGE(source_unit),   CHANGE(source_minus), CHANGE(fewer_paths),
-    CHANGE(constant),      CHANGE(document),     CHANGE(other_constant), CHANGE(order_of_kinds),
+#define CHANGE(f)                                                                                                      \
+    {                                                                                                                  \
+#f, f                                                                                                          \
+    }
+    CHANGE(gatherer),
+    CHANGE(epoch),
+    CHANGE(sequence_path),
+    CHANGE(subscription_path),
+    CHANGE(fewer_streams),
+    CHANGE(fewer_kinds),
+    CHANGE(stream_name),
+    CHANGE(window),
+    CHANGE(memory),
+    CHANGE(within),
+    CHANGE(partition),
+    CHANGE(ticker_column),
+    CHANGE(time_column),
+    CHANGE(key),
+    CHANGE(column_name),
+    CHANGE(column_type),
+    CHANGE(column_scale),
+    CHANGE(column_null),
+    CHANGE(column_one_of),
+    CHANGE(column_added),
+    CHANGE(tag),
+    CHANGE(forwarded),
+    CHANGE(source_path),
+    CHANGE(source_index),
+    CHANGE(source_unit),
+    CHANGE(source_minus),
+    CHANGE(fewer_paths),
+    CHANGE(constant),
+    CHANGE(document),
+    CHANGE(other_constant),
+    CHANGE(order_of_kinds),
 };
 
 /* Every plan equals itself compiled again, and none of the others. */
@@ -184,7 +288,8 @@ static void columns_swapped(struct defs *d)
 static void not_counted(struct defs *d)
 {
     d->streams[STREAM_DELTAS].occurrence = false;
-    d->sources[5] = (struct tm_source_def){.column = "occurrence", .from = TM_FROM_PATHS, .paths = {PLAIN("msg.n")}, .path_count = 1};
+    d->sources[5] = (struct tm_source_def){
+        .column = "occurrence", .from = TM_FROM_PATHS, .paths = {PLAIN("msg.n")}, .path_count = 1};
 }
 
 static void test_streams(void **state)
@@ -233,12 +338,13 @@ static struct tm_fp fingerprint_of(const struct tm_plan *plan, const struct tm_h
     assert_int_equal(tm_row_begin(&w, s, &buf), TM_OK);
     for (uint16_t i = 0; w.next < s->column_count - 3; i++) {
         const struct tm_column *c = &s->columns[w.next];
-        int rc = strcmp(c->name, "ticker") == 0 ? tm_row_put_text(&w, "KX", 2)
-                 : strcmp(c->name, "side") == 0 ? tm_row_put_text(&w, "yes", 3)
-                 : c->type == TM_TYPE_TEXT      ? tm_row_put_null(&w)
-                 : c->type == TM_TYPE_TIMESTAMPTZ
-                     ? tm_row_put_time(&w, 1700000000000000)
-                     : tm_row_put_int(&w, strcmp(c->name, "price") == 0 ? 42 : strcmp(c->name, "delta") == 0 ? 7 : 0);
+        int rc = strcmp(c->name, "ticker") == 0   ? tm_row_put_text(&w, "KX", 2)
+                 : strcmp(c->name, "side") == 0   ? tm_row_put_text(&w, "yes", 3)
+                 : c->type == TM_TYPE_TEXT        ? tm_row_put_null(&w)
+                 : c->type == TM_TYPE_TIMESTAMPTZ ? tm_row_put_time(&w, 1700000000000000)
+                                                  : tm_row_put_int(&w, strcmp(c->name, "price") == 0   ? 42
+                                                                       : strcmp(c->name, "delta") == 0 ? 7
+                                                                                                       : 0);
         assert_int_equal(rc, TM_OK);
     }
     assert_int_equal(tm_row_end(&w, plan, &row), TM_OK);

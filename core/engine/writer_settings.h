@@ -1,0 +1,20 @@
+/*
+ * What a reload may change about the store writer, in one piece that is handed from thread to thread: made by the policy
+ * thread, owned by whoever has it, never changed.
+ */
+#ifndef TM_ENGINE_WRITER_SETTINGS_H
+#define TM_ENGINE_WRITER_SETTINGS_H
+
+#include "engine/writer.h"
+
+struct tm_writer_settings {
+    char *conninfo;
+    const struct tm_plan *plan; /* held */
+    size_t batch_rows_max, batch_bytes_max;
+    bool migrate;
+};
+
+struct tm_writer_settings *tm_writer_settings_create(const struct tm_writer_options *options);
+void tm_writer_settings_destroy(struct tm_writer_settings *s); /* NULL is fine */
+
+#endif

@@ -37,6 +37,7 @@ local function make_host(env)
   end
   function host.cancel() return true end
   function host.spawn(_, fn, ...) fn(...) end
+  function host.keep_task() end
   function host.link_open(feed, name)
     host.opened[#host.opened + 1] = name
     record("open", feed, name)

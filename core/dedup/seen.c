@@ -18,7 +18,7 @@ static size_t table_bytes(size_t memory_bytes_max)
     return (max < min ? min : max) - sizeof(struct tm_seen);
 }
 
-int tm_seen_create(const struct tm_seen_options *options, struct tm_seen **out, struct tm_error *err)
+int tm_seen_check(const struct tm_seen_options *options, struct tm_error *err)
 {
     size_t min = tm_table_bytes_min(SLOT_WORDS) + sizeof(struct tm_seen);
     if (options->window_us <= 0)
@@ -27,6 +27,14 @@ int tm_seen_create(const struct tm_seen_options *options, struct tm_seen **out, 
     if (options->memory_bytes_max && options->memory_bytes_max < min)
         return tm_error_set(err, TM_EINVAL, "seen-set: memory is bounded to %zu bytes, expected at least %zu",
                             options->memory_bytes_max, min);
+    return TM_OK;
+}
+
+int tm_seen_create(const struct tm_seen_options *options, struct tm_seen **out, struct tm_error *err)
+{
+    int rc = tm_seen_check(options, err);
+    if (rc)
+        return rc;
     struct tm_seen *s = calloc(1, sizeof *s);
     if (!s || tm_table_init(&s->table, SLOT_WORDS, options->window_us, table_bytes(options->memory_bytes_max))) {
         free(s);

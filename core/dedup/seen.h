@@ -38,6 +38,9 @@ struct tm_seen_stats {
     uint64_t expired, evicted_early; /* forgotten since the start: out of the window, for want of memory */
 };
 
+/* Whether tm_seen_create would take them: TM_EINVAL. */
+int tm_seen_check(const struct tm_seen_options *options, struct tm_error *err) TM_MUST_CHECK;
+
 int tm_seen_create(const struct tm_seen_options *options, struct tm_seen **out, struct tm_error *err) TM_MUST_CHECK;
 void tm_seen_destroy(struct tm_seen *s);
 

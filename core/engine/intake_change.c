@@ -32,12 +32,13 @@ static struct tm_seen_options seen_options(const struct tm_stream *stream)
     return (struct tm_seen_options){.window_us = stream->window_us, .memory_bytes_max = stream->memory_bytes_max};
 }
 
-static int lane_make_seen(struct tm_intake_lane *lane, struct tm_error *err)
+/* One of its own, or only the check that it could have one, where it will be given an older stream's. */
+static int lane_make_seen(struct tm_intake_lane *lane, bool given, struct tm_error *err)
 {
     struct tm_seen_options options = seen_options(lane->stream);
     if (lane->stream->observer || lane->stream->mode == TM_STREAM_UPSERT)
         return TM_OK;
-    int rc = tm_seen_create(&options, &lane->seen, err);
+    int rc = given ? tm_seen_check(&options, err) : tm_seen_create(&options, &lane->seen, err);
     return rc ? tm_error_wrap(err, "%s", lane->stream->name) : TM_OK;
 }
 
@@ -70,7 +71,7 @@ int tm_intake_change_create(const struct tm_plan *from, const struct tm_plan *to
         struct tm_intake_lane *lane = &c->setup.lanes[c->setup.lane_count++];
         tm_intake_lane_init(lane, tm_plan_stream(to, i), metrics);
         c->keeps_of[i] = keeps_of(from, lane->stream);
-        rc = c->keeps_of[i] < 0 ? lane_make_seen(lane, err) : TM_OK;
+        rc = lane_make_seen(lane, c->keeps_of[i] >= 0, err);
     }
     if (rc) {
         tm_intake_change_destroy(c);

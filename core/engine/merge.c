@@ -369,10 +369,11 @@ int tm_merge_check(const struct tm_plan *plan, struct tm_error *err)
 {
     int rc = TM_OK;
     for (size_t i = 0; !rc && i < tm_plan_stream_count(plan); i++) {
-        struct tm_seen *seen = NULL;
-        if (tm_stream_is_fingerprinted(tm_plan_stream(plan, i)))
-            rc = make_seen(tm_plan_stream(plan, i), &seen, err);
-        tm_seen_destroy(seen);
+        const struct tm_stream *stream = tm_plan_stream(plan, i);
+        struct tm_seen_options options = seen_options(stream);
+        rc = tm_stream_is_fingerprinted(stream) ? tm_seen_check(&options, err) : TM_OK;
+        if (rc)
+            (void)tm_error_wrap(err, "%s", stream->name);
     }
     return rc;
 }

@@ -449,12 +449,12 @@ static int open_session(struct tm_writer *w, struct tm_error *err)
 static void close_session(struct tm_writer *w)
 {
     set_connected(w, false);
+    tm_lanes_reset(w->lanes); /* they name their columns by the reader's */
     tm_journal_reader_close(w->reader);
     w->reader = NULL;
     tm_pg_close(w->pg);
     w->pg = NULL;
     w->release_lsn[0] = '\0';
-    tm_lanes_clear(w->lanes);
 }
 
 /* Read on until the batch is full or nothing more is durable; 1: there may be more, 0: that was all. */

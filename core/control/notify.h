@@ -1,13 +1,13 @@
 /*
- * What systemd is told (sd_notify(3), without its library): one datagram for each state to the socket in $NOTIFY_SOCKET,
- * a path or, with a leading '@', a name in the abstract namespace. Without that variable all of it does nothing. Nothing
- * here blocks: a datagram that does not go out at once is lost.
+ * What systemd is told (sd_notify(3), without its library): one datagram for each state to the socket in
+ * $NOTIFY_SOCKET, a path or, with a leading '@', a name in the abstract namespace. Without that variable all of it does
+ * nothing. Nothing here blocks: a datagram that does not go out at once is lost.
  *
  *     READY=1                                 started, or the reload is over
  *     RELOADING=1 + MONOTONIC_USEC            a reload begins (Type=notify-reload)
  *     STOPPING=1                              stopping
  *     STATUS=...                              one line for people
- *     WATCHDOG=1                              twice per $WATCHDOG_USEC, from the policy loop: when that hangs, systemd knows
+ *     WATCHDOG=1                              twice per $WATCHDOG_USEC, from the policy loop: systemd knows if it hangs
  *
  * The policy thread. The variables are left in place; a child process is never started.
  */

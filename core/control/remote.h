@@ -8,9 +8,9 @@
 #include <stdbool.h>
 
 /*
- * Reload and wait for the outcome. What changed goes to stdout, the problems of a script that was rejected to stderr, one
- * per line as `check` prints them; with `json` the whole answer to stdout, whatever it is. 0 reloaded, 1 nobody answers or
- * it failed, 78 the script was rejected and the running one goes on.
+ * Reload and wait for the outcome. What changed goes to stdout, the problems of a script that was rejected to stderr,
+ * one per line as `check` prints them; with `json` the whole answer to stdout, whatever it is. 0 reloaded, 1 nobody
+ * answers or it failed, 78 the script was rejected and the running one goes on.
  */
 int tm_remote_reload(const char *socket_path, bool json);
 

@@ -1,5 +1,5 @@
-/* host: registry_open, registry_find, registry_get, registry_next, registry_remove, registry_count, registry_unseen. A registry is named
- * by its place + 1; entries by their numbers. A new generation of a script finds what is in it. */
+/* host: registry_open, registry_find, registry_get, registry_next, registry_remove, registry_count, registry_unseen. A
+ * registry is named by its place + 1; entries by their numbers. A new generation of a script finds what is in it. */
 #include "script/script_impl.h"
 
 #include "base/clock.h"

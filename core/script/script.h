@@ -69,12 +69,13 @@ size_t tm_script_busy(const struct tm_script *script);  /* alive and kept */
 /* An event for the kept tasks of a draining script: declared.observe(event), if the library has it. */
 void tm_script_observe(struct tm_script *script, const struct tm_event *event);
 
-/* tm.state: the text for the next generation (malloc'ed; NULL when the library keeps none), and back before the start. */
+/* tm.state: the text for the next generation (malloc'ed; NULL when the library keeps none), and back before the
+ * start. */
 int tm_script_save(struct tm_script *script, char **state, struct tm_error *err) TM_MUST_CHECK;
 int tm_script_restore(struct tm_script *script, const char *state, struct tm_error *err) TM_MUST_CHECK;
 
-/* The Lua directory, an absolute path: $TIDEMILL_LUA, else ../share/tidemill/lua beside the executable, else the build's
- * own. */
+/* The Lua directory, an absolute path: $TIDEMILL_LUA, else ../share/tidemill/lua beside the executable, else the
+ * build's own. */
 const char *tm_script_library(void);
 
 #endif

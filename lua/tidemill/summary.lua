@@ -4,9 +4,9 @@
 ---     "stream trades"  "window"  "2d"           false
 ---     "signer 1"       "key_id"  "..."          true: compared, never shown
 ---
---- Whatever is put into the declarations is compared, without further ado: a list named "alerts" of { name = "Lag",
---- hold_us = 30e6 } gives "alert Lag", "hold", "30s". Where a declaration stands is left out, and so are functions: that
---- their code has changed is told by the files.
+--- Whatever is put into the declarations is compared, without further ado: a list named "alerts" of
+--- { name = "Lag", hold_us = 30e6 } gives "alert Lag", "hold", "30s". Where a declaration stands is left out, and so are
+--- functions: that their code has changed is told by the files.
 
 local summary = {}
 

@@ -112,6 +112,7 @@ local function make_host(env, kept)
   function host.metric(_, name, _, labels) return { name = name .. "{" .. (labels or "") .. "}" } end
   function host.metric_add(metric, n) host.metrics[metric.name] = (host.metrics[metric.name] or 0) + n end
   function host.metric_set(metric, v) host.metrics[metric.name] = v end
+  function host.keep_task() end
   function host.http(request)
     record("http", request.url)
     return host.answer and host.answer(request) or { status = 200, body = "{}", elapsed_us = 0 }

@@ -1,4 +1,4 @@
-"""Many reloads in a row under load: good ones, broken ones, changed ones; nothing is lost, doubled, dropped or leaked.
+"""Many reloads in a row under load: good, broken, changed; nothing is lost, doubled, dropped or leaked.
 
 In a normal run 60 reloads at 2,000 messages a second; TIDEMILL_RELOADS=1000 (scripts/test --all) makes it the full thing
 at 20,000. TIDEMILL_RELOAD_KEYS=1 changes keys, too: gatherers and deduplicator then do not agree for a moment.

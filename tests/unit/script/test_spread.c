@@ -288,9 +288,8 @@ static void test_quiet_columns(void **state)
         "  assert(put('active', nil) == 0 and r:get('A').volume == nil)\n"
         "  assert(put('closed', '3.00') == 1 and r:get('A').status == 'closed' and r:get('A').volume == 300)\n"
         "  assert(host.registry_open('markets', { 'status' }, { 'volume' }) == r.entry.id and r:count() == 1)\n"
-        "  host.registry_open('markets', { 'status', 'volume' })\n" /* other columns: it starts anew */
-        "  assert(r:count() == 0 and put('active', '1.00') == 1 and put('active', '2.00') == 1)\n"
-        "  assert(not pcall(host.registry_open, 'markets', { 'status' }, { 'none' }) and r:count() == 1)\n"
+        /* declared twice by one script: the first counts */
+        "  assert(host.registry_open('markets', { 'status', 'volume' }) == r.entry.id and r:count() == 1)\n"
         "  count 'done'\n"
         "end)\n");
 }

@@ -105,7 +105,7 @@ local function declare_stream(at, name, definition)
   local columns_ok
   normal.columns, normal.by_name, columns_ok = read_columns(at, path, normal.columns or {})
   streams_by_name[name] = normal
-  if columns_ok then ok = check_references(normal) and ok end
+  if columns_ok and #normal.columns > 0 then ok = check_references(normal) and ok end
   normal.ok = ok and columns_ok
   declared.streams[#declared.streams + 1] = normal
 end

@@ -17,6 +17,7 @@ local units = require "tidemill.units"
 local tm = {
   gatherer = role.gatherer, deduplicator = role.deduplicator,
   stream = stream.stream, kind = stream.kind, protocol = stream.protocol, dedup = stream.dedup,
+  add_column = stream.add_column,
   path = stream.path, decimal = stream.decimal, rfc3339 = stream.rfc3339, seconds = stream.seconds,
   millis = stream.millis, micros = stream.micros, const = stream.const, tag = stream.tag, raw = stream.raw,
   received_at = stream.received_at, occurrence = stream.occurrence,

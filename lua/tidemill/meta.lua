@@ -40,6 +40,13 @@
 ---@field scale? integer the stored integer is the value times 10^scale
 ---@field one_of? string[] the texts allowed; others make the frame unknown
 
+---@class tidemill.AddedColumn [1] is the name, [2] the type; never not_null
+---@field [1] string
+---@field [2] string
+---@field scale? integer
+---@field one_of? string[]
+---@field from table<string, any> kind = path or source
+
 ---@class tidemill.Stream
 ---@field columns tidemill.Column[]
 ---@field key? string[] what makes two records the same; not for observer streams

@@ -36,6 +36,12 @@ local function distance(a, b)
   return previous[#b]
 end
 
+-- "warning" for "warn", "sub" for "subscription": one begins with the other.
+local function begins(a, b)
+  local length = math.min(#a, #b)
+  return length >= 3 and a:sub(1, length):lower() == b:sub(1, length):lower()
+end
+
 --- The nearest of the names to a misspelt one, or nil when none is near.
 ---@param name string
 ---@param names string[]
@@ -45,6 +51,9 @@ function problems.nearest(name, names)
   for _, candidate in ipairs(names) do
     local d = distance(name:lower(), candidate:lower())
     if d < best_distance or (d == best_distance and candidate < best) then best, best_distance = candidate, d end
+  end
+  for _, candidate in ipairs(names) do
+    if not best and begins(name, candidate) then best = candidate end
   end
   return best
 end

@@ -66,11 +66,13 @@ local function read_columns(at, path, columns)
   return list, by_name, ok
 end
 
-local function column_names(s)
+local function names_of(set)
   local names = {}
-  for name in pairs(s.by_name) do names[#names + 1] = name end
+  for name in pairs(set) do names[#names + 1] = name end
   return names
 end
+
+local function column_names(s) return names_of(s.by_name) end
 
 local function check_column_names(s, field, names)
   local ok = true
@@ -105,7 +107,7 @@ local function declare_stream(at, name, definition)
   local columns_ok
   normal.columns, normal.by_name, columns_ok = read_columns(at, path, normal.columns or {})
   streams_by_name[name] = normal
-  if columns_ok then ok = check_references(normal) and ok end
+  if columns_ok and #normal.columns > 0 then ok = check_references(normal) and ok end
   normal.ok = ok and columns_ok
   declared.streams[#declared.streams + 1] = normal
 end
@@ -245,9 +247,8 @@ local function bind_kind(k)
   if k.role ~= "data" or not k.stream then return end
   local s = streams_by_name[k.stream]
   if not s then
-    local names = {}
-    for name in pairs(streams_by_name) do names[#names + 1] = name end
-    return problems.add(k.at, k.path, ('stream: unknown stream "%s"'):format(k.stream) .. problems.hint(k.stream, names))
+    return problems.add(k.at, k.path,
+      ('stream: unknown stream "%s"'):format(k.stream) .. problems.hint(k.stream, names_of(streams_by_name)))
   end
   if s.ok then k.sources = read_sources(k, s, k.from or {}) end
 end
@@ -381,9 +382,7 @@ end
 local function apply_dedup(d)
   local path, s = "tm.dedup " .. tostring(d.name), streams_by_name[d.name]
   if not s then
-    local names = {}
-    for name in pairs(streams_by_name) do names[#names + 1] = name end
-    return problems.add(d.at, path, "unknown stream" .. problems.hint(tostring(d.name), names))
+    return problems.add(d.at, path, "unknown stream" .. problems.hint(tostring(d.name), names_of(streams_by_name)))
   end
   if d.settings.from_us then
     if d.ok then apply_later_key(d, s, path) end
@@ -397,8 +396,70 @@ local function apply_dedup(d)
   end
 end
 
--- The first key of each stream before those that follow it, wherever they stand.
+-- ---- a column more ----
+
+local added_fields = {
+  scale = column_fields.scale,
+  one_of = column_fields.one_of,
+  from = check.field(function(v) return type(v) == "table" and next(v) ~= nil and v or nil, "expected a table kind = source" end,
+    { required = true }),
+}
+
+local additions = {}
+
+local function read_addition(at, path, definition)
+  if type(definition) ~= "table" then
+    return problems.add(at, path, 'expected { "name", "type", from = { kind = source } }, got a ' .. type(definition))
+  end
+  local options = {}
+  for key, v in pairs(definition) do
+    if key ~= 1 and key ~= 2 then options[key] = v end
+  end
+  local normal, ok = check.closed(at, path, options, added_fields)
+  local column = read_column(at, path, { definition[1], definition[2], scale = normal.scale, one_of = normal.one_of })
+  if ok and column then return { at = at, path = path, column = column, from = normal.from } end
+end
+
+--- Give a stream that is declared elsewhere one column more. It is NULL in the rows that are there and in those of kinds
+--- that `from` does not name. The table gets it when the process starts or reloads; gatherers first, then the
+--- deduplicator, which reads the column from all of them.
+---
+---     tm.add_column "trades" { "no_price", "int4", scale = 6, from = { trade = tm.decimal "msg.no_price_dollars" } }
+---@param name string the stream
+---@return fun(definition: tidemill.AddedColumn)
+function stream.add_column(name)
+  declare.only "tm.add_column"
+  return function(definition)
+    local at = problems.caller()
+    local addition = read_addition(at, "tm.add_column " .. tostring(name), definition)
+    if addition then
+      addition.stream = name
+      additions[#additions + 1] = addition
+    end
+  end
+end
+
+local function apply_addition(a)
+  local s, column = streams_by_name[a.stream], a.column
+  if not s then return problems.add(a.at, a.path, "unknown stream" .. problems.hint(tostring(a.stream), names_of(streams_by_name))) end
+  if s.by_name[column.name] then return problems.add(a.at, a.path, ('column "%s" is there already'):format(column.name)) end
+  s.columns[#s.columns + 1], s.by_name[column.name] = column, column
+  for tag, value in pairs(a.from) do
+    local k = kinds_by_tag[tag]
+    if not k or k.stream ~= a.stream then
+      local feeding = {}
+      for name, kind in pairs(kinds_by_tag) do feeding[name] = kind.stream == a.stream and kind or nil end
+      problems.add(a.at, a.path, ('from: "%s" is no kind of this stream'):format(tostring(tag))
+        .. problems.hint(tostring(tag), names_of(feeding)))
+    elseif k.from then
+      k.from[column.name] = value
+    end
+  end
+end
+
+-- Added columns first, as keys may name them; the first key of each stream before those that follow it.
 table.insert(declare.adjust, 1, function()
+  for _, a in ipairs(additions) do apply_addition(a) end
   for _, d in ipairs(dedups) do
     if d.from == nil then apply_dedup(d) end
   end

@@ -1,0 +1,3 @@
+local tm = require "tidemill"
+require "kalshi.streams"
+tm.deduplicator { id = "d", production = "dbname=p", gatherers = "g1,g2" } --> gatherers: expected gatherers like "g1=host=a dbname=kalshi_ts;g2=..."

@@ -1,0 +1,5 @@
+local tm = require "tidemill"
+tm.gatherer { id = "g1", store = "dbname=x", data = "/tmp/tidemill-broken" }
+tm.protocol { tag = "type", sequence = "seq" }
+tm.kind "ok" { role = "ack" }
+tm.kind "ok" { role = "ack" } --> is declared already at

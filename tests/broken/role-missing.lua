@@ -1,0 +1,2 @@
+--! declares no role: expected tm.gatherer { ... } or tm.deduplicator { ... }
+require "kalshi.streams"

@@ -1,0 +1,2 @@
+local tm = require "tidemill"
+tm.gatherer "g1" --> expected a table { ... }, got "g1"

@@ -1,0 +1,4 @@
+local tm = require "tidemill"
+tm.gatherer { id = "g1", store = "dbname=x", data = "/tmp/tidemill-broken" }
+tm.protocol { tag = "type", sequence = "seq" }
+tm.stream "s" { columns = { { "a", "text", not_null = true } }, key = { "a" }, partition = "hour" } --> partition: unknown value "hour", expected one of day, hash, none

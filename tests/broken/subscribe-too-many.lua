@@ -1,0 +1,5 @@
+local tm = require "tidemill"
+local kalshi = require "kalshi"
+tm.gatherer { id = "g1", store = "dbname=x", data = "/tmp/tidemill-broken" }
+local exchange = kalshi.exchange { ws_url = "ws://127.0.0.1:1/ws", rest_url = "http://127.0.0.1:1" }
+exchange:subscribe("ticker", { connections = 5000 }) --> connections: expected an integer from 1 to 1000, got 5000

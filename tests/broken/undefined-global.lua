@@ -1,0 +1,3 @@
+local tm = require "tidemill"
+tm.gatherer { id = "g1", store = "dbname=x", data = "/tmp/tidemill-broken" }
+print("hello") --> 'print' is not defined

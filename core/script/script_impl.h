@@ -3,6 +3,7 @@
 #define TM_SCRIPT_IMPL_H
 
 #include "script/call.h"
+#include "script/callback.h"
 #include "script/module.h"
 #include "script/script.h"
 #include "script/task.h"
@@ -17,6 +18,7 @@ struct tm_script {
     struct tm_config config;
     struct tm_services *services; /* NULL at declare time */
     struct tm_tasks tasks;
+    struct tm_callbacks callbacks;
     struct tm_script_timer *timers;
     struct tm_wait *waits;
     struct tm_metric *errors;
@@ -43,6 +45,7 @@ void tm_api_link(lua_State *L);     /* api_link.c */
 void tm_api_rows(lua_State *L);     /* api_rows.c: REST documents to rows */
 void tm_api_registry(lua_State *L); /* api_registry.c */
 void tm_api_metric(lua_State *L);   /* api_metric.c */
+void tm_api_guard(lua_State *L);    /* api_guard.c */
 
 /* Stop and free what a script has under way. */
 void tm_api_clock_close(struct tm_script *script);

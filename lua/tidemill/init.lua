@@ -80,4 +80,6 @@ tm.problem = problems.add
 tm.caller = problems.caller
 tm.check = require "tidemill.check"
 
-return tm
+tm.log, tm.json = host.freeze(tm.log, "tm.log"), host.freeze(tm.json, "tm.json")
+
+return host.freeze(tm, "tm")

@@ -12,6 +12,9 @@
 ---@field socket? string path of the control socket; default none
 ---@field log_level? "debug"|"info"|"warn"|"error" default "info"
 ---@field log_format? "logfmt"|"json" default "logfmt"
+---@field limits? tidemill.Limits what the script may use
+---@field callback_failures? integer failures in a row that disable a handler or timer; default 10
+---@field policy_stuck? tidemill.Duration a policy thread that does not turn for so long is reported; default 5s
 ---@field migrate? boolean create and bring up to date the store's tables at start; default true
 
 ---@class tidemill.Gatherer: tidemill.Process
@@ -134,3 +137,15 @@
 ---@field updated_time? number
 ---@field result? string
 ---@field settlement_ts? number
+
+-- ---- guards ----
+
+---@class tidemill.Limits CPU time of one entry into the script, and its memory
+---@field load? tidemill.Duration running the file; default 2s
+---@field step? tidemill.Duration of a handler or timer, from one wait to the next; default 1s
+---@field routine? tidemill.Duration likewise of a recovery routine; default as step
+---@field event? tidemill.Duration handing an event to its handlers; default 1s
+---@field memory? tidemill.Size all of the script's values; default 256MiB
+
+---@class tidemill.Callback
+---@field failures? integer in a row, after which it is not called any more; default: the role's callback_failures

@@ -2,9 +2,10 @@
 #ifndef TM_CONTROL_DAEMON_PRIVATE_H
 #define TM_CONTROL_DAEMON_PRIVATE_H
 
+#include "control/admin.h"
+#include "control/heartbeat.h"
 #include "control/process.h"
 #include "control/server.h"
-#include "net/httpd.h"
 #include "script/script.h"
 
 struct tm_daemon {
@@ -13,7 +14,8 @@ struct tm_daemon {
     struct tm_config *config;
     struct tm_services services; /* loop, metrics, http, gatherer */
     struct tm_deduplicator *deduplicator;
-    struct tm_httpd *httpd;
+    struct tm_admin *admin;
+    struct tm_heartbeat heartbeat;
     struct tm_control *control;
     struct tm_process_metrics process;
     struct tm_async events;

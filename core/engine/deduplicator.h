@@ -74,6 +74,7 @@ int tm_deduplicator_start(const struct tm_deduplicator_options *options, struct 
                           struct tm_error *err) TM_MUST_CHECK;
 /* Finish the transaction under way, then stop all threads; at most 5 s. */
 void tm_deduplicator_stop(struct tm_deduplicator *d);
+/* Any thread: health is answered on the admin thread. */
 struct tm_deduplicator_stats tm_deduplicator_stats(struct tm_deduplicator *d);
 int tm_deduplicator_gatherer_stats(struct tm_deduplicator *d, size_t index,
                                    struct tm_deduplicator_gatherer_stats *out) TM_MUST_CHECK;

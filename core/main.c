@@ -5,6 +5,7 @@
  */
 #include "control/client.h"
 #include "control/daemon.h"
+#include "control/granting.h"
 #include "control/offline.h"
 #include "control/remote.h"
 #include "record/decode.h"
@@ -163,13 +164,16 @@ static int help(int argc, char **argv)
     puts("tidemill captures an exchange's market data as its Lua script says.\n");
     for (const struct program *p = programs; p->name; p++)
         printf("  tidemill %-8s %-30s %s\n", p->name, p->arguments, p->help);
+    puts(
+        "\nLIBRARIES, also in TIDEMILL_GRANT: what scripts may use beyond the sandbox, some of io,os,debug,ffi,jit; the\n"
+        "last three let a script take off its own guards.");
     puts("\nExit status: 0 fine, 1 failed, 2 usage, 78 bad configuration.");
     return 0;
 }
 
 static const struct program programs[] = {
-    {"run", "FILE", "run the gatherer or deduplicator of a script", run},
-    {"check", "[--json] FILE", "check a script as start would; all problems at once", check},
+    {"run", "[--grant LIBRARIES] FILE", "run the gatherer or deduplicator of a script", run},
+    {"check", "[--grant LIBRARIES] [--json] FILE", "check a script as start would; all problems at once", check},
     {"schema", "[--local|--production] FILE", "print the SQL of a script's tables", schema},
     {"migrate", "FILE", "create or bring up to date the tables of the script's store", migrate},
     {"reload", "[--socket PATH] [--json]", "make a running process read its script anew (or TIDEMILL_SOCKET)", reload},
@@ -205,6 +209,11 @@ int main(int argc, char **argv)
     bool daemon = strcmp(name, "run") == 0;
     if (daemon)
         hold_signals();
+    struct tm_error err;
+    if (tm_granting_take(&argc, argv, &err) < 0) {
+        fprintf(stderr, "tidemill: %s\n", err.message);
+        return EXIT_USAGE;
+    }
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
         name = "help";
     if (strcmp(name, "--version") == 0)

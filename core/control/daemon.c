@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "engine/health.h"
+#include "script/grant.h"
 
 #include <limits.h>
 #include <signal.h>
@@ -15,7 +16,7 @@
 #define HTTP_PARALLEL 8
 #define HTTP_QUEUE 1000
 
-/* ---- HTTP ---- */
+/* ---- HTTP, on the admin thread ---- */
 
 static void serve_health(void *arg, const char *path, const char *query, struct tm_httpd_answer *answer)
 {
@@ -23,8 +24,9 @@ static void serve_health(void *arg, const char *path, const char *query, struct 
     (void)query;
     struct tm_daemon *d = arg;
     answer->content_type = "application/json";
-    answer->status = d->services.gatherer ? tm_health_gatherer(d->services.gatherer, answer->body)
-                                          : tm_health_deduplicator(d->deduplicator, answer->body);
+    answer->status = d->services.gatherer
+                         ? tm_health_gatherer(d->services.gatherer, tm_admin_policy(d->admin), answer->body)
+                         : tm_health_deduplicator(d->deduplicator, tm_admin_policy(d->admin), answer->body);
 }
 
 static void serve_metrics(void *arg, const char *path, const char *query, struct tm_httpd_answer *answer)
@@ -41,20 +43,23 @@ static void serve_metrics(void *arg, const char *path, const char *query, struct
 static int serve(struct tm_daemon *d, const char *address, const char *path, tm_httpd_handler *handler,
                  struct tm_error *err)
 {
-    int rc = tm_httpd_listen(d->httpd, address, err);
-    if (!rc)
-        rc = tm_httpd_route(d->httpd, address, path, handler, d, err);
+    int rc = tm_admin_serve(d->admin, address, path, handler, d, err);
     if (!rc)
         tm_log(TM_LOG_INFO, "daemon", "serving", TM_F_STR("path", path), TM_F_STR("address", address),
-               TM_F_I64("port", tm_httpd_port(d->httpd, address)));
+               TM_F_I64("port", tm_admin_port(d->admin, address)));
     return rc;
 }
 
 static int start_http(struct tm_daemon *d, struct tm_error *err)
 {
+    struct tm_admin_options options = {
+        .metrics = d->services.metrics,
+        .policy = &d->heartbeat,
+        .stuck_us = d->config->policy_stuck_us,
+    };
     int rc = tm_http_create(d->services.loop, HTTP_PARALLEL, HTTP_QUEUE, &d->services.http, err);
     if (!rc)
-        rc = tm_httpd_create(d->services.loop, &d->httpd, err);
+        rc = tm_admin_create(&options, &d->admin, err);
     if (!rc)
         rc = serve(d, d->config->health, "/health", serve_health, err);
     if (!rc)
@@ -171,6 +176,8 @@ static int start(struct tm_daemon *d, struct tm_error *err)
     if (!rc)
         rc = start_engine(d, err);
     if (!rc)
+        rc = tm_admin_start(d->admin, err); /* what its handlers read is there from here on */
+    if (!rc)
         rc = tm_policy_start(d->policy, err);
     if (!rc)
         start_signals(d);
@@ -182,7 +189,7 @@ static void stop(struct tm_daemon *d)
 {
     stop_signals(d);
     tm_control_close(d->control);
-    tm_httpd_destroy(d->httpd);
+    tm_admin_destroy(d->admin);
     tm_http_destroy(d->services.http);
     if (d->services.gatherer)
         tm_gatherer_stop(d->services.gatherer);
@@ -207,6 +214,13 @@ const char *tm_daemon_path(const char *path)
     return out;
 }
 
+static void run_policy(struct tm_daemon *d)
+{
+    tm_heartbeat_start(&d->heartbeat, d->services.loop);
+    tm_loop_run(d->services.loop);
+    tm_heartbeat_stop(&d->heartbeat);
+}
+
 int tm_daemon_run(struct tm_script *script, const char *path, const char *version)
 {
     struct tm_daemon d = {.path = tm_daemon_path(path), .version = version, .script = script};
@@ -218,9 +232,10 @@ int tm_daemon_run(struct tm_script *script, const char *path, const char *versio
     if (rc) {
         tm_log(TM_LOG_ERROR, "daemon", "cannot start", TM_F_ERR(&err));
     } else {
-        tm_log(TM_LOG_INFO, "daemon", "started", TM_F_STR("version", version), TM_F_STR("script", d.path));
+        tm_log(TM_LOG_INFO, "daemon", "started", TM_F_STR("version", version), TM_F_STR("script", d.path),
+               TM_F_STR("granted", tm_grant_names(tm_grants())));
         tm_notify_ready(&d.notify, d.path);
-        tm_loop_run(d.services.loop);
+        run_policy(&d);
     }
     stop(&d);
     tm_log(TM_LOG_INFO, "daemon", "stopped");

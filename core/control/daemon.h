@@ -1,7 +1,8 @@
 /*
  * `tidemill run`: start everything in order, serve until asked to stop, stop in the reverse order.
  *
- *     check the script -> policy, HTTP -> control socket -> engine (its threads start) -> the script's handlers
+ *     check the script -> policy, HTTP addresses -> control socket -> engine (its threads start) -> admin thread (health,
+ *     metrics, watch over policy) -> the script's handlers
  *
  * The calling thread becomes the policy thread. SIGHUP, SIGTERM and SIGINT must be blocked before (main does it first
  * of all), so that no signal is lost or deadly while things start. SIGTERM and SIGINT stop; SIGHUP reloads the

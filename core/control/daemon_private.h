@@ -2,10 +2,11 @@
 #ifndef TM_CONTROL_DAEMON_PRIVATE_H
 #define TM_CONTROL_DAEMON_PRIVATE_H
 
+#include "control/admin.h"
+#include "control/heartbeat.h"
 #include "control/notify.h"
 #include "control/process.h"
 #include "control/server.h"
-#include "net/httpd.h"
 #include "script/policy.h"
 
 struct tm_daemon {
@@ -15,7 +16,8 @@ struct tm_daemon {
     struct tm_config *config;
     struct tm_services services; /* loop, metrics, http, gatherer or deduplicator */
     struct tm_deduplicator *deduplicator;
-    struct tm_httpd *httpd;
+    struct tm_admin *admin;
+    struct tm_heartbeat heartbeat;
     struct tm_control *control;
     struct tm_process_metrics process;
     struct tm_notify notify;

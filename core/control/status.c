@@ -2,6 +2,7 @@
 #include "control/daemon_private.h"
 
 #include "engine/health.h"
+#include "script/grant.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -123,15 +124,51 @@ static void add_policy(struct json *j, struct tm_daemon *d)
     add(j, "}");
 }
 
+/* What a script may use, and how its functions fare: the disabled ones first. */
+#define CALLBACKS_SHOWN 200
+
+static void add_callback(struct json *j, const struct tm_callback *c, bool first)
+{
+    add(j, "%s{", first ? "" : ",");
+    add_string(j, "name", c->name);
+    add(j,
+        ",\"kind\":\"%s\",\"runs\":%" PRIu64 ",\"failures\":%" PRIu64 ",\"failures_in_a_row\":%u,\"disabled\":%s,"
+        "\"skipped\":%" PRIu64 ",",
+        tm_callback_kind_name(c->kind), c->runs, c->failures, c->streak, c->disabled ? "true" : "false", c->skipped);
+    add_string(j, "last_error", c->last_error);
+    add(j, "}");
+}
+
+static void add_callbacks(struct json *j, const struct tm_callbacks *callbacks)
+{
+    size_t shown = 0;
+    add(j, ",\"callbacks\":[");
+    for (int pass = 0; pass < 2; pass++)
+        for (const struct tm_callback *c = callbacks->first; c && shown < CALLBACKS_SHOWN; c = c->next)
+            if (c->disabled == (pass == 0))
+                add_callback(j, c, shown++ == 0);
+    add(j, "]");
+}
+
+static void add_limits(struct json *j, const struct tm_config *config)
+{
+    const struct tm_config_limits *l = &config->limits;
+    add(j,
+        ",\"limits\":{\"load_ms\":%" PRId64 ",\"step_ms\":%" PRId64 ",\"routine_ms\":%" PRId64 ",\"event_ms\":%" PRId64
+        ",\"memory_bytes\":%zu,\"callback_failures\":%d,\"policy_stuck_ms\":%" PRId64 ",\"granted\":\"%s\"}",
+        l->load_us / 1000, l->step_us / 1000, l->routine_us / 1000, l->event_us / 1000, l->memory_bytes,
+        config->callback_failures, config->policy_stuck_us / 1000, tm_grant_names(tm_grants()));
+}
+
 static void add_health(struct json *j, struct tm_daemon *d)
 {
     add(j, ",\"health\":");
     if (j->rc)
         return;
     if (d->services.gatherer)
-        (void)tm_health_gatherer(d->services.gatherer, j->out);
+        (void)tm_health_gatherer(d->services.gatherer, tm_admin_policy(d->admin), j->out);
     else
-        (void)tm_health_deduplicator(d->deduplicator, j->out);
+        (void)tm_health_deduplicator(d->deduplicator, tm_admin_policy(d->admin), j->out);
     while (j->out->len && j->out->data[j->out->len - 1] == '\n')
         j->out->len--; /* of /health's answer; ours is one line */
 }
@@ -156,6 +193,8 @@ static int status(void *context, const char *args, struct tm_buf *out, struct tm
         add_deduplicator(&j, d->deduplicator);
     add_policy(&j, d);
     add_process(&j, d);
+    add_limits(&j, d->config);
+    add_callbacks(&j, tm_script_callbacks(d->script));
     add(&j, "}");
     return j.rc ? tm_error_set(err, j.rc, "out of memory") : TM_OK;
 }

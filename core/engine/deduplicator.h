@@ -86,7 +86,7 @@ int tm_deduplicator_start(const struct tm_deduplicator_options *options, struct 
                           struct tm_error *err) TM_MUST_CHECK;
 /* Finish the transaction under way, then stop all threads; at most 5 s. */
 void tm_deduplicator_stop(struct tm_deduplicator *d);
-/* All functions here are called from one thread, the policy thread. */
+/* All functions here are called from one thread, the policy thread, but for what says otherwise. */
 
 /* Would tm_deduplicator_reload take these options? Changes nothing. TM_EINVAL names what is wrong, or cannot change while
  * the process runs (id, a column's type); TM_ENOMEM. */
@@ -101,6 +101,7 @@ int tm_deduplicator_reload(struct tm_deduplicator *d, const struct tm_deduplicat
 /* Until the next reload; who keeps it, or a stream of it, longer takes it. */
 const struct tm_plan *tm_deduplicator_plan(const struct tm_deduplicator *d);
 
+/* Any thread: health is answered on the admin thread. */
 struct tm_deduplicator_stats tm_deduplicator_stats(struct tm_deduplicator *d);
 /* The newest exchange time merged of a stream, by its index in the plan: INT64_MIN: none and no cursor; 0: some, of no
  * known time (record/keys.h). Any thread. */

@@ -9,6 +9,7 @@
  * tm_gatherer_start opens the journal, compiles the plan (it needs the journal's epoch) and starts the
  * threads; from then on it collects whatever its links bring, with or without a living policy thread. All
  * functions below are called from one thread, the policy thread; they hand over to io and return at once.
+ * tm_gatherer_stats may be called from any thread (health is answered on the admin thread).
  *
  * What io does with a message: decode; check the sequence of its subscription (a hole opens a row in the gap
  * ledger and raises an event; late frames that fill it are taken; repeated ones are dropped as duplicates);

@@ -19,6 +19,20 @@ static const char *status_name(enum status s)
     return names[s];
 }
 
+const char *tm_policy_state_name(enum tm_policy_state state)
+{
+    static const char *const names[] = {"starting", "running", "stuck"};
+    return names[state];
+}
+
+static enum status judge_policy(enum tm_policy_state policy, enum status status, const char **reason)
+{
+    if (status != HEALTHY || policy != TM_POLICY_STUCK)
+        return status;
+    *reason = "the policy thread hangs: handlers and timers do not run; the feed goes on";
+    return DEGRADED;
+}
+
 static int http_status(enum status s)
 {
     return s == UNHEALTHY ? 503 : 200;
@@ -67,19 +81,19 @@ static enum status judge_gatherer(const struct tm_gatherer_stats *s, const char 
     return **reason ? DEGRADED : HEALTHY;
 }
 
-int tm_health_gatherer(struct tm_gatherer *g, struct tm_buf *out)
+int tm_health_gatherer(struct tm_gatherer *g, enum tm_policy_state policy, struct tm_buf *out)
 {
     struct tm_gatherer_stats s = tm_gatherer_stats(g);
     const char *reason;
-    enum status status = judge_gatherer(&s, &reason);
-    int rc =
-        tm_buf_printf(out,
-                      "{\"status\":\"%s\",\"ws_connections\":%zu,\"db\":\"%s\",\"ws_connections_wanted\":%zu,"
-                      "\"last_durable_age_ms\":%" PRId64 ",\"last_message_age_ms\":%" PRId64 ",\"rows\":%" PRIu64
-                      ",\"durable\":%" PRIu64 ",\"stored\":%" PRIu64 ",\"journal_lag_bytes\":%" PRIu64 ",\"reason\":",
-                      status_name(status), s.links_up, s.store.connected ? "connected" : "disconnected", s.links,
-                      s.last_durable_age_us / TM_US_PER_MS, s.last_message_age_us / TM_US_PER_MS, s.rows,
-                      s.journal.durable, s.store.rows, s.store.journal_lag_bytes);
+    enum status status = judge_policy(policy, judge_gatherer(&s, &reason), &reason);
+    int rc = tm_buf_printf(out,
+                           "{\"status\":\"%s\",\"ws_connections\":%zu,\"db\":\"%s\",\"ws_connections_wanted\":%zu,"
+                           "\"last_durable_age_ms\":%" PRId64 ",\"last_message_age_ms\":%" PRId64 ",\"rows\":%" PRIu64
+                           ",\"durable\":%" PRIu64 ",\"stored\":%" PRIu64 ",\"journal_lag_bytes\":%" PRIu64
+                           ",\"policy\":\"%s\",\"reason\":",
+                           status_name(status), s.links_up, s.store.connected ? "connected" : "disconnected", s.links,
+                           s.last_durable_age_us / TM_US_PER_MS, s.last_message_age_us / TM_US_PER_MS, s.rows,
+                           s.journal.durable, s.store.rows, s.store.journal_lag_bytes, tm_policy_state_name(policy));
     rc = rc ? rc : put_string(out, reason);
     rc = rc ? rc : tm_buf_append(out, "}\n", 2);
     return rc ? 503 : http_status(status);
@@ -131,21 +145,21 @@ static enum status judge_deduplicator(const struct tm_deduplicator_stats *s, con
     return **reason ? DEGRADED : HEALTHY;
 }
 
-int tm_health_deduplicator(struct tm_deduplicator *d, struct tm_buf *out)
+int tm_health_deduplicator(struct tm_deduplicator *d, enum tm_policy_state policy, struct tm_buf *out)
 {
     struct tm_deduplicator_stats s = tm_deduplicator_stats(d);
     struct fleet fleet = {0};
     struct tm_buf gatherers = {0};
     const char *reason;
     int rc = put_gatherers(d, s.gatherer_count, &fleet, &gatherers);
-    enum status status = judge_deduplicator(&s, &fleet, &reason);
+    enum status status = judge_policy(policy, judge_deduplicator(&s, &fleet, &reason), &reason);
     rc = rc ? rc
             : tm_buf_printf(out,
                             "{\"status\":\"%s\",\"gatherers\":{%.*s},\"rds\":\"%s\",\"lag_ms\":%" PRId64
-                            ",\"transactions\":%" PRIu64 ",\"reason\":",
+                            ",\"transactions\":%" PRIu64 ",\"policy\":\"%s\",\"reason\":",
                             status_name(status), (int)gatherers.len, gatherers.len ? (char *)gatherers.data : "",
                             s.production_connected ? "connected" : "disconnected", s.lag_us / TM_US_PER_MS,
-                            s.transactions);
+                            s.transactions, tm_policy_state_name(policy));
     rc = rc ? rc : put_string(out, reason);
     rc = rc ? rc : tm_buf_append(out, "}\n", 2);
     tm_buf_fini(&gatherers);

@@ -14,8 +14,12 @@
 struct tm_gatherer;
 struct tm_deduplicator;
 
-/* Appends the JSON to `out` and returns the HTTP status. */
-int tm_health_gatherer(struct tm_gatherer *g, struct tm_buf *out);
-int tm_health_deduplicator(struct tm_deduplicator *d, struct tm_buf *out);
+/* Of the thread that runs the scripts. Stuck: degraded, because the feed goes on without it. */
+enum tm_policy_state { TM_POLICY_STARTING, TM_POLICY_RUNNING, TM_POLICY_STUCK };
+const char *tm_policy_state_name(enum tm_policy_state state);
+
+/* Appends the JSON to `out` and returns the HTTP status. Any thread. */
+int tm_health_gatherer(struct tm_gatherer *g, enum tm_policy_state policy, struct tm_buf *out);
+int tm_health_deduplicator(struct tm_deduplicator *d, enum tm_policy_state policy, struct tm_buf *out);
 
 #endif

@@ -1,4 +1,5 @@
 /* The index of all that Lua can reach: the table of require "tidemill.host". */
+#include "script/frozen.h"
 #include "script/script_impl.h"
 
 void tm_api_push(lua_State *L)
@@ -13,4 +14,6 @@ void tm_api_push(lua_State *L)
     tm_api_registry(L);
     tm_api_metric(L);
     tm_api_spread(L);
+    tm_api_guard(L);
+    tm_frozen_make(L, "tidemill.host");
 }

@@ -19,7 +19,7 @@ struct tm_script_timer {
     int fn; /* reference; LUA_NOREF: only wakes `waiting` */
     bool repeats;
     tm_task_handle waiting, last_run;
-    char name[80];
+    char name[TM_CALLBACK_NAME_MAX];
 };
 
 static void unlink_timer(struct tm_script_timer *t)
@@ -62,13 +62,14 @@ static void on_timer(void *arg)
         unlink_timer(t);
 }
 
-static struct tm_script_timer *add_timer(lua_State *L, struct tm_services *services)
+/* A task sleeps once at a time, so sleeps are bounded by the tasks: a flood of timers costs nobody his sleep. */
+static struct tm_script_timer *add_timer(lua_State *L, struct tm_services *services, bool sleeps)
 {
     struct tm_script *script = tm_script_of(L);
     size_t count = 0;
     for (struct tm_script_timer *t = script->timers; t; t = t->next)
-        count++;
-    struct tm_script_timer *t = count < TIMERS_MAX ? calloc(1, sizeof *t) : NULL;
+        count += t->fn != LUA_NOREF;
+    struct tm_script_timer *t = sleeps || count < TIMERS_MAX ? calloc(1, sizeof *t) : NULL;
     if (!t) {
         luaL_error(L, "timer: %d timers are waiting already", (int)count);
         return NULL;
@@ -99,7 +100,7 @@ static int timer(lua_State *L)
     luaL_checktype(L, 4, LUA_TFUNCTION);
     lua_settop(L, 4);
     int fn = luaL_ref(L, LUA_REGISTRYINDEX);
-    struct tm_script_timer *t = add_timer(L, services);
+    struct tm_script_timer *t = add_timer(L, services, false);
     t->fn = fn;
     t->repeats = every_us > 0;
     (void)snprintf(t->name, sizeof t->name, "%s", name);
@@ -131,7 +132,7 @@ static int sleep_us(lua_State *L)
     const struct tm_script *script = tm_script_of(L);
     if (script->draining && !tm_task_is_kept(&script->tasks, self))
         return tm_task_leave(L);
-    struct tm_script_timer *t = add_timer(L, services);
+    struct tm_script_timer *t = add_timer(L, services, true);
     t->waiting = self;
     tm_timer_start(&t->timer, us, 0);
     return tm_task_yield(L);

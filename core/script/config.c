@@ -1,5 +1,6 @@
 #include "script/config.h"
 #include "net/url.h"
+#include "script/script.h"
 #include "script/table.h"
 
 #include <lauxlib.h>
@@ -57,6 +58,33 @@ static void read_deduplicator(lua_State *L, int index, struct tm_arena *arena, s
     d->migrate = tm_table_bool(L, index, "migrate");
 }
 
+#define MEMORY_BYTES ((int64_t)256 << 20)
+#define POLICY_STUCK_US INT64_C(5000000)
+
+void tm_config_init(struct tm_config *config)
+{
+    config->limits = (struct tm_config_limits){TM_SCRIPT_LOAD_CPU_US, TM_SCRIPT_STEP_CPU_US, TM_SCRIPT_STEP_CPU_US,
+                                               TM_SCRIPT_STEP_CPU_US, MEMORY_BYTES};
+    config->callback_failures = TM_CALLBACK_FAILURES;
+    config->policy_stuck_us = POLICY_STUCK_US;
+}
+
+static void read_guards(lua_State *L, int index, struct tm_config *out)
+{
+    out->callback_failures = (int)tm_table_int(L, index, "callback_failures", TM_CALLBACK_FAILURES);
+    out->policy_stuck_us = tm_table_int(L, index, "policy_stuck_us", POLICY_STUCK_US);
+    if (!tm_table_push(L, index, "limits"))
+        return;
+    int at = lua_gettop(L);
+    struct tm_config_limits *l = &out->limits;
+    l->load_us = tm_table_int(L, at, "load_us", TM_SCRIPT_LOAD_CPU_US);
+    l->step_us = tm_table_int(L, at, "step_us", TM_SCRIPT_STEP_CPU_US);
+    l->routine_us = tm_table_int(L, at, "routine_us", l->step_us);
+    l->event_us = tm_table_int(L, at, "event_us", TM_SCRIPT_STEP_CPU_US);
+    l->memory_bytes = (size_t)tm_table_int(L, at, "memory_bytes", MEMORY_BYTES);
+    lua_pop(L, 1);
+}
+
 static void read_role(lua_State *L, int index, struct tm_arena *arena, struct tm_config *out)
 {
     if (!tm_table_push(L, index, "role"))
@@ -70,6 +98,7 @@ static void read_role(lua_State *L, int index, struct tm_arena *arena, struct tm
     out->socket = tm_table_string(L, at, "socket", arena);
     out->log_level = (enum tm_log_level)tm_table_enum(L, at, "log_level", log_levels, TM_LOG_INFO);
     out->log_format = (enum tm_log_format)tm_table_enum(L, at, "log_format", log_formats, TM_LOG_LOGFMT);
+    read_guards(L, at, out);
     if (out->role == TM_CONFIG_GATHERER)
         read_gatherer(L, at, arena, out);
     else if (out->role == TM_CONFIG_DEDUPLICATOR)

@@ -50,6 +50,12 @@ struct tm_config_rest {
     const char *where, *url;
 };
 
+/* CPU time of one entry into Lua of each sort, and the memory of the VM. */
+struct tm_config_limits {
+    int64_t load_us, step_us, routine_us, event_us;
+    size_t memory_bytes;
+};
+
 struct tm_config {
     enum tm_config_role role;
     const char *where, *id;
@@ -57,6 +63,9 @@ struct tm_config {
     enum tm_log_format log_format;
     const char *health, *metrics; /* "address:port" */
     const char *socket;           /* path; NULL: no control socket */
+    struct tm_config_limits limits;
+    int callback_failures;   /* in a row, before a handler or timer is disabled */
+    int64_t policy_stuck_us; /* without a turn of the policy loop, before it is reported */
     struct tm_gatherer_options gatherer;
     struct tm_deduplicator_options deduplicator;
     struct tm_plan_def plan_def;
@@ -67,6 +76,8 @@ struct tm_config {
     struct tm_config_rest *rests;
     size_t signer_count, feed_count, rest_count;
 };
+
+void tm_config_init(struct tm_config *config); /* the defaults of what holds before the file has run */
 
 /* The table on top of the stack; raises a Lua error if it has not the agreed form. */
 void tm_config_read(lua_State *L, struct tm_arena *arena, struct tm_config *out);

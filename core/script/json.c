@@ -447,6 +447,8 @@ int tm_json_lua_encode(lua_State *L)
 int tm_json_lua_array(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);
+    if (luaL_getmetafield(L, 1, "__metatable"))
+        return luaL_argerror(L, 1, "expected a table of one's own, its metatable is protected");
     lua_settop(L, 1);
     mark_array(L, 1);
     return 1;

@@ -1,4 +1,6 @@
 #include "script/module.h"
+#include "script/grant.h"
+#include "script/vm.h"
 
 #include "base/hash.h"
 
@@ -167,6 +169,13 @@ static int require(lua_State *L)
         return luaL_error(L, "module '%s' requires itself", module);
     if (!lua_isnil(L, -1))
         return 1;
+    uint32_t grant = tm_grant_of(module); /* "ffi" and "jit" are usually asked for in this way */
+    if (grant && !(tm_grants() & grant))
+        return luaL_error(L, "'%s' is not granted to scripts: start with --grant %s", module, module);
+    if (grant) {
+        lua_getglobal(L, module);
+        return 1;
+    }
     lua_pushlightuserdata(L, &loading);
     lua_setfield(L, lua_upvalueindex(1), module);
     run_module(L, module);
@@ -182,7 +191,5 @@ void tm_module_open(lua_State *L, struct tm_module_paths *paths)
     lua_setfield(L, -2, "tidemill.host");
     lua_pushlightuserdata(L, paths);
     lua_pushcclosure(L, require, 2);
-    lua_pushliteral(L, "require");
-    lua_insert(L, -2);
-    lua_rawset(L, LUA_GLOBALSINDEX);
+    tm_sandbox_define(L, "require");
 }

@@ -187,6 +187,7 @@ static struct tm_script *create(const struct tm_script_options *options)
     if (!script)
         return NULL;
     script->declared = LUA_NOREF;
+    tm_config_init(&script->config);
     script->arena = tm_arena_create();
     script->paths.library = tm_arena_strdup(script->arena, options->library ? options->library : tm_script_library());
     script->paths.script = directory_of(script->arena, options->path);
@@ -257,6 +258,7 @@ void tm_script_destroy(struct tm_script *script)
     tm_api_clock_close(script);
     tm_api_http_close(script);
     tm_tasks_fini(&script->tasks);
+    tm_callbacks_fini(&script->callbacks);
     tm_vm_destroy(script->vm);
     tm_config_fini(&script->config);
     tm_buf_fini(&script->paths.source);
@@ -272,6 +274,11 @@ struct tm_config *tm_script_config(struct tm_script *script)
 size_t tm_script_memory(const struct tm_script *script)
 {
     return tm_vm_memory(script->vm);
+}
+
+const struct tm_callbacks *tm_script_callbacks(const struct tm_script *script)
+{
+    return &script->callbacks;
 }
 
 /* ---- run ---- */
@@ -299,9 +306,10 @@ int tm_script_start(struct tm_script *script, struct tm_services *services, stru
     script->generation = services->generation;
     script->errors = tm_metrics_counter(services->metrics, "tidemill_script_errors_total",
                                         "Failures of handlers and timers of the script", NULL);
+    tm_callbacks_start(&script->callbacks, services->metrics);
     tm_tasks_start(&script->tasks, services->loop, script);
     script->tasks.beginning = true;
-    int rc = tm_call(script->vm, begin_body, NULL, TM_SCRIPT_LOAD_CPU_US, err);
+    int rc = tm_call(script->vm, begin_body, NULL, script->config.limits.load_us, err);
     script->tasks.beginning = false;
     script->tasks.settling = script->tasks.count;
     return rc;
@@ -346,6 +354,6 @@ void tm_script_event(struct tm_script *script, const struct tm_event *event)
 {
     struct tm_error err;
     tm_services_note_event(script->services, event);
-    if (tm_call(script->vm, event_body, (void *)(uintptr_t)event, TM_SCRIPT_STEP_CPU_US, &err) < 0)
+    if (tm_call(script->vm, event_body, (void *)(uintptr_t)event, script->config.limits.event_us, &err) < 0)
         tm_script_failed(script, tm_event_type_name(event->type), &err);
 }

@@ -9,11 +9,13 @@
  *     tm_script_destroy pending requests and timers are forgotten; coroutines die where they wait
  *
  * Handlers and timers run as coroutines, each step under a CPU budget. What fails is logged with its traceback and
- * counted in tidemill_script_errors_total; it never ends the process. All on the policy thread.
+ * counted in tidemill_script_errors_total; it never ends the process. A handler or timer that keeps failing is disabled
+ * (script/callback.h). Budgets and memory are the role's `limits` (struct tm_config_limits). All on the policy thread.
  */
 #ifndef TM_SCRIPT_SCRIPT_H
 #define TM_SCRIPT_SCRIPT_H
 
+#include "script/callback.h"
 #include "script/config.h"
 #include "script/services.h"
 
@@ -21,6 +23,8 @@
 
 #define TM_SCRIPT_LOAD_CPU_US INT64_C(2000000)
 #define TM_SCRIPT_STEP_CPU_US INT64_C(1000000)
+#define TM_SCRIPT_CPU_US_MAX INT64_C(60000000) /* of any budget that a script sets for itself */
+#define TM_SCRIPT_MEMORY_MAX (INT64_C(64) << 30)
 
 struct tm_script;
 
@@ -41,6 +45,7 @@ void tm_script_destroy(struct tm_script *script); /* NULL is fine */
 
 struct tm_config *tm_script_config(struct tm_script *script);
 size_t tm_script_memory(const struct tm_script *script);
+const struct tm_callbacks *tm_script_callbacks(const struct tm_script *script);
 
 int tm_script_start(struct tm_script *script, struct tm_services *services, struct tm_error *err) TM_MUST_CHECK;
 void tm_script_event(struct tm_script *script, const struct tm_event *event);

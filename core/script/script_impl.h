@@ -3,6 +3,7 @@
 #define TM_SCRIPT_IMPL_H
 
 #include "script/call.h"
+#include "script/callback.h"
 #include "script/diff.h"
 #include "script/module.h"
 #include "script/script.h"
@@ -18,6 +19,7 @@ struct tm_script {
     struct tm_config config;
     struct tm_services *services; /* NULL at declare time */
     struct tm_tasks tasks;
+    struct tm_callbacks callbacks;
     struct tm_script_timer *timers;
     struct tm_wait *waits;
     struct tm_metric *errors;
@@ -56,6 +58,7 @@ void tm_api_rows(lua_State *L);     /* api_rows.c: REST documents to rows */
 void tm_api_registry(lua_State *L); /* api_registry.c */
 void tm_api_metric(lua_State *L);   /* api_metric.c */
 void tm_api_spread(lua_State *L);   /* api_spread.c: which market is on which connection */
+void tm_api_guard(lua_State *L);    /* api_guard.c */
 
 /* Stop and free what a script has under way. */
 void tm_api_clock_close(struct tm_script *script);

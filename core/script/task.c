@@ -1,12 +1,15 @@
 #include "script/script_impl.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define RESERVE 250 /* slots that a flood of tm.spawn leaves to handlers and timers */
 #define STEPS_PER_TURN 256
+#define TURN_US (100 * TM_US_PER_MS) /* then the rest of the loop has its turn */
 #define GARBAGE_MAX ((size_t)16 << 20)
 
 int tm_tasks_init(struct tm_tasks *t)
@@ -76,8 +79,14 @@ static void release(lua_State *L, struct tm_tasks *t, struct tm_task *task)
 tm_task_handle tm_task_spawn(lua_State *L, const char *name, int args)
 {
     struct tm_tasks *t = &tm_script_of(L)->tasks;
-    if (t->free_head < 0)
-        luaL_error(L, "%s: %d handlers are waiting already", name, TM_TASKS_MAX);
+    struct tm_callback *callback = tm_callback_get(&tm_script_of(L)->callbacks, name);
+    if (!tm_callback_may_run(callback)) {
+        lua_pop(L, args + 1);
+        return 0;
+    }
+    bool plain = !callback || callback->kind == TM_CALLBACK_TASK;
+    if (t->free_head < 0 || (plain && t->count >= TM_TASKS_MAX - RESERVE))
+        luaL_error(L, "%s: %d handlers are waiting already", name, t->count);
     lua_State *co = lua_newthread(L);
     int reference = luaL_ref(L, LUA_REGISTRYINDEX);
     luaL_checkstack(co, args + 1, name);
@@ -90,6 +99,7 @@ tm_task_handle tm_task_spawn(lua_State *L, const char *name, int args)
     task->args = args;
     task->begun = task->timed = task->keep = task->leaving = false;
     task->starting = t->beginning;
+    task->callback = callback;
     (void)snprintf(task->name, sizeof task->name, "%s", name);
     make_ready(t, task);
     return handle_of(t, (int)(task - t->slots));
@@ -166,6 +176,7 @@ static int release_body(lua_State *L)
 
 static void end_task(struct step *s)
 {
+    tm_callback_note(&s->script->callbacks, s->task->callback, s->result < 0 ? &s->err : NULL);
     if (tm_call(s->script->vm, release_body, s, TM_SCRIPT_STEP_CPU_US, NULL) < 0)
         s->task->state = TM_TASK_FREE; /* out of memory: the slot is lost until the next generation */
     /* what a failed step held is garbage only now, and the next one may not live to see the collector run */
@@ -208,6 +219,12 @@ static void step_failed(struct tm_script *script, const struct tm_task *task, co
         tm_script_failed(script, task->name, err);
 }
 
+static int64_t budget_of(const struct tm_script *script, const struct tm_task *task)
+{
+    bool routine = task->callback && task->callback->kind == TM_CALLBACK_ROUTINE;
+    return routine ? script->config.limits.routine_us : script->config.limits.step_us;
+}
+
 static void run_step(struct tm_script *script, struct tm_task *task)
 {
     struct tm_tasks *t = &script->tasks;
@@ -216,7 +233,7 @@ static void run_step(struct tm_script *script, struct tm_task *task)
     task->begun = true;
     script->refused = false;
     t->running = (int)(task - t->slots);
-    if (tm_call(script->vm, step_body, &s, TM_SCRIPT_STEP_CPU_US, &s.err) < 0)
+    if (tm_call(script->vm, step_body, &s, budget_of(script, task), &s.err) < 0)
         s.result = s.err.code;
     t->running = -1;
     if (s.result == 0 && task->state != TM_TASK_WAITING)
@@ -232,7 +249,8 @@ static void run_ready(void *arg)
 {
     struct tm_script *script = arg;
     struct tm_tasks *t = &script->tasks;
-    for (int steps = 0; t->ready_head >= 0 && steps < STEPS_PER_TURN; steps++) {
+    int64_t until_us = tm_clock_mono_us() + TURN_US;
+    for (int steps = 0; t->ready_head >= 0 && steps < STEPS_PER_TURN && tm_clock_mono_us() < until_us; steps++) {
         struct tm_task *task = &t->slots[t->ready_head];
         t->ready_head = task->next;
         if (t->ready_head < 0)
@@ -283,7 +301,7 @@ void tm_task_wake(struct tm_script *script, tm_task_handle handle, int (*push)(l
     struct tm_error err;
     if (tm_call(script->vm, wake_body, &w, TM_SCRIPT_STEP_CPU_US, &err) < 0) {
         tm_script_failed(script, task->name, &err);
-        struct step s = {.script = script, .task = task, .result = err.code};
+        struct step s = {.script = script, .task = task, .result = err.code, .err = err};
         end_task(&s);
         return;
     }

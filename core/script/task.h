@@ -6,7 +6,8 @@
  *
  * A task that waits holds a handle (slot and generation) given to whoever will wake it; a wake-up whose task is gone is
  * a logged no-op. Every step is an entry of its own into the VM, with its own budget, so that one bad handler costs its
- * neighbours nothing. Ready tasks run in order, a bounded number a turn. At most TM_TASKS_MAX live at once.
+ * neighbours nothing. Ready tasks run in order, a bounded number and time a turn. At most TM_TASKS_MAX live at once,
+ * and the last of them are kept for handlers, timers and routines (script/callback.h says what is one).
  */
 #ifndef TM_SCRIPT_TASK_H
 #define TM_SCRIPT_TASK_H
@@ -21,6 +22,7 @@
 #define TM_TASKS_MAX 1000
 
 struct tm_script;
+struct tm_callback;
 
 typedef uint64_t tm_task_handle; /* 0 is none */
 
@@ -38,6 +40,7 @@ struct tm_task {
     bool keep;     /* goes on when its script is replaced (tm_task_keep) */
     bool leaving;  /* it has come to its end by waiting (tm_task_leave) */
     lua_State *co;
+    struct tm_callback *callback; /* NULL: not counted */
     char name[80];
 };
 
@@ -59,7 +62,7 @@ void tm_tasks_start(struct tm_tasks *t, struct tm_loop *loop, struct tm_script *
 void tm_tasks_fini(struct tm_tasks *t); /* the VM frees the coroutines */
 
 /* In a protected call: make a task of the function and `args` arguments on top of the stack (popped). Raises when there
- * are too many. It runs from the loop. */
+ * are too many. It runs from the loop. 0: its callback is disabled, nothing was made. */
 tm_task_handle tm_task_spawn(lua_State *L, const char *name, int args);
 
 /* In a C function: the running task, for whoever will wake it. Raises unless L is its coroutine. */

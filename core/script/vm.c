@@ -1,13 +1,18 @@
 #include "script/vm.h"
 #include "script/call.h"
 
+#include "script/grant.h"
+
 #include <luajit.h>
 #include <stdlib.h>
 #include <time.h>
 
 #define MEMORY_DEFAULT ((size_t)256 << 20)
 #define HOOK_INSTRUCTIONS 100
-#define CLOCK_HOOKS 10 /* reading the clock is a system call */
+#define SLOW_US 500       /* so long for HOOK_INSTRUCTIONS: count each one from now on ... */
+#define FAST_HOOKS 200    /* ... until so many in a row were fast */
+#define LOOK_US_MIN 200   /* the clock of CPU time is a system call */
+#define LARGE_BYTES 65536 /* an allocation that may have taken long to fill */
 
 /*
  * At the end of its stack (65,500 slots) LuaJIT cannot call a hook any more, and a recursion through pcall can stay
@@ -15,22 +20,55 @@
  * slots) and what HOOK_INSTRUCTIONS more can add (4 a call) fit.
  */
 #define LEVELS_MAX 190
+#define C_STACK_BYTES (256 << 10)        /* of the usual 8 MiB; coroutines that resume coroutines nest C frames */
 #define COLLECT_SLACK ((size_t)64 << 20) /* the collector allocates a smaller string table before it frees the old */
+
+static const char over_budget[] = "used up its budget of CPU time";
 
 struct tm_vm {
     lua_State *L;
     void *owner;
     size_t used, limit;
-    int depth, hooks;
-    const char *killed; /* why; NULL: it is not */
-    int64_t deadline_us;
+    int depth, hook_count, fast_hooks;
+    const char *killed;              /* why; NULL: it is not */
+    int64_t entered_us, deadline_us; /* thread CPU time */
+    int64_t look_us, hook_us;        /* monotonic: when to look at the CPU time again; when the hook fired last */
+    const char *stack;               /* where the C stack stood at the outermost entry */
 };
 
-static int64_t thread_cpu_us(void)
+static int64_t clock_us(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    clock_gettime(clock, &t);
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+/* CPU time never runs faster than the clock on the wall, so it need not be read before that could have got there. */
+static bool is_over(struct tm_vm *vm, int64_t now_us)
+{
+    if (now_us < vm->look_us)
+        return false;
+    int64_t left_us = vm->deadline_us - clock_us(CLOCK_THREAD_CPUTIME_ID);
+    vm->look_us = now_us + (left_us > LOOK_US_MIN ? left_us : LOOK_US_MIN);
+    return left_us <= 0;
+}
+
+static void on_count(lua_State *L, lua_Debug *ar);
+
+static void set_hook(struct tm_vm *vm, lua_State *L, int count)
+{
+    vm->hook_count = count;
+    vm->fast_hooks = 0;
+    lua_sethook(L, on_count, LUA_MASKCOUNT, count);
+}
+
+/* LuaJIT allows a hook to be set at any moment (its own interpreter does it in a signal handler). */
+static void look_while_allocating(struct tm_vm *vm)
+{
+    if (!vm->depth || vm->killed || !is_over(vm, clock_us(CLOCK_MONOTONIC)))
+        return;
+    vm->killed = over_budget;
+    set_hook(vm, vm->L, 1);
 }
 
 static void *allocate(void *ud, void *ptr, size_t old, size_t size)
@@ -46,6 +84,8 @@ static void *allocate(void *ud, void *ptr, size_t old, size_t size)
     void *p = realloc(ptr, size);
     if (p)
         vm->used = vm->used - old + size;
+    if (size >= LARGE_BYTES && size > old)
+        look_while_allocating(vm);
     return p;
 }
 
@@ -71,33 +111,80 @@ size_t tm_vm_memory(const struct tm_vm *vm)
     return vm->used;
 }
 
+size_t tm_vm_memory_max(const struct tm_vm *vm)
+{
+    return vm->limit;
+}
+
+void tm_vm_set_memory_max(struct tm_vm *vm, size_t bytes)
+{
+    vm->limit = bytes;
+}
+
 bool tm_vm_is_killed(const struct tm_vm *vm)
 {
     return vm->killed != NULL;
 }
 
-static const char *verdict(struct tm_vm *vm, lua_State *L, lua_Debug *ar)
+static _Noreturn void raise_kill(struct tm_vm *vm, lua_State *L, int level)
+{
+    luaL_where(L, level);
+    lua_pushfstring(L, "%sstopped: %s", lua_tostring(L, -1), vm->killed);
+    lua_error(L);
+    __builtin_unreachable();
+}
+
+static const char *verdict(struct tm_vm *vm, lua_State *L, lua_Debug *ar, int64_t now_us)
 {
     if (lua_getstack(L, LEVELS_MAX, ar))
         return "recursion is too deep";
-    if (++vm->hooks % CLOCK_HOOKS || thread_cpu_us() < vm->deadline_us)
-        return NULL;
-    return "used up its budget of CPU time";
+    return is_over(vm, now_us) ? over_budget : NULL;
+}
+
+/* A hundred additions take a microsecond, a hundred comparisons of huge strings seconds. */
+static void adapt_hook(struct tm_vm *vm, lua_State *L, int64_t now_us)
+{
+    bool slow = now_us - vm->hook_us > SLOW_US;
+    vm->hook_us = now_us;
+    if (vm->hook_count > 1 && slow)
+        set_hook(vm, L, 1);
+    else if (vm->hook_count == 1 && (vm->fast_hooks = slow ? 0 : vm->fast_hooks + 1) > FAST_HOOKS)
+        set_hook(vm, L, HOOK_INSTRUCTIONS);
 }
 
 /* LuaJIT keeps one hook for all coroutines of a state, so new ones need no hook of their own. */
 static void on_count(lua_State *L, lua_Debug *ar)
 {
     struct tm_vm *vm = tm_vm_of(L);
+    int64_t now_us = clock_us(CLOCK_MONOTONIC);
+    if (!vm->killed)
+        vm->killed = verdict(vm, L, ar, now_us);
     if (!vm->killed) {
-        vm->killed = verdict(vm, L, ar);
-        if (!vm->killed)
-            return;
-        lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
+        adapt_hook(vm, L, now_us);
+        return;
     }
-    luaL_where(L, 0); /* in a hook, level 0 is the function that was interrupted */
-    lua_pushfstring(L, "%sstopped: %s", lua_tostring(L, -1), vm->killed);
-    lua_error(L);
+    if (vm->hook_count != 1)
+        set_hook(vm, L, 1);
+    raise_kill(vm, L, 0); /* in a hook, level 0 is the function that was interrupted */
+}
+
+void tm_vm_check(lua_State *L)
+{
+    struct tm_vm *vm = tm_vm_of(L);
+    if (!vm->killed && vm->depth && is_over(vm, clock_us(CLOCK_MONOTONIC))) {
+        vm->killed = over_budget;
+        set_hook(vm, L, 1);
+    }
+    if (vm->killed)
+        raise_kill(vm, L, 1);
+}
+
+void tm_vm_check_stack(lua_State *L)
+{
+    const char *here = __builtin_frame_address(0), *there = tm_vm_of(L)->stack;
+    ptrdiff_t used = there > here ? there - here : here - there;
+    if (there && used > C_STACK_BYTES)
+        luaL_error(L, "C stack overflow: coroutines or callbacks are nested too deeply");
 }
 
 void tm_vm_enter(struct tm_vm *vm, int64_t cpu_us)
@@ -105,8 +192,17 @@ void tm_vm_enter(struct tm_vm *vm, int64_t cpu_us)
     if (vm->depth++ > 0)
         return;
     vm->killed = NULL;
-    vm->deadline_us = thread_cpu_us() + cpu_us;
-    lua_sethook(vm->L, on_count, LUA_MASKCOUNT, HOOK_INSTRUCTIONS);
+    vm->stack = __builtin_frame_address(0);
+    vm->entered_us = clock_us(CLOCK_THREAD_CPUTIME_ID);
+    vm->hook_us = clock_us(CLOCK_MONOTONIC);
+    tm_vm_set_budget(vm, cpu_us);
+    set_hook(vm, vm->L, HOOK_INSTRUCTIONS);
+}
+
+void tm_vm_set_budget(struct tm_vm *vm, int64_t cpu_us)
+{
+    vm->deadline_us = vm->entered_us + cpu_us;
+    vm->look_us = 0;
 }
 
 void tm_vm_leave(struct tm_vm *vm)
@@ -131,7 +227,7 @@ void tm_vm_collect(struct tm_vm *vm)
 
 static int open_body(lua_State *L)
 {
-    tm_sandbox_open(L);
+    tm_sandbox_open(L, tm_grants());
     return 0;
 }
 
@@ -149,6 +245,7 @@ int tm_vm_create(size_t memory_bytes_max, void *owner, struct tm_vm **out, struc
     }
     luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
     int rc = tm_call(vm, open_body, NULL, INT64_C(2000000), err);
+    luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF); /* opening a granted library "jit" turns it on */
     if (rc < 0) {
         tm_vm_destroy(vm);
         return rc;

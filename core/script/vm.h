@@ -2,13 +2,18 @@
  * The policy VM: a LuaJIT state that can be stopped and cannot take the machine down (FAILURES c2).
  *
  *   memory   everything the state allocates is counted and capped; at the cap Lua sees "not enough memory"
- *   time     each entry from C has a budget of thread CPU time, read by an instruction-count hook. The JIT compiler is off,
- *            so the hook always fires. Once the budget is gone the kill is sticky: the hook then fires at every
- *            instruction until the outermost entry has returned, so neither pcall, xpcall nor a coroutine swallows it
- *   library  base, string (without dump), table, math, bit, coroutine, and the time functions of os; no io, debug,
- *            package, ffi, jit; text chunks only; metatables of strings are locked; unknown globals are errors
+ *   time     each entry from C has a budget of thread CPU time. The JIT compiler is off, so an instruction-count hook
+ *            always fires and looks at the clock; instructions that turn out slow (comparing huge strings) are counted one
+ *            by one; large allocations look too; and C functions whose work grows with their arguments call tm_vm_check in
+ *            their loops. Once the budget is gone the kill is sticky: the hook then fires at every instruction until the
+ *            outermost entry has returned, so neither pcall, xpcall nor a coroutine swallows it
+ *   stack    recursion is bounded in Lua (frames of a coroutine) and in C (bytes, tm_vm_check_stack)
+ *   library  base, string (without dump; own pattern matcher), table (own sort and insert), math, bit, coroutine, and the
+ *            time functions of os; more only by grant (script/grant.h). No loaders, no bytecode. Library tables and
+ *            globals are read-only (script/frozen.h), metatables of strings are locked, unknown globals are errors
  *
- * What stays open: a C function of Lua's own library (a pathological string.find) is not interrupted by a hook.
+ * What an entry may take beyond its budget: one C function of Lua's own library at work on what fits under the memory cap
+ * (well under a second), because a hook does not interrupt it.
  *
  * C enters Lua through script/call.h alone. One thread; the state is private to it.
  */
@@ -25,7 +30,8 @@
 
 struct tm_vm;
 
-/* memory_bytes_max 0: 256 MiB. `owner` is what API functions find with tm_vm_owner. */
+/* memory_bytes_max 0: 256 MiB. `owner` is what API functions find with tm_vm_owner. The libraries are those that the
+ * process is granted (tm_grants). */
 int tm_vm_create(size_t memory_bytes_max, void *owner, struct tm_vm **out, struct tm_error *err) TM_MUST_CHECK;
 void tm_vm_destroy(struct tm_vm *vm);
 
@@ -33,16 +39,29 @@ lua_State *tm_vm_state(struct tm_vm *vm);
 struct tm_vm *tm_vm_of(lua_State *L); /* of any coroutine of it */
 void *tm_vm_owner(lua_State *L);
 size_t tm_vm_memory(const struct tm_vm *vm);
+size_t tm_vm_memory_max(const struct tm_vm *vm);
+void tm_vm_set_memory_max(struct tm_vm *vm, size_t bytes);
 
 /* The budget of one entry; entries inside another share the outer one's. */
 void tm_vm_enter(struct tm_vm *vm, int64_t cpu_us);
 void tm_vm_leave(struct tm_vm *vm);
-bool tm_vm_is_killed(const struct tm_vm *vm); /* since the outermost enter */
+void tm_vm_set_budget(struct tm_vm *vm, int64_t cpu_us); /* of the entry under way, counted from its beginning */
+bool tm_vm_is_killed(const struct tm_vm *vm);            /* since the outermost enter */
+
+/* For C functions that Lua calls and whose work grows with their arguments: raise if the entry's time is over. It reads a
+ * clock (25 ns), so call it every few thousand steps. */
+void tm_vm_check(lua_State *L);
+
+/* For C functions that call Lua, and for what nests C frames in other ways: raise when the C stack is used up. */
+void tm_vm_check_stack(lua_State *L);
 
 /* Collect all garbage, after the cap was hit: the collector's own next step may lie beyond it. */
 void tm_vm_collect(struct tm_vm *vm);
 
 /* Prepares a new state's globals (sandbox.c); called by tm_vm_create inside a protected call. */
-void tm_sandbox_open(lua_State *L);
+void tm_sandbox_open(lua_State *L, uint32_t grants);
+
+/* Make the value on top of the stack (popped) a global that scripts can read. */
+void tm_sandbox_define(lua_State *L, const char *name);
 
 #endif

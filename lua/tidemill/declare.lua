@@ -36,7 +36,12 @@ local function begin()
   for _, registry in ipairs(declared.registries) do
     registry.id = host.registry_open(registry.stream, registry.columns, registry.quiet)
   end
+  for _, handlers in pairs(declared.handlers) do
+    for _, handler in ipairs(handlers) do host.callback("event", handler.name, handler.failures) end
+  end
   for _, timer in ipairs(declared.timers) do
+    local once = timer.every_us == 0 -- what runs once is counted and not disabled
+    host.callback("timer", timer.name, once and 0 or timer.failures)
     timer.id = host.timer(timer.after_us, timer.every_us, timer.name, timer.fn)
   end
   declare.dispatch { type = "start" }

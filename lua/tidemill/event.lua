@@ -14,17 +14,22 @@ local declared = declare.declared
 --- `link`.
 local names = { "start", "link_up", "link_down", "subscribed", "unsubscribed", "gap", "error", "frame", "unknown" }
 
---- Call `fn(event)` as a coroutine, which may wait, whenever the event happens.
+local callback_fields = { failures = check.field(check.integer(1, 1e6)) }
+
+--- Call `fn(event)` as a coroutine, which may wait, whenever the event happens. After `failures` errors in a row it is not
+--- called any more, until the next reload.
 ---@param name string
 ---@param fn fun(event: tidemill.Event)
-function event.on(name, fn)
+---@param options? tidemill.Callback
+function event.on(name, fn, options)
   local at = problems.caller()
+  local settings = options == nil and {} or check.closed(at, "tm.on " .. tostring(name), options, callback_fields)
   local known, expected = check.one_of(names)(name)
   local callable, fn_expected = check.func(fn)
   if not known then return problems.add(at, "tm.on", expected) end
   if not callable then return problems.add(at, "tm.on " .. name, fn_expected) end
   declared.handlers[name] = declared.handlers[name] or {}
-  table.insert(declared.handlers[name], { name = ("tm.on %s at %s"):format(name, at), fn = fn })
+  table.insert(declared.handlers[name], { name = ("tm.on %s at %s"):format(name, at), fn = fn, failures = settings.failures })
 end
 
 ---@class tidemill.Timer
@@ -37,7 +42,7 @@ function Timer:cancel()
   return self.id ~= nil and host.cancel(self.id)
 end
 
-local function add_timer(what, at, duration, fn, repeats)
+local function add_timer(what, at, duration, fn, repeats, failures)
   local us, expected = units.duration(duration)
   local callable, fn_expected = check.func(fn)
   if not us or not callable then
@@ -45,9 +50,10 @@ local function add_timer(what, at, duration, fn, repeats)
     problems.add(at, what, expected or fn_expected)
     return setmetatable({}, Timer)
   end
-  local timer = { after_us = us, every_us = repeats and us or 0, name = what .. " at " .. at, fn = fn }
+  local timer = { after_us = us, every_us = repeats and us or 0, name = what .. " at " .. at, fn = fn, failures = failures }
   if repeats and us < 1000 then problems.add(at, what, "expected at least 1ms") end
   if declare.running then
+    if repeats then host.callback("timer", timer.name, failures) else host.callback("timer", timer.name, 0) end
     timer.id = host.timer(timer.after_us, timer.every_us, timer.name, fn)
   else
     declared.timers[#declared.timers + 1] = timer
@@ -55,12 +61,18 @@ local function add_timer(what, at, duration, fn, repeats)
   return setmetatable(timer, Timer)
 end
 
---- Call `fn` every so often; a run that takes longer than that leaves ticks out.
+--- Call `fn` every so often; a run that takes longer than that leaves ticks out. After `failures` errors in a row it is not
+--- called any more, until the next reload.
 ---@param duration string
 ---@param fn fun()
+---@param options? tidemill.Callback
 ---@return tidemill.Timer
-function event.every(duration, fn)
-  local timer = add_timer("tm.every", problems.caller(), duration, fn, true)
+function event.every(duration, fn, options)
+  local at = problems.caller()
+  local settings, ok = {}, true
+  if options ~= nil then settings, ok = check.closed(at, "tm.every", options, callback_fields) end
+  if not ok and declare.running then error("tm.every: expected options like { failures = 10 }", 2) end
+  local timer = add_timer("tm.every", at, duration, fn, true, settings.failures)
   return timer
 end
 

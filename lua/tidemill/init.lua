@@ -84,4 +84,6 @@ tm.caller = problems.caller
 tm.check = require "tidemill.check"
 tm.hint = problems.hint
 
-return tm
+tm.log, tm.json = host.freeze(tm.log, "tm.log"), host.freeze(tm.json, "tm.json")
+
+return host.freeze(tm, "tm")

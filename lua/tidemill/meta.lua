@@ -12,6 +12,9 @@
 ---@field socket? string path of the control socket; default none
 ---@field log_level? "debug"|"info"|"warn"|"error" default "info"
 ---@field log_format? "logfmt"|"json" default "logfmt"
+---@field limits? tidemill.Limits what the script may use
+---@field callback_failures? integer failures in a row that disable a handler or timer; default 10
+---@field policy_stuck? tidemill.Duration a policy thread that does not turn for so long is reported; default 5s
 ---@field migrate? boolean create and bring up to date the store's tables at start; default true
 ---@field key_margin? tidemill.Duration a reload may let a key begin so long after what was taken; default 5s
 
@@ -154,3 +157,15 @@
 --- "all"; a pattern in which * stands for any text ("KXBTC*"); a list of tickers and patterns; a function that says yes or
 --- no. Markets named in a list stay subscribed for as long as they are named, others until the registry forgets them.
 ---@alias kalshi.MarketRule "all"|string|string[]|fun(market: kalshi.Market): boolean
+
+-- ---- guards ----
+
+---@class tidemill.Limits CPU time of one entry into the script, and its memory
+---@field load? tidemill.Duration running the file; default 2s
+---@field step? tidemill.Duration of a handler or timer, from one wait to the next; default 1s
+---@field routine? tidemill.Duration likewise of a recovery routine; default as step
+---@field event? tidemill.Duration handing an event to its handlers; default 1s
+---@field memory? tidemill.Size all of the script's values; default 256MiB
+
+---@class tidemill.Callback
+---@field failures? integer in a row, after which it is not called any more; default: the role's callback_failures

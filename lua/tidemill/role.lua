@@ -1,5 +1,6 @@
 --- What the process is: a gatherer or a deduplicator.
 
+local host = require "tidemill.host"
 local check = require "tidemill.check"
 local declare = require "tidemill.declare"
 local problems = require "tidemill.problems"
@@ -12,7 +13,30 @@ local function address(value)
   return nil, 'expected "address:port" like "127.0.0.1:8080", got ' .. (type(value) == "string" and ('"%s"'):format(value) or type(value))
 end
 
+-- A check whose values lie from `low` to `high`, which are written as `text`.
+local function between(inner, low, high, text)
+  return function(value)
+    local normal, expected = inner(value)
+    if normal == nil then return nil, expected end
+    if normal >= low and normal <= high then return normal end
+    return nil, ("expected %s, got %q"):format(text, tostring(value))
+  end
+end
+
+local cpu = between(check.duration, 1e3, 60e6, "1ms to 60s")
+
+local limit_fields = {
+  load = check.field(cpu, { to = "load_us" }),
+  step = check.field(cpu, { to = "step_us" }),
+  routine = check.field(cpu, { to = "routine_us" }),
+  event = check.field(cpu, { to = "event_us" }),
+  memory = check.field(between(check.size, 16 * 2 ^ 20, 64 * 2 ^ 30, "16MiB to 64GiB"), { to = "memory_bytes" }),
+}
+
 local function common(fields)
+  fields.limits = check.field(function(v) return type(v) == "table" and v or nil, "expected limits like { step = \"1s\" }" end)
+  fields.callback_failures = check.field(check.integer(1, 1e6))
+  fields.policy_stuck = check.field(between(check.duration, 100e3, 3600e6, "100ms to 1h"), { to = "policy_stuck_us" })
   fields.id = check.field(check.id, { required = true })
   fields.health = check.field(address, { default = "127.0.0.1:8080" })
   fields.metrics = check.field(address, { default = "127.0.0.1:9090" })
@@ -81,6 +105,10 @@ local function declare_role(name, at, definition, fields)
     return problems.add(at, "tm." .. name, ("the role is declared already at %s: a process has one"):format(declared.role.at))
   end
   normal.role, normal.at = name, at
+  if normal.limits then
+    normal.limits = check.closed(at, "tm." .. name .. ": limits", normal.limits, limit_fields)
+    host.limits(normal.limits.load_us, normal.limits.memory_bytes)
+  end
   declared.role = normal
 end
 

@@ -217,6 +217,44 @@ describe("declarations", function()
     assert.has_error(function() tm.after("soon", function() end) end, nil)
   end)
 
+  it("say how many failures disable a handler or timer", function()
+    gatherer()
+    tm.on("start", function() end, { failures = 3 })
+    tm.every("1s", function() end, { failures = 4 })
+    tm.every("2s", function() end)
+    tm.after("1s", function() end)
+    finish().begin()
+    local calls = {}
+    for _, call in ipairs(fake.named(host, "callback")) do calls[#calls + 1] = { call[2], call[4] } end
+    assert.same({ { "event", 3 }, { "timer", 4 }, { "timer" }, { "timer", 0 } }, calls)
+    tm.every("1s", function() end, { failures = 5 })
+    assert.equal(5, fake.named(host, "callback")[5][4])
+    assert.has_error(function() tm.every("1s", function() end, { failures = 0 }) end)
+  end)
+
+  it("refuse options of handlers that are none", function()
+    tm.on("start", function() end, { failure = 3 })
+    problem_with 'tm.on start: unknown key "failure", did you mean "failures"?'
+    tm.every("1s", function() end, { failures = "many" })
+    problem_with "tm.every: failures: expected an integer from 1 to 1000000"
+  end)
+
+  it("limit what the script may use, at once", function()
+    tm.gatherer { id = "g", store = "s", data = "d", limits = { load = "5s", step = "250ms", memory = "512MiB" },
+                  callback_failures = 3, policy_stuck = "2s" }
+    local role = finish().role
+    assert.same({ load_us = 5e6, step_us = 250e3, memory_bytes = 512 * 2 ^ 20 }, role.limits)
+    assert.same({ 3, 2e6 }, { role.callback_failures, role.policy_stuck_us })
+    assert.same({ { "limits", 5e6, 512 * 2 ^ 20 } }, fake.named(host, "limits"))
+  end)
+
+  it("refuse limits that are none", function()
+    tm.gatherer { id = "g", store = "s", data = "d", limits = { steps = "1s", load = "2h", memory = "1KiB" } }
+    problem_with 'tm.gatherer: limits: unknown key "steps", did you mean "step"?'
+    problem_with 'tm.gatherer: limits: load: expected 1ms to 60s'
+    problem_with 'tm.gatherer: limits: memory: expected 16MiB to 64GiB'
+  end)
+
   it("refuse events and handlers that are none", function()
     tm.on("gapp", function() end)
     tm.on("gap", 5)

@@ -105,6 +105,9 @@ local function make_host(env, kept)
     return #host.timers
   end
   function host.cancel() return true end
+  function host.callback(kind, name, failures) record("callback", kind, name, failures) end
+  function host.limits(load_us, memory_bytes) record("limits", load_us, memory_bytes) end
+  function host.freeze(t) return t end
   function host.spawn(_, fn, ...) fn(...) end
   add_links(host, kept, record)
   add_registries(host, kept)

@@ -236,7 +236,7 @@ static bool is_exported(struct world *w, const char *gatherer)
 static bool is_healthy_without(struct world *w, const char *gatherer)
 {
     struct tm_buf page = {0};
-    int status = tm_health_deduplicator(w->d, &page);
+    int status = tm_health_deduplicator(w->d, TM_POLICY_RUNNING, &page);
     const char *text = tm_buf_cstr(&page);
     bool found = gatherer && strstr(text, gatherer), healthy = strstr(text, "\"healthy\"");
     tm_buf_fini(&page);

@@ -27,6 +27,7 @@ struct bench {
     struct tm_problems problems;
     struct tm_timer poll, deadline;
     bool late;
+    const char *limits; /* of the role, or NULL */
     const char *until_metric;
     double until_value;
     int requests;
@@ -85,12 +86,12 @@ static void start(const char *body)
     int fd = mkstemp(path);
     int len = asprintf(&text,
                        "local tm = require 'tidemill'\nlocal host = require 'tidemill.host'\nrequire 'kalshi.streams'\n"
-                       "tm.deduplicator { id = 'd', production = 'x', gatherers = { g = 'y' } }\n"
+                       "tm.deduplicator { id = 'd', production = 'x', gatherers = { g = 'y' }, %s }\n"
                        "local rest = tm.rest { url = tm.env 'TEST_URL', per_second = 1000 }\n"
                        "local registry = tm.registry('markets', { 'status', 'close_time', 'volume' })\n"
                        "local function count(name) tm.counter(name, 'test'):add() end\n"
                        "local function use() return host, rest, registry, count end\n%s",
-                       body);
+                       bench.limits ? bench.limits : "", body);
     assert_true(fd >= 0 && len > 0 && write(fd, text, (size_t)len) == len);
     close(fd);
     free(text);
@@ -187,16 +188,22 @@ static void test_waiting_inside_pcall(void **state)
     run_until("caught", 1);
 }
 
+/* A flood costs handlers and timers nothing: some room is theirs, and who sleeps is not counted with the timers. */
 static void test_too_many_tasks(void **state)
 {
     (void)state;
     start("tm.on('start', function()\n"
           "  for i = 1, 2000 do tm.spawn(function() tm.sleep '1h' end) end\n"
           "end)\n"
-          "tm.every('1ms', function() count 'never' end)\n"
-          "tm.on('start', function() count 'second' end)\n");
-    run_until("tidemill_script_errors_total", 1);
-    assert_true(metric("second") == 1);
+          "tm.on('start', function()\n"
+          "  for i = 1, 2000 do tm.after('1h', function() end) end\n"
+          "end)\n"
+          "tm.every('1ms', function() tm.sleep '1ms' count 'timer' end)\n"
+          "tm.on('start', function() tm.sleep '20ms' count 'second' end)\n");
+    run_until("tidemill_script_errors_total", 2);
+    run_until("second", 1);
+    run_until("timer", 5);
+    assert_true(metric("tidemill_script_errors_total") == 2);
 }
 
 static void test_http(void **state)
@@ -323,6 +330,95 @@ static void test_host_functions_with_wrong_arguments(void **state)
     run_until("survived", 1);
 }
 
+static const struct tm_callback *callback(const char *prefix)
+{
+    const struct tm_callback *c = tm_script_callbacks(bench.script)->first;
+    while (c && strncmp(c->name, prefix, strlen(prefix)) != 0)
+        c = c->next;
+    assert_non_null(c);
+    return c;
+}
+
+static void test_callbacks_that_keep_failing_are_disabled(void **state)
+{
+    (void)state;
+    start("tm.every('1ms', function() count 'bad' error('always') end, { failures = 3 })\n"
+          "tm.every('1ms', function() count 'stock' local t = nil; return t.x end)\n"
+          "local n = 0\n"
+          "tm.every('1ms', function() n = n + 1 count 'mixed' if n % 3 ~= 0 then error('sometimes') end end, "
+          "{ failures = 3 })\n"
+          "tm.every('1ms', function() count 'good' end)\n"
+          "tm.on('start', function() for i = 1, 30 do tm.spawn(function() error('spawned') end) end end)\n");
+    run_until("stock", 10);
+    double good = metric("good");
+    run_until("good", good + 50);
+    run_until("mixed", 40);
+    assert_true(metric("bad") == 3 && metric("stock") == 10);
+    assert_true(tm_metric_get(tm_metrics_gauge(bench.services.metrics, "tidemill_callbacks_disabled", "", NULL)) == 2);
+    const struct tm_callback *bad = callback("tm.every at");
+    assert_true(bad->disabled && bad->failures == 3 && bad->runs == 3 && bad->skipped > 0 && bad->limit == 3);
+    assert_non_null(strstr(bad->last_error, "always"));
+    const struct tm_callback *spawned = callback("tm.spawn at");
+    assert_true(spawned->failures == 30 && !spawned->disabled); /* a task is only counted */
+    assert_true(tm_metric_get(tm_metrics_counter(bench.services.metrics, "tidemill_callback_failures_total", "",
+                                                 "kind=\"task\"")) == 30);
+    assert_true(tm_metric_get(tm_metrics_counter(bench.services.metrics, "tidemill_callback_failures_total", "",
+                                                 "kind=\"timer\"")) >= 13);
+}
+
+static void test_events_of_a_disabled_handler_are_left_out(void **state)
+{
+    (void)state;
+    start("tm.on('unknown', function(e) count 'failing' error(e.text, 0) end, { failures = 2 })\n"
+          "tm.on('unknown', function() count 'fine' end)\n");
+    struct tm_event *event = calloc(1, sizeof *event + 8);
+    event->type = TM_EVENT_UNKNOWN;
+    event->text_len = (size_t)snprintf(event->text, 8, "boom");
+    for (int i = 1; i <= 5; i++) {
+        tm_script_event(bench.script, event);
+        run_until("fine", i);
+    }
+    free(event);
+    assert_true(metric("failing") == 2);
+    const struct tm_callback *c = callback("tm.on unknown");
+    assert_true(c->disabled && c->skipped == 3 && strcmp(c->last_error, "boom") == 0);
+}
+
+static void test_limits_of_the_role(void **state)
+{
+    (void)state;
+    bench.limits = "limits = { step = '20ms', routine = '300ms', memory = '32MiB' }, callback_failures = 2";
+    start("local hog = function() local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(1e5) .. i end end\n"
+          "tm.on('start', function() pcall(hog) while true do end end)\n"
+          "tm.every('1ms', function() count 'two' error('x') end)\n"
+          "tm.on('start', function()\n"
+          "  host.callback('routine', 'slow')\n"
+          "  host.spawn('slow', function() while true do end end)\n"
+          "  tm.sleep '30ms' count 'done'\n"
+          "end)\n");
+    run_until("done", 1);
+    run_until("two", 2);
+    run_until("tidemill_script_errors_total", 4);
+    const struct tm_config *config = tm_script_config(bench.script);
+    assert_true(config->limits.step_us == 20000 && config->limits.routine_us == 300000 &&
+                config->limits.load_us == TM_SCRIPT_LOAD_CPU_US && config->limits.memory_bytes == (32 << 20));
+    assert_non_null(strstr(callback("slow")->last_error, "budget"));
+}
+
+static void test_the_library_is_read_only(void **state)
+{
+    (void)state;
+    start("tm.on('start', function()\n"
+          "  assert(not pcall(function() tm.on = nil end) and not pcall(function() host.log = nil end))\n"
+          "  assert(not pcall(function() tm.log.info = nil end))\n"
+          "  assert(not pcall(tm.json.array, string) and not pcall(tm.json.array, tm))\n"
+          "  local n = 0 for name in pairs(host) do n = n + (type(name) == 'string' and 1 or 0) end\n"
+          "  assert(n > 20)\n"
+          "  count 'done'\n"
+          "end)\n");
+    run_until("done", 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -337,6 +433,10 @@ int main(void)
         TEST(test_script_ends_while_it_waits),
         TEST(test_registry),
         TEST(test_host_functions_with_wrong_arguments),
+        TEST(test_callbacks_that_keep_failing_are_disabled),
+        TEST(test_events_of_a_disabled_handler_are_left_out),
+        TEST(test_limits_of_the_role),
+        TEST(test_the_library_is_read_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -38,6 +38,8 @@ struct definition {
     struct tm_stream_def streams[STREAMS];
     struct tm_column_def columns[STREAMS][COLUMNS];
     const char *keys[STREAMS][COLUMNS + 1];
+    const char *later[STREAMS][COLUMNS + 1];
+    struct tm_key_def later_keys[STREAMS][TM_KEYS_MAX];
     struct tm_kind_def kinds[KINDS];
     struct tm_source_def sources[KINDS][COLUMNS];
 };
@@ -66,6 +68,16 @@ static void make_stream(struct input *in, struct definition *d, unsigned i)
     s->partition_column = take(in, 2) ? NULL : PICK(in, names);
     s->ticker_column = take(in, 2) ? NULL : PICK(in, names);
     s->time_column = take(in, 2) ? NULL : PICK(in, names);
+    if (take(in, 2))
+        return;
+    for (unsigned k = 0, count = take(in, COLUMNS); k < count; k++)
+        d->later[i][k] = names[take(in, 6)];
+    s->later_keys = d->later_keys[i];
+    s->later_key_count = take(in, TM_KEYS_MAX + 1);
+    for (unsigned k = 0; k < TM_KEYS_MAX; k++) /* the decoder's records are of 1970: keys begin around them */
+        d->later_keys[i][k] = (struct tm_key_def){.from_us = (int64_t)take(in, 4) * 1000000 - (take(in, 9) == 0),
+                                                  .key = take(in, 8) ? d->later[i] : d->keys[i],
+                                                  .occurrence = take(in, 3) == 0};
 }
 
 static void make_source(struct input *in, struct tm_source_def *s)

@@ -49,13 +49,14 @@ static void stage_by_both_keys(struct scene *s)
     make_events(s->w, s->w->production, "truth", EVENTS);
     for (int g = 0; g < GATHERERS; g++) {
         make_events(s->w, s->w->gatherers[g], "stage", EVENTS);
-        db_execf(s->w->gatherers[g],
-                 "INSERT INTO stage.orderbook_deltas (ticker, exchange_ts, side, price, delta, occurrence, received_at,"
-                 " sid, exchange_seq, seq, epoch_no) SELECT ticker, exchange_ts, side, price, delta,"
-                 " row_number() OVER (PARTITION BY ticker, exchange_ts, side, price,"
-                 " CASE WHEN exchange_ts < %s THEN delta END ORDER BY n) - 1,"
-                 " exchange_ts + %d * interval '1 ms', 7, n, row_number() OVER (ORDER BY n), 1 FROM stage.ev WHERE seen%d",
-                 s->moment, g + 1, g + 1);
+        db_execf(
+            s->w->gatherers[g],
+            "INSERT INTO stage.orderbook_deltas (ticker, exchange_ts, side, price, delta, occurrence, received_at,"
+            " sid, exchange_seq, seq, epoch_no) SELECT ticker, exchange_ts, side, price, delta,"
+            " row_number() OVER (PARTITION BY ticker, exchange_ts, side, price,"
+            " CASE WHEN exchange_ts < %s THEN delta END ORDER BY n) - 1,"
+            " exchange_ts + %d * interval '1 ms', 7, n, row_number() OVER (ORDER BY n), 1 FROM stage.ev WHERE seen%d",
+            s->moment, g + 1, g + 1);
     }
 }
 
@@ -82,7 +83,8 @@ static void start_with(struct scene *s, const struct tm_plan *of)
 {
     struct tm_deduplicator_options options = world_options(s->w, "d1", s->w->metrics);
     options.plan = of;
-    options.poll_rows_max = options.batch_rows_max = MARK_EVERY; /* many transactions, so that parts come in any order */
+    options.poll_rows_max = options.batch_rows_max =
+        MARK_EVERY; /* many transactions, so that parts come in any order */
     world_start_with(s->w, &options);
 }
 
@@ -98,16 +100,18 @@ static void deduplicator_learns(struct scene *s)
 static void assert_by_both_keys(struct scene *s)
 {
     char got[512], wanted[1024];
-    (void)snprintf(got, sizeof got,
-                   "SELECT ticker, exchange_ts, side, price, CASE WHEN exchange_ts < %s THEN delta END, occurrence FROM "
-                   "orderbook_deltas",
-                   s->moment);
-    (void)snprintf(wanted, sizeof wanted,
-                   "SELECT ticker, exchange_ts, side, price, d, (o - 1)::int2 FROM (SELECT ticker, exchange_ts, side, price,"
-                   " CASE WHEN exchange_ts < %s THEN delta END AS d, greatest(count(*) FILTER (WHERE seen1), count(*) FILTER"
-                   " (WHERE seen2), count(*) FILTER (WHERE seen3)) AS most FROM truth.ev GROUP BY 1, 2, 3, 4, 5) k,"
-                   " generate_series(1, most) o",
-                   s->moment);
+    (void)snprintf(
+        got, sizeof got,
+        "SELECT ticker, exchange_ts, side, price, CASE WHEN exchange_ts < %s THEN delta END, occurrence FROM "
+        "orderbook_deltas",
+        s->moment);
+    (void)snprintf(
+        wanted, sizeof wanted,
+        "SELECT ticker, exchange_ts, side, price, d, (o - 1)::int2 FROM (SELECT ticker, exchange_ts, side, price,"
+        " CASE WHEN exchange_ts < %s THEN delta END AS d, greatest(count(*) FILTER (WHERE seen1), count(*) FILTER"
+        " (WHERE seen2), count(*) FILTER (WHERE seen3)) AS most FROM truth.ev GROUP BY 1, 2, 3, 4, 5) k,"
+        " generate_series(1, most) o",
+        s->moment);
     db_same(s->w->production, got, wanted);
     assert_int_equal(db_int(s->w->production,
                             "SELECT count(*) FROM (SELECT ticker, exchange_ts, side, price, delta FROM orderbook_deltas"
@@ -213,9 +217,10 @@ static void a_gatherer_that_did_not_learn_waits(void **state)
     (void)snprintf(sql, sizeof sql, "SELECT count(*) FROM orderbook_deltas WHERE exchange_ts >= %s AND occurrence > 2",
                    s.moment);
     assert_int_equal(db_int(s.w->production, sql), 0);
-    (void)snprintf(sql, sizeof sql,
-                   "SELECT count(*) FROM orderbook_deltas WHERE exchange_ts >= %s AND received_at - exchange_ts = '3 ms'",
-                   s.moment);
+    (void)snprintf(
+        sql, sizeof sql,
+        "SELECT count(*) FROM orderbook_deltas WHERE exchange_ts >= %s AND received_at - exchange_ts = '3 ms'",
+        s.moment);
     assert_int_equal(db_int(s.w->production, sql), 0);
     scene_fini(&s);
 }
@@ -247,7 +252,8 @@ static void a_deduplicator_with_an_old_script_stops(void **state)
     tm_pg_close(pg);
     for (int g = 0; g < GATHERERS; g++) {
         gatherer_learns(&s, g);
-        db_exec(w->gatherers[g], "DELETE FROM tidemill.keys WHERE isfinite(from_ts)"); /* and hides it from the poller */
+        db_exec(w->gatherers[g],
+                "DELETE FROM tidemill.keys WHERE isfinite(from_ts)"); /* and hides it from the poller */
     }
     release_all(w, "orderbook_deltas");
     wait_production_error(w, "the key (exchange_ts,ticker,side,price,occurrence) that holds from");
@@ -279,7 +285,8 @@ static void the_newest_time_is_known(void **state)
     for (int g = 0; g < GATHERERS; g++)
         world_release(w, g, "orderbook_deltas", older(&s, g));
     wait_merged(w);
-    (void)snprintf(sql, sizeof sql, "SELECT (extract(epoch FROM max(exchange_ts)) * 1000000)::int8 FROM orderbook_deltas");
+    (void)snprintf(sql, sizeof sql,
+                   "SELECT (extract(epoch FROM max(exchange_ts)) * 1000000)::int8 FROM orderbook_deltas");
     int64_t newest_us = db_int(w->production, sql), until_us = tm_clock_mono_us() + WAIT_US;
     while (tm_deduplicator_newest_us(w->d, STREAM_DELTAS) != newest_us)
         assert_true(keep_waiting(until_us));

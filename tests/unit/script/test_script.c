@@ -267,6 +267,29 @@ static void test_addresses(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+/* A key from a moment on, with what it does not say as it was. */
+static void test_dedup_from_a_moment(void **state)
+{
+    (void)state;
+    assert_int_equal(
+        load_text("local tm = require 'tidemill'; require 'kalshi.streams'\n"
+                  "tm.deduplicator { id = 'd', production = 'x', gatherers = 'g1=y', key_margin = '30s' }\n"
+                  "tm.dedup('orderbook_deltas', { from = '2026-11-26T00:00:00Z',\n"
+                  "  key = { 'ticker', 'exchange_ts', 'side', 'price' } })\n"
+                  "tm.dedup('orderbook_deltas', { from = '2026-11-26T12:00:00Z', occurrence = false })"),
+        TM_OK);
+    const struct tm_stream *deltas =
+        tm_plan_stream_by_name(tm_script_config(script)->deduplicator.plan, "orderbook_deltas");
+    assert_int_equal(deltas->keys_count, 3);
+    assert_true(deltas->keys[1].from_us == INT64_C(1795651200) * 1000000);
+    assert_true(deltas->keys[2].from_us == INT64_C(1795694400) * 1000000);
+    assert_true(deltas->keys[0].counted && deltas->keys[1].counted && !deltas->keys[2].counted);
+    assert_int_equal(deltas->keys[0].column_count, 6);
+    assert_int_equal(deltas->keys[1].column_count, 5);
+    assert_int_equal(deltas->keys[2].column_count, 4);
+    assert_true(tm_script_config(script)->deduplicator.key_margin_us == 30 * INT64_C(1000000));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -274,6 +297,7 @@ int main(void)
         TEST(test_deduplicator_compiles),
         TEST(test_kalshi_streams),
         TEST(test_dedup_changes_a_stream),
+        TEST(test_dedup_from_a_moment),
         TEST(test_all_problems_at_once),
         TEST(test_files_that_cannot_run),
         TEST(test_a_library_beside_the_script),

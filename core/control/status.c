@@ -4,6 +4,7 @@
 #include "engine/health.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -106,6 +107,34 @@ static void add_health(struct json *j, struct tm_daemon *d)
         (void)tm_health_deduplicator(d->deduplicator, j->out);
 }
 
+static void add_alert(struct json *j, const struct tm_alert_view *a, bool first)
+{
+    add(j, "%s{", first ? "" : ",");
+    add_string(j, "name", a->name);
+    add(j, ",");
+    add_string(j, "state", tm_alert_state_name(a->state));
+    add(j, ",");
+    add_string(j, "severity", tm_alert_severity_name(a->severity));
+    if (isfinite(a->value))
+        add(j, ",\"value\":%.15g,", a->value);
+    else
+        add(j, ",\"value\":null,");
+    add(j, "\"since_ms\":%" PRId64 ",", a->since_us / 1000);
+    add_string(j, "summary", a->summary);
+    add(j, "}");
+}
+
+static void add_alerts(struct json *j, const struct tm_alerts *alerts)
+{
+    add(j, ",\"alerts\":[");
+    for (size_t i = 0; alerts && i < tm_alerts_count(alerts); i++) {
+        struct tm_alert_view a;
+        tm_alerts_get(alerts, i, &a);
+        add_alert(j, &a, i == 0);
+    }
+    add(j, "]");
+}
+
 static int status(void *context, const char *args, struct tm_buf *out, struct tm_error *err)
 {
     (void)args;
@@ -125,6 +154,7 @@ static int status(void *context, const char *args, struct tm_buf *out, struct tm
     else
         add_deduplicator(&j, d->deduplicator);
     add_process(&j, d);
+    add_alerts(&j, d->services.alerts);
     add(&j, "}");
     return j.rc ? tm_error_set(err, j.rc, "out of memory") : TM_OK;
 }

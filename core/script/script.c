@@ -211,9 +211,12 @@ void tm_script_destroy(struct tm_script *script)
         return;
     tm_api_clock_close(script);
     tm_api_http_close(script);
+    tm_api_sql_close(script);
+    tm_api_alert_close(script);
     tm_tasks_fini(&script->tasks);
     tm_vm_destroy(script->vm);
     tm_config_fini(&script->config);
+    tm_api_secret_close(script);
     tm_buf_fini(&script->paths.source);
     tm_arena_destroy(script->arena);
     free(script);
@@ -254,7 +257,8 @@ int tm_script_start(struct tm_script *script, struct tm_services *services, stru
     script->errors = tm_metrics_counter(services->metrics, "tidemill_script_errors_total",
                                         "Failures of handlers and timers of the script", NULL);
     tm_tasks_start(&script->tasks, services->loop, script);
-    return tm_call(script->vm, begin_body, NULL, TM_SCRIPT_LOAD_CPU_US, err);
+    int rc = tm_call(script->vm, begin_body, NULL, TM_SCRIPT_LOAD_CPU_US, err);
+    return rc ? rc : tm_api_alert_start(script, err);
 }
 
 static void set_number(lua_State *L, const char *name, int64_t v)

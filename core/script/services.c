@@ -12,6 +12,9 @@ void tm_services_fini(struct tm_services *s)
         free(s->registries[i].seen);
     }
     tm_decoder_destroy(s->decoder);
+    tm_timer_stop(&s->alert_timer);
+    tm_alerts_destroy(s->alerts);
+    s->alerts = NULL;
 }
 
 int tm_services_find_link(const struct tm_services *s, const char *name)

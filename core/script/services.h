@@ -8,6 +8,7 @@
 #ifndef TM_SCRIPT_SERVICES_H
 #define TM_SCRIPT_SERVICES_H
 
+#include "engine/alert.h"
 #include "engine/gatherer.h"
 #include "engine/registry.h"
 #include "loop/loop.h"
@@ -15,6 +16,8 @@
 #include "record/decode.h"
 
 #define TM_LINKS_MAX 1000
+
+struct tm_script;
 
 /* A registry with the round in which each entry was last shown by a document, so that a sweep can tell what is gone. */
 struct tm_service_registry {
@@ -32,6 +35,10 @@ struct tm_services {
     struct tm_http *http;
     struct tm_gatherer *gatherer;
     const struct tm_plan *plan;
+
+    struct tm_alerts *alerts; /* by name, with their states */
+    struct tm_timer alert_timer;
+    struct tm_script *alert_script; /* who hears of them; NULL: nobody */
 
     struct tm_decoder *decoder;
     char *links[TM_LINKS_MAX];                             /* names; the index is the gatherer's number of the link */

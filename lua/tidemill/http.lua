@@ -5,6 +5,7 @@
 
 local host = require "tidemill.host"
 local check = require "tidemill.check"
+require "tidemill.secret"
 
 local http = {}
 
@@ -75,7 +76,7 @@ local function has_header(list, name)
 end
 
 local function prepare(options)
-  local normal = check.demand("tm.http.request", options, fields, 4)
+  local normal = check.demand("tm.http.request", options, fields, 5)
   local headers = {}
   for i, header in ipairs(normal.headers) do headers[i] = header end
   if normal.json ~= nil then

@@ -83,7 +83,8 @@
 ---@field key_file? string PEM with an RSA or Ed25519 key
 ---@field key? tidemill.Secret its text instead of a file
 ---@field message? string template of the bytes to sign
----@field headers table<string, string> templates: {timestamp_ms}, {timestamp_s}, {method}, {path}, {key_id}, {signature}; a secret is sent as it is
+---@field headers table<string, string|tidemill.Secret> templates: {timestamp_ms}, {timestamp_s}, {method}, {path}, {key_id},
+--- {signature}; a secret is sent as it is
 
 ---@class tidemill.Feed
 ---@field url string wss://..., or ws://... on loopback

@@ -138,8 +138,9 @@ end
 local function maker(kind, class)
   return function(first, help, labels)
     local at = problems.caller()
-    if type(first) == "table" then return from_table(kind, class, at, first) end
-    return from_words(kind, class, at, first, help, labels)
+    -- no tail calls, which would take a level away from errors
+    local made = type(first) == "table" and from_table(kind, class, at, first) or from_words(kind, class, at, first, help, labels)
+    return made
   end
 end
 

@@ -2,6 +2,7 @@
 
 local host = require "tidemill.host"
 local check = require "tidemill.check"
+require "tidemill.secret"
 local declare = require "tidemill.declare"
 local http = require "tidemill.http"
 local metric = require "tidemill.metric"

@@ -2,6 +2,7 @@
 
 local host = require "tidemill.host"
 local check = require "tidemill.check"
+require "tidemill.secret"
 local declare = require "tidemill.declare"
 local problems = require "tidemill.problems"
 

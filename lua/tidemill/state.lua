@@ -63,7 +63,7 @@ local function encode_pairs(value, path, seen)
     end
     list[#list + 1] = host.json_array { encode(key, path, seen), encode(item, step(path, key), seen) }
   end
-  return { ["#pairs"] = list }
+  return list
 end
 
 local function encode_names(value, path, seen)
@@ -80,27 +80,24 @@ local function encode_table(value, path, seen)
     error(("state %s: a table with a metatable (an object) cannot be kept, only plain tables"):format(path), 0)
   end
   seen[value], seen.depth = true, seen.depth + 1
-  local shape, result = shape_of(value)
+  local shape, result = shape_of(value), {}
   if mark and (shape == "list" or next(value) == nil) then
-    result = { ["#array"] = encode_list(value, path, seen) }
-  elseif shape == "list" then
-    result = encode_list(value, path, seen)
+    result["#array"] = encode_list(value, path, seen)
   elseif shape == "pairs" then
-    result = encode_pairs(value, path, seen)
+    result["#pairs"] = encode_pairs(value, path, seen)
   else
-    result = encode_names(value, path, seen)
+    result = (shape == "list" and encode_list or encode_names)(value, path, seen)
   end
   seen[value], seen.depth = nil, seen.depth - 1
   return result
 end
 
 function encode(value, path, seen)
-  local kind = type(value)
+  local kind = host.is_secret(value) and "secret" or type(value)
   if kind == "number" then return encode_number(value) end
   if kind == "string" or kind == "boolean" or value == host.null then return value end
   if kind == "table" then return encode_table(value, path, seen) end
-  local what = host.is_secret(value) and "secret" or kind
-  error(("state %s: a %s cannot be kept, only texts, numbers, booleans and plain tables"):format(path, what), 0)
+  error(("state %s: a %s cannot be kept, only texts, numbers, booleans and plain tables"):format(path, kind), 0)
 end
 
 -- ---- from JSON ----
@@ -116,7 +113,7 @@ end
 local numbers = { nan = 0 / 0, inf = math.huge, ["-inf"] = -math.huge }
 
 function decode(value)
-  if type(value) ~= "table" then return value end
+  if type(value) ~= "table" or value == host.null then return value end
   if getmetatable(value) == array_mark then return decode_list(value) end
   if value["#number"] then return numbers[value["#number"]] or tonumber(value["#number"]) end
   if value["#array"] then return host.json_array(decode_list(value["#array"])) end

@@ -19,7 +19,7 @@ local array_meta = { __jsontype = "array" }
 
 -- As the host's reader: arrays carry the mark, integers too large for a double stay text.
 local function mark_arrays(value)
-  if type(value) ~= "table" then return value end
+  if type(value) ~= "table" or value == json.null then return value end
   local meta = getmetatable(value)
   if meta then setmetatable(value, meta.__jsontype == "array" and array_meta or nil) end
   for _, item in pairs(value) do mark_arrays(item) end

@@ -472,7 +472,7 @@ static struct connection *find_connection(struct database *db, enum tm_pg_async_
 {
     for (size_t i = 0; i < db->config->connections; i++) {
         struct connection *c = &db->connections[i];
-        if (tm_pg_async_state(c->pg) == state && !c->connecting && !c->request && !c->transaction)
+        if (tm_pg_async_state(c->pg) == state && !c->connecting && !c->request && c->transaction == 0)
             return c;
     }
     return NULL;
@@ -530,7 +530,7 @@ static void on_sweep(void *arg)
         for (size_t k = 0; k < db->config->connections; k++) {
             struct connection *c = &db->connections[k];
             held += c->transaction > 0;
-            if (!c->transaction || tm_task_is_live(&sql->script->tasks, c->holder))
+            if (c->transaction == 0 || tm_task_is_live(&sql->script->tasks, c->holder))
                 continue;
             close_connection(c);
             release(c);

@@ -119,6 +119,7 @@
 ---@field rest_url? string likewise
 ---@field key_id? string with key_file; without both requests are unsigned
 ---@field key_file? string
+---@field key? tidemill.Secret the key itself instead of its file
 ---@field sweep? tidemill.Duration between reconciliations of the registry; default 5m
 ---@field rest_per_second? number default 10
 

@@ -139,12 +139,13 @@ static void test_log_refuses_tables(void **state)
         "    local ok, why = pcall(tm.log.info, 'x', { field = value })\n"
         "    assert(not ok and why:find('field \"field\": expected text, a number or a boolean, got a ', 1, true), why)\n"
         "  end\n"
-        "  tm.log.info('fine', { a = 1, b = true, c = 'x', d = 0.5 })\n"
         "  count 'done'\n"
-        "end)\n");
+        "end)\n"
+        "tm.every('20ms', function() tm.log.info('fine', { a = 1, b = true, c = 'x', d = 0.5 }) count 'tick' end)\n");
     bench_until("done", 1);
+    while (!bench_logged("event=fine")) /* ten lines a second pass */
+        bench_until("tick", bench_metric("tick") + 1);
     bench_no_errors();
-    assert_true(bench_logged("event=fine"));
 }
 
 /* Every secret of the configuration stays where it is: the structs point into it. */

@@ -237,7 +237,7 @@ static void test_key_as_text(void **state)
     (void)state;
     struct tm_auth_header_def h = {"X-S", "{signature}"}, secret = {"X-Key", "{not a template}"};
     struct tm_auth_def def = {.key_file = key_path, .message = "m", .headers = &h, .header_count = 1};
-    char text[1000] = "", signatures[2][200];
+    char text[1000] = "", signatures[2][sizeof((struct got *)0)->value[0]];
     struct tm_error err;
     assert_int_equal(run("openssl genpkey -algorithm ED25519 -out key.pem && chmod 600 key.pem"), 0);
     FILE *f = fopen(key_path, "r");

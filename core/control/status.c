@@ -5,6 +5,7 @@
 #include "script/grant.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <time.h>
@@ -173,6 +174,34 @@ static void add_health(struct json *j, struct tm_daemon *d)
         j->out->len--; /* of /health's answer; ours is one line */
 }
 
+static void add_alert(struct json *j, const struct tm_alert_view *a, bool first)
+{
+    add(j, "%s{", first ? "" : ",");
+    add_string(j, "name", a->name);
+    add(j, ",");
+    add_string(j, "state", tm_alert_state_name(a->state));
+    add(j, ",");
+    add_string(j, "severity", tm_alert_severity_name(a->severity));
+    if (isfinite(a->value))
+        add(j, ",\"value\":%.15g,", a->value);
+    else
+        add(j, ",\"value\":null,");
+    add(j, "\"since_ms\":%" PRId64 ",", a->since_us / 1000);
+    add_string(j, "summary", a->summary);
+    add(j, "}");
+}
+
+static void add_alerts(struct json *j, const struct tm_alerts *alerts)
+{
+    add(j, ",\"alerts\":[");
+    for (size_t i = 0; alerts && i < tm_alerts_count(alerts); i++) {
+        struct tm_alert_view a;
+        tm_alerts_get(alerts, i, &a);
+        add_alert(j, &a, i == 0);
+    }
+    add(j, "]");
+}
+
 static int status(void *context, const char *args, struct tm_buf *out, struct tm_error *err)
 {
     (void)args;
@@ -195,6 +224,7 @@ static int status(void *context, const char *args, struct tm_buf *out, struct tm
     add_process(&j, d);
     add_limits(&j, d->config);
     add_callbacks(&j, tm_script_callbacks(d->script));
+    add_alerts(&j, d->services.alerts);
     add(&j, "}");
     return j.rc ? tm_error_set(err, j.rc, "out of memory") : TM_OK;
 }

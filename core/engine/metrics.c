@@ -9,15 +9,14 @@
 #include <string.h>
 
 #define SERIES_MAX 1000
+#define NAME_MAX_BYTES 200
 
 static const double bounds_s[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300};
 #define BOUNDS (sizeof bounds_s / sizeof *bounds_s)
 
-enum kind { COUNTER, GAUGE, HISTOGRAM };
-
 struct tm_metric {
     struct tm_metric *next; /* in its family, in the order of making */
-    enum kind kind;
+    enum tm_metric_kind kind;
     char *labels; /* "" for none */
     bool hidden;  /* under the lock */
     struct tm_metrics *owner;
@@ -29,7 +28,7 @@ struct tm_metric {
 struct family {
     struct family *next;
     char *name, *help;
-    enum kind kind;
+    enum tm_metric_kind kind;
     struct tm_metric *first, *last;
 };
 
@@ -86,7 +85,7 @@ void tm_metrics_destroy(struct tm_metrics *m)
 }
 
 /* Families are kept sorted by name, so that the page reads the same every time. */
-static struct family *find_family(struct tm_metrics *m, const char *name, const char *help, enum kind kind)
+static struct family *find_family(struct tm_metrics *m, const char *name, const char *help, enum tm_metric_kind kind)
 {
     struct family **at = &m->families;
     while (*at && strcmp((*at)->name, name) < 0)
@@ -112,7 +111,7 @@ static struct tm_metric *add_series(struct tm_metrics *m, struct family *f, cons
     s->kind = f->kind;
     s->owner = m;
     s->labels = copy(labels);
-    if (f->kind == HISTOGRAM) {
+    if (f->kind == TM_METRIC_HISTOGRAM) {
         s->buckets = calloc(BOUNDS, sizeof *s->buckets);
         TM_FATAL_UNLESS(s->buckets);
     }
@@ -125,15 +124,21 @@ static struct tm_metric *add_series(struct tm_metrics *m, struct family *f, cons
     return s;
 }
 
-static struct tm_metric *series(struct tm_metrics *m, enum kind kind, const char *name, const char *help,
+static struct tm_metric *find_series(const struct family *f, const char *labels)
+{
+    struct tm_metric *s = f->first;
+    while (s && strcmp(s->labels, labels) != 0)
+        s = s->next;
+    return s;
+}
+
+static struct tm_metric *series(struct tm_metrics *m, enum tm_metric_kind kind, const char *name, const char *help,
                                 const char *labels)
 {
     labels = labels ? labels : "";
     pthread_mutex_lock(&m->lock);
     struct family *f = find_family(m, name, help, kind);
-    struct tm_metric *s = f->first;
-    while (s && strcmp(s->labels, labels) != 0)
-        s = s->next;
+    struct tm_metric *s = find_series(f, labels);
     if (!s && m->series < SERIES_MAX)
         s = add_series(m, f, labels);
     if (s)
@@ -147,18 +152,158 @@ static struct tm_metric *series(struct tm_metrics *m, enum kind kind, const char
 
 struct tm_metric *tm_metrics_counter(struct tm_metrics *m, const char *name, const char *help, const char *labels)
 {
-    return series(m, COUNTER, name, help, labels);
+    return series(m, TM_METRIC_COUNTER, name, help, labels);
 }
 
 struct tm_metric *tm_metrics_gauge(struct tm_metrics *m, const char *name, const char *help, const char *labels)
 {
-    return series(m, GAUGE, name, help, labels);
+    return series(m, TM_METRIC_GAUGE, name, help, labels);
 }
 
 struct tm_metric *tm_metrics_histogram(struct tm_metrics *m, const char *name, const char *help, const char *labels)
 {
-    return series(m, HISTOGRAM, name, help, labels);
+    return series(m, TM_METRIC_HISTOGRAM, name, help, labels);
 }
+
+/* ---- names and labels of others ---- */
+
+bool tm_metric_is_label_name(const char *name)
+{
+    size_t len = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_");
+    return len > 0 && len <= NAME_MAX_BYTES && !name[len] && !(name[0] >= '0' && name[0] <= '9') &&
+           strncmp(name, "__", 2) != 0;
+}
+
+bool tm_metric_is_name(const char *name)
+{
+    size_t len = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_:");
+    return len > 0 && len <= NAME_MAX_BYTES && !name[len] && !(name[0] >= '0' && name[0] <= '9');
+}
+
+/* The end of a quoted value, past its quote; NULL when it has none. */
+static const char *skip_label_value(const char *at)
+{
+    if (*at++ != '"')
+        return NULL;
+    for (; *at && *at != '"'; at++) {
+        if ((unsigned char)*at < 0x20 || (*at == '\\' && !strchr("\\\"n", *++at)) || !*at)
+            return NULL;
+    }
+    return *at ? at + 1 : NULL;
+}
+
+bool tm_metric_is_labels(const char *labels)
+{
+    for (const char *at = labels;;) {
+        char name[NAME_MAX_BYTES + 1];
+        size_t len = strcspn(at, "=");
+        if (at[len] != '=' || len >= sizeof name)
+            return false;
+        memcpy(name, at, len);
+        name[len] = '\0';
+        at = tm_metric_is_label_name(name) ? skip_label_value(at + len + 1) : NULL;
+        if (!at || (*at && *at != ','))
+            return false;
+        if (!*at++)
+            return true;
+    }
+}
+
+static size_t utf8_length(const unsigned char *s, size_t n)
+{
+    size_t len = s[0] < 0x80 ? 1 : s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
+    if (len > n || (s[0] >= 0x80 && s[0] < 0xc2) || s[0] > 0xf4)
+        return 0;
+    for (size_t i = 1; i < len; i++)
+        if ((s[i] & 0xc0) != 0x80)
+            return 0;
+    return len;
+}
+
+int tm_metric_escape_label(struct tm_buf *out, const char *value, size_t len)
+{
+    int rc = TM_OK;
+    for (size_t i = 0, n; i < len && !rc; i += n) {
+        n = utf8_length((const unsigned char *)value + i, len - i);
+        if (n == 0 || ((unsigned char)value[i] < 0x20 && value[i] != '\n') || value[i] == 0x7f)
+            return TM_EINVAL;
+        if (value[i] == '\n')
+            rc = tm_buf_append(out, "\\n", 2);
+        else if (value[i] == '"' || value[i] == '\\')
+            rc = tm_buf_printf(out, "\\%c", value[i]);
+        else
+            rc = tm_buf_append(out, value + i, n);
+    }
+    return rc;
+}
+
+static struct family *family_named(const struct tm_metrics *m, const char *name, size_t len)
+{
+    for (struct family *f = m->families; f; f = f->next)
+        if (strlen(f->name) == len && memcmp(f->name, name, len) == 0)
+            return f;
+    return NULL;
+}
+
+static size_t count_series(const struct family *f, const char *except)
+{
+    size_t count = 0;
+    for (const struct tm_metric *s = f->first; s; s = s->next)
+        count += strcmp(s->labels, except) != 0;
+    return count;
+}
+
+struct tm_metric *tm_metrics_bounded(struct tm_metrics *m, enum tm_metric_kind kind, const char *name, const char *help,
+                                     const char *labels, const char *other, size_t max, bool *is_other)
+{
+    labels = labels ? labels : "";
+    pthread_mutex_lock(&m->lock);
+    const struct family *f = family_named(m, name, strlen(name));
+    bool fits = !f || f->kind == kind;
+    bool full = fits && f && max && !find_series(f, labels) && count_series(f, other) >= max;
+    pthread_mutex_unlock(&m->lock);
+    if (full)
+        tm_metric_add(m->dropped, 1);
+    if (is_other)
+        *is_other = full;
+    return fits ? series(m, kind, name, help, full ? other : labels) : NULL;
+}
+
+/* ---- reading ---- */
+
+static double sum_of(const struct tm_metric *s)
+{
+    return (double)atomic_load_explicit(&s->sum_us, memory_order_relaxed) / 1e6;
+}
+
+/* The family that the name means: its own, or the histogram that has it as its count or sum. */
+static const struct family *family_read(const struct tm_metrics *m, const char *name, bool *sum)
+{
+    size_t len = strlen(name);
+    const struct family *f = family_named(m, name, len);
+    *sum = false;
+    if (f)
+        return f->kind == TM_METRIC_HISTOGRAM ? NULL : f;
+    if (len > 6 && strcmp(name + len - 6, "_count") == 0) {
+        f = family_named(m, name, len - 6);
+    } else if (len > 4 && strcmp(name + len - 4, "_sum") == 0) {
+        *sum = true;
+        f = family_named(m, name, len - 4);
+    }
+    return f && f->kind == TM_METRIC_HISTOGRAM ? f : NULL;
+}
+
+void tm_metrics_each(struct tm_metrics *m, const char *name, tm_metrics_visit *fn, void *arg)
+{
+    bool sum;
+    pthread_mutex_lock(&m->lock);
+    const struct family *f = family_read(m, name, &sum);
+    for (const struct tm_metric *s = f ? f->first : NULL; s; s = s->next)
+        fn(arg, s, s->labels, sum ? sum_of(s) : tm_metric_get(s));
+    pthread_mutex_unlock(&m->lock);
+}
+
+/* ---- writing ---- */
 
 void tm_metric_add(struct tm_metric *metric, uint64_t n)
 {
@@ -168,7 +313,7 @@ void tm_metric_add(struct tm_metric *metric, uint64_t n)
 void tm_metric_set(struct tm_metric *metric, double v)
 {
     uint64_t bits = v > 0 ? (uint64_t)v : 0;
-    if (metric->kind == GAUGE)
+    if (metric->kind == TM_METRIC_GAUGE)
         memcpy(&bits, &v, sizeof bits);
     atomic_store_explicit(&metric->value, bits, memory_order_relaxed);
 }
@@ -203,7 +348,7 @@ double tm_metric_get(const struct tm_metric *metric)
 {
     uint64_t bits = read_count(metric);
     double v = (double)bits;
-    if (metric->kind == GAUGE)
+    if (metric->kind == TM_METRIC_GAUGE)
         memcpy(&v, &bits, sizeof v);
     return v;
 }
@@ -240,19 +385,19 @@ static int render_histogram(struct tm_buf *out, const struct family *f, const st
             : tm_buf_printf(out, "%s_bucket{%s%sle=\"+Inf\"} %llu\n", f->name, s->labels, comma,
                             (unsigned long long)total);
     rc = rc ? rc : render_name(out, f->name, "_sum", s->labels);
-    rc = rc ? rc : render_number(out, (double)atomic_load_explicit(&s->sum_us, memory_order_relaxed) / 1e6);
+    rc = rc ? rc : render_number(out, sum_of(s));
     rc = rc ? rc : render_name(out, f->name, "_count", s->labels);
     return rc ? rc : tm_buf_printf(out, " %llu\n", (unsigned long long)total);
 }
 
 static int render_series(struct tm_buf *out, const struct family *f, const struct tm_metric *s)
 {
-    if (f->kind == HISTOGRAM)
+    if (f->kind == TM_METRIC_HISTOGRAM)
         return render_histogram(out, f, s);
     int rc = render_name(out, f->name, "", s->labels);
     if (rc)
         return rc;
-    if (f->kind == COUNTER)
+    if (f->kind == TM_METRIC_COUNTER)
         return tm_buf_printf(out, " %llu\n", (unsigned long long)read_count(s));
     return render_number(out, tm_metric_get(s));
 }

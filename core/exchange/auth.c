@@ -45,7 +45,7 @@ int tm_auth_create(const struct tm_options *o, struct tm_auth **out, struct tm_e
         auth->id[auth->keys] = o->key_id[auth->keys];
         int rc = load_key(o->public_key[auth->keys], &auth->key[auth->keys], err);
         if (rc) {
-            tm_auth_destroy(auth);
+            tm_auth_put(auth);
             return rc;
         }
     }
@@ -53,7 +53,7 @@ int tm_auth_create(const struct tm_options *o, struct tm_auth **out, struct tm_e
     return TM_OK;
 }
 
-void tm_auth_destroy(struct tm_auth *auth)
+void tm_auth_put(struct tm_auth *auth)
 {
     for (size_t i = 0; i < TM_KEYS_MAX; i++)
         EVP_PKEY_free(auth->key[i]);

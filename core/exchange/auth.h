@@ -13,7 +13,7 @@
 struct tm_auth;
 
 int tm_auth_create(const struct tm_options *o, struct tm_auth **out, struct tm_error *err) TM_MUST_CHECK;
-void tm_auth_destroy(struct tm_auth *auth);
+void tm_auth_put(struct tm_auth *auth);
 
 /* True if the request may pass; otherwise the 401 is in *reply. `now_us` is wall time. */
 bool tm_auth_check(const struct tm_auth *auth, const struct tm_request *r, int64_t now_us, struct tm_reply *reply);

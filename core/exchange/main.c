@@ -178,7 +178,7 @@ static void close_all(struct exchange *x)
         tm_generator_destroy(x->generator);
     if (x->replay)
         tm_replay_close(x->replay);
-    tm_auth_destroy(x->auth);
+    tm_auth_put(x->auth);
     tm_ledger_close(x->ledger);
     tm_markets_destroy(x->markets);
     tm_loop_destroy(x->loop);

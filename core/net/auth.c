@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <openssl/bio.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
@@ -26,6 +27,7 @@
 
 struct header {
     char *name, *value;
+    bool literal;
 };
 
 struct tm_auth {
@@ -135,32 +137,41 @@ static int no_passphrase(char *buf, int size, int writing, void *arg)
     return 0;
 }
 
-static int load_key(const char *path, EVP_PKEY **out, struct tm_error *err)
+/* `what` names the key in errors: "key file /x". */
+static int parse_key(const char *bytes, size_t len, const char *what, EVP_PKEY **out, struct tm_error *err)
 {
-    char bytes[KEY_FILE_BYTES_MAX];
-    size_t len;
-    int rc = read_key_file(path, bytes, &len, err);
-    if (rc)
-        return rc;
     bool encrypted = false;
     BIO *bio = BIO_new_mem_buf(bytes, (int)len);
     TM_FATAL_UNLESS(bio);
     EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, &encrypted);
     BIO_free(bio);
-    OPENSSL_cleanse(bytes, sizeof bytes);
     ERR_clear_error();
     if (!key)
-        return tm_error_set(err, TM_EPARSE, "key file %s: %s", path,
+        return tm_error_set(err, TM_EPARSE, "%s: %s", what,
                             encrypted ? "the key is encrypted; store it without a passphrase"
                                       : "no PEM private key (PKCS#1 or PKCS#8) found");
     int type = EVP_PKEY_base_id(key);
     if (type != EVP_PKEY_RSA && type != EVP_PKEY_ED25519) {
         EVP_PKEY_free(key);
-        return tm_error_set(err, TM_EINVAL, "key file %s holds a %s key; RSA and Ed25519 are supported", path,
-                            OBJ_nid2sn(type));
+        return tm_error_set(err, TM_EINVAL, "%s holds a %s key; RSA and Ed25519 are supported", what, OBJ_nid2sn(type));
     }
     *out = key;
     return TM_OK;
+}
+
+static int load_key(const struct tm_auth_def *def, EVP_PKEY **out, struct tm_error *err)
+{
+    char bytes[KEY_FILE_BYTES_MAX], what[PATH_MAX];
+    size_t len;
+    if (def->key)
+        return parse_key(def->key, strlen(def->key), "the signer's key", out, err);
+    int rc = read_key_file(def->key_file, bytes, &len, err);
+    if (rc)
+        return rc;
+    (void)snprintf(what, sizeof what, "key file %s", def->key_file);
+    rc = parse_key(bytes, len, what, out, err);
+    OPENSSL_cleanse(bytes, sizeof bytes);
+    return rc;
 }
 
 static bool is_header_name(const char *s)
@@ -184,7 +195,7 @@ static int check_templates(const struct tm_auth *auth, struct tm_error *err)
             rc = tm_error_set(err, TM_EINVAL,
                               "auth: header %zu: \"%s\" is no header name, or its value has a line break", i + 1,
                               h->name);
-        else
+        else if (!h->literal)
             rc = expand(h->value, &v, &buf, err);
     }
     tm_buf_fini(&buf);
@@ -195,6 +206,7 @@ static void auth_free(struct tm_auth *auth)
 {
     for (size_t i = 0; i < auth->header_count; i++) {
         free(auth->headers[i].name);
+        explicit_bzero(auth->headers[i].value, strlen(auth->headers[i].value));
         free(auth->headers[i].value);
     }
     EVP_PKEY_free(auth->key);
@@ -205,19 +217,25 @@ static void auth_free(struct tm_auth *auth)
 
 int tm_auth_create(const struct tm_auth_def *def, struct tm_auth **out, struct tm_error *err)
 {
-    if (def->key_file && !def->message)
-        return tm_error_set(err, TM_EINVAL, "auth: key_file is given but no message template says what to sign");
+    if (def->key && def->key_file)
+        return tm_error_set(err, TM_EINVAL, "auth: key and key_file are given: expected one of them");
+    if ((def->key || def->key_file) && !def->message)
+        return tm_error_set(err, TM_EINVAL, "auth: a key is given but no message template says what to sign");
     if (def->key_id && strpbrk(def->key_id, "\r\n"))
         return tm_error_set(err, TM_EINVAL, "auth: key_id has a line break");
-    struct tm_auth *auth = calloc(1, sizeof *auth + def->header_count * sizeof auth->headers[0]);
+    size_t count = def->header_count + def->secret_count;
+    struct tm_auth *auth = calloc(1, sizeof *auth + count * sizeof auth->headers[0]);
     TM_FATAL_UNLESS(auth);
     auth->references = 1;
     auth->key_id = copy(def->key_id);
     auth->message = copy(def->message);
-    auth->header_count = def->header_count;
-    for (size_t i = 0; i < def->header_count; i++)
-        auth->headers[i] = (struct header){copy(def->headers[i].name), copy(def->headers[i].value)};
-    int rc = def->key_file ? load_key(def->key_file, &auth->key, err) : TM_OK;
+    auth->header_count = count;
+    for (size_t i = 0; i < count; i++) {
+        bool literal = i >= def->header_count;
+        const struct tm_auth_header_def *h = literal ? &def->secrets[i - def->header_count] : &def->headers[i];
+        auth->headers[i] = (struct header){copy(h->name), copy(h->value), literal};
+    }
+    int rc = def->key || def->key_file ? load_key(def, &auth->key, err) : TM_OK;
     if (!rc)
         rc = check_templates(auth, err);
     if (rc) {
@@ -258,7 +276,8 @@ bool tm_auth_equal(const struct tm_auth *a, const struct tm_auth *b)
     bool same = same_text(a->key_id, b->key_id) && same_text(a->message, b->message) &&
                 a->header_count == b->header_count && !a->key == !b->key;
     for (size_t i = 0; same && i < a->header_count; i++)
-        same = same_text(a->headers[i].name, b->headers[i].name) && same_text(a->headers[i].value, b->headers[i].value);
+        same = a->headers[i].literal == b->headers[i].literal && same_text(a->headers[i].name, b->headers[i].name) &&
+               same_text(a->headers[i].value, b->headers[i].value);
     return same && (!a->key || EVP_PKEY_eq(a->key, b->key) == 1);
 }
 
@@ -311,12 +330,13 @@ int tm_auth_headers(const struct tm_auth *auth, const char *method, const char *
     }
     v.key_id = auth->key_id;
     for (size_t i = 0; !rc && i < auth->header_count; i++) {
-        rc = expand(auth->headers[i].value, &v, &buf, err);
-        const char *value = rc ? NULL : tm_buf_cstr(&buf);
-        if (value && put(arg, auth->headers[i].name, value))
-            rc = tm_error_set(err, TM_EFULL, "auth: no room for header %s", auth->headers[i].name);
+        const struct header *h = &auth->headers[i];
+        rc = h->literal ? TM_OK : expand(h->value, &v, &buf, err);
+        const char *value = rc ? NULL : h->literal ? h->value : tm_buf_cstr(&buf);
+        if (value && put(arg, h->name, value))
+            rc = tm_error_set(err, TM_EFULL, "auth: no room for header %s", h->name);
         else if (!rc && !value)
-            rc = tm_error_set(err, TM_ENOMEM, "auth: no memory for header %s", auth->headers[i].name);
+            rc = tm_error_set(err, TM_ENOMEM, "auth: no memory for header %s", h->name);
     }
     tm_buf_fini(&buf);
     return rc;

@@ -27,9 +27,12 @@ struct tm_auth_header_def {
 struct tm_auth_def {
     const char *key_id;   /* may be NULL if no template uses it */
     const char *key_file; /* NULL: nothing is signed; refused if group or others may write it */
+    const char *key;      /* its text instead of a file */
     const char *message;  /* template of the bytes to sign, e.g. "{timestamp_ms}{method}{path}" */
     const struct tm_auth_header_def *headers;
     size_t header_count;
+    const struct tm_auth_header_def *secrets; /* headers whose values are no templates and are shown nowhere */
+    size_t secret_count;
 };
 
 int tm_auth_create(const struct tm_auth_def *def, struct tm_auth **out, struct tm_error *err) TM_MUST_CHECK;

@@ -31,7 +31,7 @@ struct request {
     CURL *curl;
     struct curl_slist *all_headers; /* with the signature of this try */
     struct tm_buf response;
-    bool retried, too_big, remote_plain;
+    bool retried, too_big, remote_plain, url_is_secret;
     char retry_after[RETRY_AFTER_MAX];
     char error[CURL_ERROR_SIZE];
 };
@@ -58,12 +58,24 @@ static void start_curl_library(void)
     TM_FATAL_UNLESS(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK);
 }
 
+static void free_headers(struct curl_slist *list)
+{
+    for (struct curl_slist *h = list; h; h = h->next)
+        explicit_bzero(h->data, strlen(h->data));
+    curl_slist_free_all(list);
+}
+
 static void free_request(struct request *r)
 {
     if (r->curl)
         curl_easy_cleanup(r->curl);
-    curl_slist_free_all(r->headers);
-    curl_slist_free_all(r->all_headers);
+    free_headers(r->headers);
+    free_headers(r->all_headers);
+    if (r->full_url)
+        explicit_bzero(r->full_url, strlen(r->full_url));
+    if (r->body)
+        explicit_bzero(r->body, r->body_len);
+    explicit_bzero(&r->url, sizeof r->url);
     tm_buf_fini(&r->response);
     free(r->method);
     free(r->full_url);
@@ -90,7 +102,10 @@ static void fail(struct request *r, const char *why)
 {
     char text[CURL_ERROR_SIZE + 400];
     char path[128]; /* the query stays out: it may hold what logs must not */
-    (void)snprintf(path, sizeof path, "%.*s", (int)strcspn(r->url.path, "?"), r->url.path);
+    if (r->url_is_secret)
+        (void)snprintf(path, sizeof path, "/***");
+    else
+        (void)snprintf(path, sizeof path, "%.*s", (int)strcspn(r->url.path, "?"), r->url.path);
     (void)snprintf(text, sizeof text, "%s %s://%s%s: %s", r->method, r->url.tls ? "https" : "http", r->url.authority,
                    path, why);
     tm_buf_clear(&r->response);
@@ -157,7 +172,7 @@ static int put_header(void *arg, const char *name, const char *value)
 /* The given headers and, made now and not when it was queued, the signature. */
 static int collect_headers(struct request *r, struct tm_error *err)
 {
-    curl_slist_free_all(r->all_headers);
+    free_headers(r->all_headers);
     r->all_headers = NULL;
     for (const struct curl_slist *h = r->headers; h; h = h->next) {
         struct curl_slist *grown = curl_slist_append(r->all_headers, h->data);
@@ -441,11 +456,13 @@ static int check(const struct tm_http *http, const struct tm_http_request *q, st
         return tm_error_set(err, TM_EINVAL, "HTTP method \"%.30s\": expected a word in capital letters", q->method);
     for (size_t i = 0; q->headers && q->headers[i]; i++)
         if (!strchr(q->headers[i], ':') || strpbrk(q->headers[i], "\r\n"))
-            return tm_error_set(err, TM_EINVAL, "header \"%.100s\": expected \"Name: value\" on one line",
-                                q->headers[i]);
+            return tm_error_set(err, TM_EINVAL, "header %zu: expected \"Name: value\" on one line", i + 1);
     if (http->queued >= http->queue_max)
         return tm_error_set(err, TM_EFULL, "%zu HTTP requests wait already, which is the limit", http->queued);
-    return tm_url_parse(q->url, "http", "https", url, err);
+    int rc = tm_url_parse(q->url, "http", "https", url, err);
+    if (rc && q->url_is_secret)
+        (void)tm_error_set(err, rc, "the URL, which is secret, is not one: expected https://host/path");
+    return rc;
 }
 
 static struct request *copy_request(const struct tm_http_request *q)
@@ -466,6 +483,7 @@ static struct request *copy_request(const struct tm_http_request *q)
         return NULL;
     }
     r->body_len = q->body_len;
+    r->url_is_secret = q->url_is_secret;
     r->auth = tm_auth_take(q->auth);
     r->timeout_us = q->timeout_us ? q->timeout_us : TIMEOUT_US_DEFAULT;
     r->response_bytes_max = q->response_bytes_max ? q->response_bytes_max : RESPONSE_BYTES_DEFAULT;

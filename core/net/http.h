@@ -4,7 +4,8 @@
  * bodies bounded, at most `parallel_max` requests at once, the rest wait in a bounded queue. One loop's
  * thread. Idempotent requests that fail in a way libcurl recommends to retry (CURLE_HTTP2, SEND, RECV or no
  * answer on a reused connection) are retried once on a fresh connection. Requests are signed when they start,
- * not when they are queued; the timeout counts from there, too.
+ * not when they are queued; the timeout counts from there, too. Headers and bodies may be secret: no error repeats
+ * them, and the copies made here are overwritten at the end.
  */
 #ifndef TM_NET_HTTP_H
 #define TM_NET_HTTP_H
@@ -13,11 +14,14 @@
 #include "loop/loop.h"
 #include "net/auth.h"
 
+#include <stdbool.h>
+
 struct tm_http;
 
 struct tm_http_request {
     const char *method; /* "GET", "POST", ... */
     const char *url;
+    bool url_is_secret;         /* only its host goes into errors, not the path (queries never do) */
     const char *const *headers; /* "Name: value", NULL-terminated; may be NULL */
     const char *body;           /* NULL: none */
     size_t body_len;

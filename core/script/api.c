@@ -15,5 +15,7 @@ void tm_api_push(lua_State *L)
     tm_api_metric(L);
     tm_api_spread(L);
     tm_api_guard(L);
+    tm_api_secret(L);
+    tm_api_sql(L);
     tm_frozen_make(L, "tidemill.host");
 }

@@ -1,6 +1,7 @@
 /* host: where, env, log, json_*, null. Usable at declare time and at run time. */
 #include "script/json.h"
 #include "script/script_impl.h"
+#include "script/secret.h"
 
 #include "base/log.h"
 
@@ -44,8 +45,17 @@ static struct tm_log_field field_of(lua_State *L, const char *name, int index)
     case LUA_TBOOLEAN:
         return TM_F_STR(name, lua_toboolean(L, index) ? "true" : "false");
     default:
-        return TM_F_STR(name, luaL_typename(L, index));
+        break;
     }
+    if (tm_secret_at(L, index))
+        return TM_F_STR(name, TM_SECRET_MASK);
+    if (lua_islightuserdata(L, index) && !lua_touserdata(L, index))
+        return TM_F_STR(name, "null");
+    luaL_error(L,
+               "log: field \"%s\": expected text, a number or a boolean, got a %s: tm.json.encode makes text of a "
+               "table",
+               name, luaL_typename(L, index));
+    return (struct tm_log_field){0};
 }
 
 /* The values stay on the stack, so that the fields' pointers hold. Names become the line's keys: letters and _ only. */

@@ -1,5 +1,6 @@
 /* host: http. One request; the task that asks waits for the answer. */
 #include "script/script_impl.h"
+#include "script/secret.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -80,6 +81,18 @@ static const char *field(lua_State *L, int index, const char *name)
     return s; /* stays on the stack while the request is sent */
 }
 
+/* Text, or a secret in its place. */
+static const char *secret_or_text_field(lua_State *L, int index, const char *name, bool *is_secret)
+{
+    size_t len;
+    lua_getfield(L, index, name);
+    *is_secret = tm_secret_at(L, -1) != NULL;
+    const char *s = lua_isnil(L, -1) ? NULL : tm_secret_or_text(L, -1, &len);
+    if (!lua_isnil(L, -1) && (!s || strlen(s) != len))
+        luaL_error(L, "http: %s: expected text or a secret, got a %s", name, luaL_typename(L, -1));
+    return s; /* likewise */
+}
+
 static double number_field(lua_State *L, int index, const char *name)
 {
     lua_getfield(L, index, name);
@@ -98,9 +111,11 @@ static void collect_headers(lua_State *L, int index, const char **headers)
     int list = lua_gettop(L);
     for (size_t i = 0; i < count; i++) {
         lua_rawgeti(L, list, (int)i + 1);
-        headers[i] = luaL_checkstring(L, -1);
-        if (strpbrk(headers[i], "\r\n"))
-            luaL_error(L, "http: a header must not contain line breaks");
+        size_t len;
+        headers[i] = tm_secret_or_text(L, -1, &len);
+        if (!headers[i] || strlen(headers[i]) != len || strpbrk(headers[i], "\r\n"))
+            luaL_error(L, "http: header %d: expected text or a secret, like \"Name: value\", without line breaks",
+                       (int)i + 1);
     }
     headers[count] = NULL;
 }
@@ -121,7 +136,7 @@ static int http(lua_State *L)
     const char *headers[HEADERS_MAX + 1];
     struct tm_http_request request = {.headers = headers};
     request.method = field(L, 1, "method");
-    request.url = field(L, 1, "url");
+    request.url = secret_or_text_field(L, 1, "url", &request.url_is_secret);
     request.body = field(L, 1, "body");
     request.body_len = request.body ? lua_objlen(L, -1) : 0;
     request.auth = signer_of(L, 1);

@@ -1,7 +1,9 @@
 #include "script/config.h"
 #include "net/url.h"
 #include "script/script.h"
+#include "script/secret.h"
 #include "script/table.h"
+#include "store/pg.h"
 
 #include <lauxlib.h>
 #include <stdio.h>
@@ -25,7 +27,7 @@ static void read_gatherer(lua_State *L, int index, struct tm_arena *arena, struc
 {
     struct tm_gatherer_options *g = &out->gatherer;
     g->id = out->id;
-    g->store = tm_table_string(L, index, "store", arena);
+    g->store = tm_secret_field(L, index, "store", arena);
     g->connects_per_second = tm_table_number(L, index, "connects_per_second", 0);
     g->migrate = tm_table_bool(L, index, "migrate");
     g->key_margin_us = tm_table_int(L, index, "key_margin_us", 0);
@@ -39,14 +41,14 @@ static void read_peer(lua_State *L, int index, struct tm_arena *arena, void *ele
 {
     struct tm_deduplicator_gatherer *g = element;
     g->id = tm_table_string(L, index, "id", arena);
-    g->conninfo = tm_table_string(L, index, "conninfo", arena);
+    g->conninfo = tm_secret_field(L, index, "conninfo", arena);
 }
 
 static void read_deduplicator(lua_State *L, int index, struct tm_arena *arena, struct tm_config *out)
 {
     struct tm_deduplicator_options *d = &out->deduplicator;
     d->id = out->id;
-    d->production = tm_table_string(L, index, "production", arena);
+    d->production = tm_secret_field(L, index, "production", arena);
     d->gatherers = tm_table_list(L, index, "gatherers", sizeof *d->gatherers, read_peer, arena, &d->gatherer_count);
     d->poll_us = tm_table_int(L, index, "poll_us", 0);
     d->key_margin_us = tm_table_int(L, index, "key_margin_us", 0);
@@ -110,18 +112,21 @@ static void read_header(lua_State *L, int index, struct tm_arena *arena, void *e
 {
     struct tm_auth_header_def *h = element;
     h->name = tm_table_string(L, index, "name", arena);
-    h->value = tm_table_string(L, index, "value", arena);
+    h->value = tm_secret_field(L, index, "value", arena);
 }
 
 static void read_signer(lua_State *L, int index, struct tm_arena *arena, void *element)
 {
     struct tm_config_signer *s = element;
     s->where = tm_table_string(L, index, "at", arena);
-    s->def.key_id = tm_table_string(L, index, "key_id", arena);
+    s->def.key_id = tm_secret_field(L, index, "key_id", arena);
+    s->def.key = tm_secret_field(L, index, "key", arena);
     s->def.key_file = tm_table_string(L, index, "key_file", arena);
     s->def.message = tm_table_string(L, index, "message", arena);
     s->def.headers =
         tm_table_list(L, index, "headers", sizeof *s->def.headers, read_header, arena, &s->def.header_count);
+    s->def.secrets =
+        tm_table_list(L, index, "secrets", sizeof *s->def.secrets, read_header, arena, &s->def.secret_count);
 }
 
 static void read_feed(lua_State *L, int index, struct tm_arena *arena, void *element)
@@ -145,6 +150,56 @@ static void read_rest(lua_State *L, int index, struct tm_arena *arena, void *ele
     r->url = tm_table_string(L, index, "url", arena);
 }
 
+static int64_t bounded(lua_State *L, int index, const char *field, int64_t low, int64_t high)
+{
+    int64_t v = tm_table_int(L, index, field, low);
+    return v < low ? low : v > high ? high : v;
+}
+
+static const char *required(lua_State *L, const char *value, const char *field)
+{
+    if (!value)
+        luaL_error(L, "declaration field '%s' is missing", field);
+    return value;
+}
+
+static void read_sql(lua_State *L, int index, struct tm_arena *arena, void *element)
+{
+    struct tm_config_sql *q = element;
+    q->where = required(L, tm_table_string(L, index, "at", arena), "at");
+    q->conninfo = required(L, tm_secret_field(L, index, "conninfo", arena), "conninfo");
+    q->timeout_us = bounded(L, index, "timeout_us", 1000, INT64_C(3600000000));
+    q->connections = (size_t)bounded(L, index, "connections", 1, 16);
+    q->rows_max = (size_t)bounded(L, index, "rows_max", 1, 1000000);
+    q->bytes_max = (size_t)bounded(L, index, "bytes_max", 1, INT64_C(256) << 20);
+}
+
+static void read_label(lua_State *L, int index, struct tm_arena *arena, void *element)
+{
+    struct tm_alert_label *l = element;
+    l->name = required(L, tm_table_string(L, index, "name", arena), "name");
+    l->value = required(L, tm_table_string(L, index, "value", arena), "value");
+}
+
+static void read_alert(lua_State *L, int index, struct tm_arena *arena, void *element)
+{
+    static const char *const severities[] = {"info", "warning", "critical", NULL};
+    struct tm_alert_def *a = element;
+    a->where = required(L, tm_table_string(L, index, "at", arena), "at");
+    a->name = required(L, tm_table_string(L, index, "name", arena), "name");
+    a->when = required(L, tm_table_string(L, index, "when", arena), "when");
+    if (!tm_metric_is_label_name(a->name) || strlen(a->name) > 63)
+        luaL_error(L, "declaration field 'name': expected a word of at most 63 letters, digits and '_'");
+    a->clear = tm_table_string(L, index, "clear", arena);
+    a->summary = tm_table_string(L, index, "summary", arena);
+    a->description = tm_table_string(L, index, "description", arena);
+    a->runbook = tm_table_string(L, index, "runbook", arena);
+    a->severity = (enum tm_alert_severity)tm_table_enum(L, index, "severity", severities, TM_ALERT_WARNING);
+    a->hold_us = tm_table_int(L, index, "hold_us", 0);
+    a->every_us = tm_table_int(L, index, "every_us", 0);
+    a->labels = tm_table_list(L, index, "labels", sizeof *a->labels, read_label, arena, &a->label_count);
+}
+
 void tm_config_read(lua_State *L, struct tm_arena *arena, struct tm_config *out)
 {
     int index = lua_gettop(L);
@@ -154,6 +209,8 @@ void tm_config_read(lua_State *L, struct tm_arena *arena, struct tm_config *out)
     out->signers = tm_table_list(L, index, "signers", sizeof *out->signers, read_signer, arena, &out->signer_count);
     out->feeds = tm_table_list(L, index, "feeds", sizeof *out->feeds, read_feed, arena, &out->feed_count);
     out->rests = tm_table_list(L, index, "rests", sizeof *out->rests, read_rest, arena, &out->rest_count);
+    out->sqls = tm_table_list(L, index, "sqls", sizeof *out->sqls, read_sql, arena, &out->sql_count);
+    out->alerts = tm_table_list(L, index, "alerts", sizeof *out->alerts, read_alert, arena, &out->alert_count);
     for (size_t i = 0; i < out->feed_count; i++)
         if (out->feeds[i].signer >= (int)out->signer_count)
             luaL_error(L, "feed %d names a signer that is not declared", (int)i + 1);
@@ -213,12 +270,50 @@ static void verify_network(struct tm_config *config, struct tm_problems *problem
             tm_problem_add(problems, config->rests[i].where, err.message);
 }
 
+static void verify_sql(struct tm_config *config, struct tm_problems *problems)
+{
+    struct tm_error err;
+    for (size_t i = 0; i < config->sql_count; i++) {
+        if (tm_pg_check_conninfo(config->sqls[i].conninfo, &err) == TM_OK)
+            continue;
+        (void)tm_error_wrap(&err, "tm.sql");
+        tm_problem_add(problems, config->sqls[i].where, err.message);
+    }
+}
+
+static void verify_expression(const struct tm_alert_def *a, const char *field, const char *text,
+                              struct tm_problems *problems)
+{
+    struct tm_alert_expr *expr;
+    struct tm_error err;
+    if (!text)
+        return;
+    if (tm_alert_parse(text, &expr, &err) < 0) {
+        (void)tm_error_wrap(&err, "tm.alert %s: %s", a->name, field);
+        tm_problem_add(problems, a->where, err.message);
+        return;
+    }
+    tm_alert_expr_destroy(expr);
+}
+
+static void verify_alerts(struct tm_config *config, struct tm_problems *problems)
+{
+    for (size_t i = 0; i < config->alert_count; i++) {
+        verify_expression(&config->alerts[i], "when", config->alerts[i].when, problems);
+        verify_expression(&config->alerts[i], "clear", config->alerts[i].clear, problems);
+    }
+    if (config->alert_count > TM_ALERTS_MAX)
+        tm_problem_add(problems, config->alerts[TM_ALERTS_MAX].where, "tm.alert: expected at most 200 alerts");
+}
+
 void tm_config_verify(struct tm_config *config, struct tm_problems *problems)
 {
     struct tm_error err;
     config->plan_def.gatherer = config->role == TM_CONFIG_GATHERER ? config->id : "";
     verify_addresses(config, problems);
     verify_network(config, problems);
+    verify_sql(config, problems);
+    verify_alerts(config, problems);
     if (problems->count == 0 && tm_plan_compile(&config->plan_def, &config->plan, &err) < 0)
         tm_problem_add(problems, config->where, err.message);
     config->gatherer.plan = config->plan_def;

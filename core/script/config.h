@@ -1,5 +1,6 @@
 /*
- * What a script declared, as the engine's own structs. Everything lives in the script's arena.
+ * What a script declared, as the engine's own structs. Everything lives in the script's arena, but for secrets, which the
+ * script keeps where they are (script/secret.h).
  *
  * tm_config_read converts the table that the Lua library built (lua/tidemill/declare.lua describes it), and
  * tm_config_verify then does what start would do without doing it: compiles the plan (with a zero epoch), reads the
@@ -11,6 +12,7 @@
 
 #include "base/arena.h"
 #include "base/log.h"
+#include "engine/alert.h"
 #include "engine/deduplicator.h"
 #include "engine/gatherer.h"
 
@@ -56,6 +58,12 @@ struct tm_config_limits {
     size_t memory_bytes;
 };
 
+struct tm_config_sql {
+    const char *where, *conninfo;
+    int64_t timeout_us;
+    size_t connections, rows_max, bytes_max;
+};
+
 struct tm_config {
     enum tm_config_role role;
     const char *where, *id;
@@ -75,6 +83,9 @@ struct tm_config {
     struct tm_config_feed *feeds;
     struct tm_config_rest *rests;
     size_t signer_count, feed_count, rest_count;
+    struct tm_config_sql *sqls;
+    struct tm_alert_def *alerts;
+    size_t sql_count, alert_count;
 };
 
 void tm_config_init(struct tm_config *config); /* the defaults of what holds before the file has run */

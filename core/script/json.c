@@ -1,4 +1,5 @@
 #include "script/json.h"
+#include "script/secret.h"
 
 #include <lauxlib.h>
 #include <math.h>
@@ -408,6 +409,12 @@ static void put_value(struct writer *w, int index)
     case LUA_TLIGHTUSERDATA:
         if (!lua_touserdata(w->L, index)) {
             put(w, "null", 4);
+            return;
+        }
+        break;
+    case LUA_TUSERDATA:
+        if (tm_secret_at(w->L, index)) {
+            put_escaped(w, TM_SECRET_MASK, sizeof TM_SECRET_MASK - 1);
             return;
         }
         break;

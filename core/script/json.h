@@ -5,6 +5,7 @@
  *   null    tm.null (a light userdata), so that it survives a round trip
  *   number  a double; an integer of 2^53 or more, which a double may not hold, as the string of its digits
  *   array   a table 1..n; an empty Lua table encodes as {}; as [] when its metatable is the array mark
+ *   secret  encodes as "***"
  *
  * Depth 64. Duplicate names: the last wins.
  */

@@ -257,10 +257,13 @@ void tm_script_destroy(struct tm_script *script)
         return;
     tm_api_clock_close(script);
     tm_api_http_close(script);
+    tm_api_sql_close(script);
+    tm_api_alert_close(script);
     tm_tasks_fini(&script->tasks);
     tm_callbacks_fini(&script->callbacks);
     tm_vm_destroy(script->vm);
     tm_config_fini(&script->config);
+    tm_api_secret_close(script);
     tm_buf_fini(&script->paths.source);
     tm_arena_destroy(script->arena);
     free(script);
@@ -312,7 +315,7 @@ int tm_script_start(struct tm_script *script, struct tm_services *services, stru
     int rc = tm_call(script->vm, begin_body, NULL, script->config.limits.load_us, err);
     script->tasks.beginning = false;
     script->tasks.settling = script->tasks.count;
-    return rc;
+    return rc ? rc : tm_api_alert_start(script, err);
 }
 
 static void set_number(lua_State *L, const char *name, int64_t v)

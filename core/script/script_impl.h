@@ -11,6 +11,8 @@
 
 struct tm_wait;         /* an HTTP request under way (api_http.c) */
 struct tm_script_timer; /* api_clock.c */
+struct tm_sql;          /* the databases of a script (api_sql.c) */
+struct tm_secret;       /* base/secret.h */
 
 struct tm_script {
     struct tm_arena *arena;
@@ -22,6 +24,9 @@ struct tm_script {
     struct tm_callbacks callbacks;
     struct tm_script_timer *timers;
     struct tm_wait *waits;
+    struct tm_sql *sql;         /* NULL until the first use */
+    struct tm_secret **secrets; /* that the configuration refers to */
+    size_t secret_count;
     struct tm_metric *errors;
     struct tm_facts facts;
     uint64_t generation;
@@ -59,11 +64,19 @@ void tm_api_registry(lua_State *L); /* api_registry.c */
 void tm_api_metric(lua_State *L);   /* api_metric.c */
 void tm_api_spread(lua_State *L);   /* api_spread.c: which market is on which connection */
 void tm_api_guard(lua_State *L);    /* api_guard.c */
+void tm_api_secret(lua_State *L);   /* api_secret.c */
+void tm_api_sql(lua_State *L);      /* api_sql.c */
 
 /* Stop and free what a script has under way. */
 void tm_api_clock_close(struct tm_script *script);
 void tm_api_clock_drain(struct tm_script *script);
 void tm_api_http_close(struct tm_script *script);
+void tm_api_sql_close(struct tm_script *script);
+void tm_api_secret_close(struct tm_script *script);
+
+/* api_alert.c: the alerts of this script are the ones that count from now on, and it hears of them; and no longer. */
+int tm_api_alert_start(struct tm_script *script, struct tm_error *err) TM_MUST_CHECK;
+void tm_api_alert_close(struct tm_script *script);
 
 /* The registry named at that index of a function's arguments, or a Lua error (api_registry.c). */
 struct tm_service_registry *tm_api_check_registry(lua_State *L, int index);

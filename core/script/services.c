@@ -19,6 +19,9 @@ void tm_services_fini(struct tm_services *s)
     tm_decoder_destroy(s->decoder);
     tm_plan_put(s->own_plan);
     free(s->state);
+    tm_timer_stop(&s->alert_timer);
+    tm_alerts_destroy(s->alerts);
+    s->alerts = NULL;
 }
 
 /* ---- the plan ---- */

@@ -9,6 +9,7 @@
 #ifndef TM_SCRIPT_SERVICES_H
 #define TM_SCRIPT_SERVICES_H
 
+#include "engine/alert.h"
 #include "engine/deduplicator.h"
 #include "engine/gatherer.h"
 #include "engine/registry.h"
@@ -20,6 +21,8 @@
 #define TM_LINKS_MAX 1000
 #define TM_SPREADS_MAX 100
 #define TM_LINK_SUBSCRIPTIONS_MAX 32 /* of one link; what is confirmed beyond that is logged and not kept */
+
+struct tm_script;
 
 /* A registry with the round in which each entry was last shown by a document, so that a sweep can tell what is gone. */
 struct tm_service_registry {
@@ -61,6 +64,10 @@ struct tm_services {
     uint64_t generation; /* the newest */
     char *state;         /* JSON that tm.state kept for the next generation; NULL: none */
     struct tm_plan *own_plan;
+    struct tm_alerts *alerts; /* by name, with their states */
+    struct tm_timer alert_timer;
+    struct tm_script *alert_script; /* who hears of them; NULL: nobody */
+
     struct tm_decoder *decoder;
     char *links[TM_LINKS_MAX];               /* names; the index is the gatherer's number of the link */
     uint64_t link_generations[TM_LINKS_MAX]; /* that opened the link last */

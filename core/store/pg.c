@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,18 +55,22 @@ static void *cancel_main(void *arg)
 
 /* Ask the server to stop what it does for us. PQcancel connects anew and may block for as long as the network
  * or a stopped server likes, so it has a thread to itself and nobody waits for it. */
-static void cancel(struct tm_pg *pg)
+void tm_pg_cancel(PGconn *conn)
 {
-    PGcancel *request = PQgetCancel(pg->conn);
+    PGcancel *request = PQgetCancel(conn);
     pthread_t thread;
     pthread_attr_t attr;
+    sigset_t all, before;
     if (!request)
         return;
+    sigfillset(&all); /* signals are for the thread that asks, if it takes any */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_attr_init(&attr);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     if (pthread_create(&thread, &attr, cancel_main, request))
         PQfreeCancel(request);
     pthread_attr_destroy(&attr);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 int tm_pg_lost(struct tm_pg *pg, int code, struct tm_error *err)
@@ -79,7 +84,7 @@ int tm_pg_lost(struct tm_pg *pg, int code, struct tm_error *err)
         (void)tm_error_set(err, code, "%s", *text ? text : "the connection was lost");
     }
     if (PQtransactionStatus(pg->conn) == PQTRANS_ACTIVE)
-        cancel(pg);
+        tm_pg_cancel(pg->conn);
     PQfinish(pg->conn);
     pg->conn = NULL;
     return code;

@@ -64,6 +64,12 @@ int tm_pg_connect(const struct tm_pg_options *options, struct tm_pg **out, struc
 void tm_pg_close(struct tm_pg *pg);
 bool tm_pg_is_open(const struct tm_pg *pg); /* false once the connection is known to be lost */
 
+/* A conninfo as people may see it: passwords and free options are "***". */
+int tm_pg_mask(const char *conninfo, struct tm_buf *out) TM_MUST_CHECK;
+
+/* Whether libpq understands it; the error never repeats it. */
+int tm_pg_check_conninfo(const char *conninfo, struct tm_error *err) TM_MUST_CHECK;
+
 /* The class and SQLSTATE ("" if none) of the last failed call. */
 enum tm_pg_class tm_pg_class_of(const struct tm_pg *pg);
 const char *tm_pg_sqlstate(const struct tm_pg *pg);

@@ -9,25 +9,6 @@
 
 #define CONNECT_US (10 * TM_US_PER_S)
 #define STATEMENT_US (60 * TM_US_PER_S)
-#define SETTINGS_MAX 64
-#define HOSTS_MAX 8
-
-/*
- * A conninfo may name several hosts. libpq tries them in turn, but in its non-blocking mode it leaves the
- * time-out of each to the caller, so a black-holed first host would eat the whole deadline. Each host is
- * therefore an attempt of our own with its share of the time; target_session_attrs still decides whether its
- * server will do.
- */
-struct settings {
-    const char *keywords[SETTINGS_MAX + 1];
-    const char *values[SETTINGS_MAX + 1];
-    size_t count;
-    PQconninfoOption *options; /* owns the strings */
-    char *hosts[HOSTS_MAX], *addresses[HOSTS_MAX], *ports[HOSTS_MAX];
-    size_t host_count, address_count, port_count;
-    char *lists[3];
-};
-
 /* Used where the conninfo says nothing: a dead peer is noticed in about 10 s, not in the kernel's 15 minutes.
  */
 static const struct {
@@ -40,7 +21,7 @@ static const struct {
 static size_t split(char *list, char **items)
 {
     size_t count = 0;
-    for (char *at = list; at && count < HOSTS_MAX;) {
+    for (char *at = list; at && count < TM_PG_HOSTS_MAX;) {
         char *comma = strchr(at, ',');
         if (comma)
             *comma++ = '\0';
@@ -55,9 +36,9 @@ static bool is_per_host(const char *keyword)
     return strcmp(keyword, "host") == 0 || strcmp(keyword, "hostaddr") == 0 || strcmp(keyword, "port") == 0;
 }
 
-static void put(struct settings *s, const char *keyword, const char *value)
+static void put(struct tm_pg_settings *s, const char *keyword, const char *value)
 {
-    if (value && *value && s->count < SETTINGS_MAX) {
+    if (value && *value && s->count < TM_PG_SETTINGS_MAX) {
         s->keywords[s->count] = keyword;
         s->values[s->count++] = value;
     }
@@ -71,7 +52,7 @@ static char *list_of(const PQconninfoOption *options, const char *keyword)
     return NULL;
 }
 
-static int settings_init(struct settings *s, const struct tm_pg_options *options, struct tm_error *err)
+int tm_pg_settings_init(struct tm_pg_settings *s, const struct tm_pg_options *options, struct tm_error *err)
 {
     memset(s, 0, sizeof *s);
     char *message = NULL;
@@ -94,14 +75,14 @@ static int settings_init(struct settings *s, const struct tm_pg_options *options
     return TM_OK;
 }
 
-static void settings_fini(struct settings *s)
+void tm_pg_settings_fini(struct tm_pg_settings *s)
 {
     PQconninfoFree(s->options);
     for (size_t i = 0; i < 3; i++)
         free(s->lists[i]);
 }
 
-static size_t attempts(const struct settings *s)
+size_t tm_pg_attempts(const struct tm_pg_settings *s)
 {
     size_t n = s->host_count > s->address_count ? s->host_count : s->address_count;
     return n ? n : 1;
@@ -116,7 +97,7 @@ static const char *nth(char *const *items, size_t count, size_t i)
  * libpq tells the SQLSTATE of a refused connection only in its verbose text: "FATAL:  28P01: password ...". Without
  * one nobody answered, or not a PostgreSQL server. LOCATION and the lines after it are for the server's developers.
  */
-static int refused(struct tm_pg *pg, struct tm_error *err)
+int tm_pg_refused(struct tm_pg *pg, struct tm_error *err)
 {
     char sqlstate[6] = "", text[sizeof err->message];
     (void)snprintf(text, sizeof text, "%s", PQerrorMessage(pg->conn));
@@ -137,7 +118,7 @@ static int poll_connection(struct tm_pg *pg, int64_t deadline_us, struct tm_erro
         if (state == PGRES_POLLING_OK)
             return TM_OK;
         if (state == PGRES_POLLING_FAILED)
-            return refused(pg, err);
+            return tm_pg_refused(pg, err);
         int rc = tm_pg_wait(pg, state == PGRES_POLLING_READING ? POLLIN : POLLOUT, deadline_us, err);
         if (rc)
             return rc;
@@ -152,11 +133,12 @@ static void on_notice(void *arg, const PGresult *result)
            TM_F_STR("text", PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY)));
 }
 
-static int try_host(struct tm_pg *pg, struct settings *s, size_t i, int64_t us, struct tm_error *err)
+int tm_pg_start_host(struct tm_pg *pg, struct tm_pg_settings *s, size_t i, const char *host, const char *address,
+                     struct tm_error *err)
 {
     size_t common = s->count;
-    put(s, "host", nth(s->hosts, s->host_count, i));
-    put(s, "hostaddr", nth(s->addresses, s->address_count, i));
+    put(s, "host", host ? host : nth(s->hosts, s->host_count, i));
+    put(s, "hostaddr", address ? address : nth(s->addresses, s->address_count, i));
     put(s, "port", nth(s->ports, s->port_count, i));
     s->keywords[s->count] = NULL;
     pg->conn = PQconnectStartParams(s->keywords, s->values, 0);
@@ -164,11 +146,18 @@ static int try_host(struct tm_pg *pg, struct settings *s, size_t i, int64_t us, 
     if (!pg->conn)
         return tm_error_set(err, TM_ENOMEM, "out of memory for a connection");
     if (PQstatus(pg->conn) == CONNECTION_BAD)
-        return refused(pg, err);
+        return tm_pg_refused(pg, err);
     PQsetNoticeReceiver(pg->conn, on_notice, NULL);
     (void)PQsetErrorVerbosity(pg->conn, PQERRORS_VERBOSE);
     (void)snprintf(pg->statement, sizeof pg->statement, "connect");
-    int rc = poll_connection(pg, tm_clock_mono_us() + us, err);
+    return TM_OK;
+}
+
+static int try_host(struct tm_pg *pg, struct tm_pg_settings *s, size_t i, int64_t us, struct tm_error *err)
+{
+    int rc = tm_pg_start_host(pg, s, i, NULL, NULL, err);
+    if (!rc)
+        rc = poll_connection(pg, tm_clock_mono_us() + us, err);
     if (rc)
         return rc;
     (void)PQsetErrorVerbosity(pg->conn, PQERRORS_DEFAULT);
@@ -179,23 +168,23 @@ static int try_host(struct tm_pg *pg, struct settings *s, size_t i, int64_t us, 
 
 int tm_pg_connect(const struct tm_pg_options *options, struct tm_pg **out, struct tm_error *err)
 {
-    struct settings s;
-    int rc = settings_init(&s, options, err);
+    struct tm_pg_settings s;
+    int rc = tm_pg_settings_init(&s, options, err);
     if (rc)
         return rc;
     struct tm_pg *pg = calloc(1, sizeof *pg);
     TM_FATAL_UNLESS(pg);
     pg->stop = options->stop;
     pg->statement_us = options->statement_us ? options->statement_us : STATEMENT_US;
-    int64_t each_us = (options->connect_us ? options->connect_us : CONNECT_US) / (int64_t)attempts(&s);
-    for (size_t i = 0; i < attempts(&s); i++) {
+    int64_t each_us = (options->connect_us ? options->connect_us : CONNECT_US) / (int64_t)tm_pg_attempts(&s);
+    for (size_t i = 0; i < tm_pg_attempts(&s); i++) {
         rc = try_host(pg, &s, i, each_us, err);
         if (!rc || rc == TM_ESTOPPED)
             break;
         PQfinish(pg->conn);
         pg->conn = NULL;
     }
-    settings_fini(&s);
+    tm_pg_settings_fini(&s);
     if (rc) {
         (void)tm_error_wrap(err, "cannot connect");
         tm_pg_close(pg);
@@ -203,4 +192,36 @@ int tm_pg_connect(const struct tm_pg_options *options, struct tm_pg **out, struc
     }
     *out = pg;
     return TM_OK;
+}
+
+/* ---- for people ---- */
+
+static bool is_hidden(const PQconninfoOption *o)
+{
+    return *o->dispchar == '*' || strstr(o->keyword, "password") || strcmp(o->keyword, "options") == 0;
+}
+
+int tm_pg_mask(const char *conninfo, struct tm_buf *out)
+{
+    PQconninfoOption *options = PQconninfoParse(conninfo, NULL);
+    int rc = options ? TM_OK : tm_buf_printf(out, "***");
+    bool first = true;
+    for (const PQconninfoOption *o = options; o && o->keyword && !rc; o++) {
+        if (!o->val || !*o->val)
+            continue;
+        rc = tm_buf_printf(out, "%s%s=%s", first ? "" : " ", o->keyword, is_hidden(o) ? "***" : o->val);
+        first = false;
+    }
+    PQconninfoFree(options);
+    return rc;
+}
+
+int tm_pg_check_conninfo(const char *conninfo, struct tm_error *err)
+{
+    struct tm_pg_options options = {.conninfo = conninfo};
+    struct tm_pg_settings s;
+    int rc = tm_pg_settings_init(&s, &options, err);
+    if (!rc)
+        tm_pg_settings_fini(&s);
+    return rc;
 }

@@ -13,6 +13,40 @@ struct tm_pg {
     char statement[48]; /* how the last one began, for error texts */
 };
 
+#define TM_PG_SETTINGS_MAX 64
+#define TM_PG_HOSTS_MAX 8
+
+/*
+ * A conninfo may name several hosts. libpq tries them in turn, but in its non-blocking mode it leaves the
+ * time-out of each to the caller, so a black-holed first host would eat the whole deadline. Each host is
+ * therefore an attempt of our own with its share of the time; target_session_attrs still decides whether its
+ * server will do.
+ */
+struct tm_pg_settings {
+    const char *keywords[TM_PG_SETTINGS_MAX + 1];
+    const char *values[TM_PG_SETTINGS_MAX + 1];
+    size_t count;
+    PQconninfoOption *options; /* owns the strings */
+    char *hosts[TM_PG_HOSTS_MAX], *addresses[TM_PG_HOSTS_MAX], *ports[TM_PG_HOSTS_MAX];
+    size_t host_count, address_count, port_count;
+    char *lists[3];
+};
+
+int tm_pg_settings_init(struct tm_pg_settings *s, const struct tm_pg_options *options,
+                        struct tm_error *err) TM_MUST_CHECK;
+void tm_pg_settings_fini(struct tm_pg_settings *s);
+size_t tm_pg_attempts(const struct tm_pg_settings *s); /* at least 1 */
+
+/* Begin to connect to host i, or to `host` with these numeric addresses (lists with commas) where they are given. */
+int tm_pg_start_host(struct tm_pg *pg, struct tm_pg_settings *s, size_t i, const char *host, const char *address,
+                     struct tm_error *err) TM_MUST_CHECK;
+
+/* Why PQconnectPoll failed; the connection is closed. Returns the code. */
+int tm_pg_refused(struct tm_pg *pg, struct tm_error *err);
+
+/* Ask the server to stop what it does, on a thread that nobody waits for. */
+void tm_pg_cancel(PGconn *conn);
+
 /* Wait until the socket is ready for `events` (POLLIN, POLLOUT), the deadline (monotonic) or a stop. */
 int tm_pg_wait(struct tm_pg *pg, short events, int64_t deadline_us, struct tm_error *err) TM_MUST_CHECK;
 

@@ -45,6 +45,7 @@ local exchange_fields = {
   rest_url = check.field(check.text),
   key_id = check.field(check.text),
   key_file = check.field(check.text),
+  key = check.field(check.secret),
   sweep = check.field(check.duration, { default = 300e6 }),
   rest_per_second = check.field(check.number, { default = 10 }),
 }
@@ -55,13 +56,14 @@ Exchange.__index = Exchange
 
 -- Headers and signed bytes: kalshi.md 2. The path carries no query; WebSocket handshakes sign GET and their path.
 local function make_signer(at, settings)
-  if not settings.key_id and not settings.key_file then return nil end
-  if not settings.key_id or not settings.key_file then
-    tm.problem(at, "kalshi.exchange", "key_id and key_file go together: expected both or neither")
+  local key = settings.key_file or settings.key
+  if not settings.key_id and not key then return nil end
+  if not settings.key_id or not key then
+    tm.problem(at, "kalshi.exchange", "key_id and key_file go together: expected both or neither (key can stand for key_file)")
     return nil
   end
   return tm.signer({
-    key_id = settings.key_id, key_file = settings.key_file, message = "{timestamp_ms}{method}{path}",
+    key_id = settings.key_id, key_file = settings.key_file, key = settings.key, message = "{timestamp_ms}{method}{path}",
     headers = {
       ["KALSHI-ACCESS-KEY"] = "{key_id}",
       ["KALSHI-ACCESS-TIMESTAMP"] = "{timestamp_ms}",

@@ -160,4 +160,19 @@ function check.closed(at, path, value, fields)
   return normal, ok
 end
 
+--- The same at run time: the normal form, or an error with the first fault at that level.
+---@param what string
+---@param value any
+---@param fields table<string, tidemill.Field>
+---@param level integer
+---@return table normal
+function check.demand(what, value, fields, level)
+  local before = #problems.list
+  local normal = check.closed("", what, value, fields)
+  local first = problems.list[before + 1]
+  for i = #problems.list, before + 1, -1 do problems.list[i] = nil end
+  if first then error(first.message, level) end
+  return normal
+end
+
 return check

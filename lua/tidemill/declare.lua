@@ -14,11 +14,14 @@ local declare = {
     streams = {},      -- { name, columns, key, ..., at }
     kinds = {},        -- { tag, stream, sources, ..., at }
     signers = {}, feeds = {}, rests = {},
+    sqls = {},         -- { conninfo, timeout_us, connections, rows_max, bytes_max, at }
+    alerts = {},       -- { name, when, clear, severity, hold_us, every_us, labels, ..., at }
     registries = {},   -- { stream, columns, quiet }
     timers = {},       -- { after_us, every_us, name, fn }
     handlers = {},     -- event name -> list of { name, fn }
   },
   adjust = {},         -- functions that run at the end of declare time
+  started = {},        -- functions that run when run time begins
   links = {},          -- run time: link number -> link object
 }
 
@@ -44,6 +47,7 @@ local function begin()
     host.callback("timer", timer.name, once and 0 or timer.failures)
     timer.id = host.timer(timer.after_us, timer.every_us, timer.name, timer.fn)
   end
+  for _, started in ipairs(declare.started) do started() end
   declare.dispatch { type = "start" }
 end
 

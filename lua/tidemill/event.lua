@@ -9,10 +9,11 @@ local units = require "tidemill.units"
 local event = {}
 local declared = declare.declared
 
+--- alert: see tm.alert; name, state, severity, value, summary, since, repeated, labels.
 --- start: the engine runs. link_up, link_down (text, number), subscribed (text: channel, sid), unsubscribed (sid),
---- gap (sid, first, last), error (number: code, text, sid), frame (kind, text), unknown (text). All but start carry
---- `link`.
-local names = { "start", "link_up", "link_down", "subscribed", "unsubscribed", "gap", "error", "frame", "unknown" }
+--- gap (sid, first, last), error (number: code, text, sid), frame (kind, text), unknown (text). All but start and alert
+--- carry `link`.
+local names = { "start", "link_up", "link_down", "subscribed", "unsubscribed", "gap", "error", "frame", "unknown", "alert" }
 
 local callback_fields = { failures = check.field(check.integer(1, 1e6)) }
 

@@ -4,6 +4,7 @@ local host = require "tidemill.host"
 local check = require "tidemill.check"
 local declare = require "tidemill.declare"
 local problems = require "tidemill.problems"
+require "tidemill.secret"
 
 local feed = {}
 local declared = declare.declared
@@ -19,7 +20,7 @@ end
 local function headers(value)
   local list = {}
   for name, template in pairs(type(value) == "table" and value or {}) do
-    if type(name) ~= "string" or type(template) ~= "string" then list = {} break end
+    if type(name) ~= "string" or not check.secret_or_text(template) then list = {} break end
     list[#list + 1] = { name = name, value = template }
   end
   if #list == 0 then return nil, 'expected headers like { ["X-KEY"] = "{key_id}" }' end
@@ -27,9 +28,20 @@ local function headers(value)
   return list
 end
 
+-- Text is a template; a secret is the header's value as it is.
+local function split_headers(list)
+  local templates, secrets = {}, {}
+  for _, header in ipairs(list) do
+    local to = check.secret(header.value) and secrets or templates
+    to[#to + 1] = header
+  end
+  return templates, secrets
+end
+
 local signer_fields = {
-  key_id = check.field(check.text),
+  key_id = check.field(check.secret_or_text),
   key_file = check.field(check.text),
+  key = check.field(check.secret),
   message = check.field(check.text),
   headers = check.field(headers, { required = true }),
 }
@@ -42,6 +54,7 @@ function feed.signer(definition, at)
   declare.only "tm.signer"
   at = at or problems.caller()
   local normal, ok = check.closed(at, "tm.signer", definition, signer_fields)
+  if ok then normal.headers, normal.secrets = split_headers(normal.headers) end
   return { signer = ok and add(declared.signers, normal, at) or nil }
 end
 

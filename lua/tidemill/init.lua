@@ -4,12 +4,19 @@
 --- wanted and have no other effect. At *run time* handlers and timers run as coroutines that may wait.
 --- Types of all tables stand in tidemill/meta.lua.
 
+local alert = require "tidemill.alert"
 local host = require "tidemill.host"
+local http = require "tidemill.http"
+local metric = require "tidemill.metric"
+local notify = require "tidemill.notify"
 local problems = require "tidemill.problems"
 local event = require "tidemill.event"
 local feed = require "tidemill.feed"
 local role = require "tidemill.role"
+local secret = require "tidemill.secret"
 local spread = require "tidemill.spread"
+local sql = require "tidemill.sql"
+local state = require "tidemill.state"
 local stream = require "tidemill.stream"
 local units = require "tidemill.units"
 
@@ -24,6 +31,8 @@ local tm = {
   spread = spread.open, spreads = spread.names, close_spread = spread.close,
   signer = feed.signer, feed = feed.feed, rest = feed.rest, registry = feed.registry, submit = feed.submit,
   on = event.on, every = event.every, after = event.after, spawn = event.spawn, sleep = event.sleep,
+  secret = secret.secret, conninfo = secret.conninfo, state = state.state, sql = sql.sql, http = http,
+  counter = metric.counter, gauge = metric.gauge, histogram = metric.histogram, alert = alert.alert, notify = notify,
   null = host.null,
 }
 
@@ -45,7 +54,7 @@ function tm.env(name, default)
   return number or default
 end
 
---- Log one line: tm.log.info("text", { market = ticker }).
+--- Log one line: tm.log.info("text", { market = ticker }). Fields are texts, numbers and booleans; secrets show as ***.
 tm.log = {}
 for _, level in ipairs { "debug", "info", "warn", "error" } do
   tm.log[level] = function(text, fields) host.log(level, text, fields) end
@@ -61,22 +70,6 @@ function tm.monotonic() return host.monotonic_us() end
 
 --- Microseconds of a duration like "48h", bytes of a size like "64MiB".
 tm.duration, tm.size = units.duration, units.size
-
-local Metric = {}
-Metric.__index = Metric
-function Metric:add(n) host.metric_add(self.handle, n or 1) end
-function Metric:set(v) host.metric_set(self.handle, v) end
-
---- A metric of one's own: run time. `labels` is fixed text like 'endpoint="/markets"', never data of the feed.
----@return table metric with :add(n)
-function tm.counter(name, help, labels)
-  return setmetatable({ handle = host.metric("counter", name, help, labels) }, Metric)
-end
-
----@return table metric with :set(v)
-function tm.gauge(name, help, labels)
-  return setmetatable({ handle = host.metric("gauge", name, help, labels) }, Metric)
-end
 
 --- Note a fault of a declaration: for libraries such as adapters. `at` is tm.caller() of their public function.
 tm.problem = problems.add

@@ -19,7 +19,7 @@
 ---@field key_margin? tidemill.Duration a reload may let a key begin so long after what was taken; default 5s
 
 ---@class tidemill.Gatherer: tidemill.Process
----@field store string conninfo of the local PostgreSQL
+---@field store string|tidemill.Secret conninfo of the local PostgreSQL
 ---@field data string directory of the journal; relative to where the process starts
 ---@field journal? tidemill.Size the journal's bound on disk; default 8GiB
 ---@field segment? tidemill.Size of a file of it; default 64MiB
@@ -27,8 +27,8 @@
 ---@field connects_per_second? number over all links; default 10
 
 ---@class tidemill.Deduplicator: tidemill.Process
----@field production string conninfo of the production PostgreSQL
----@field gatherers string|table<string, string> "g1=conninfo;g2=conninfo" or { g1 = "conninfo" }
+---@field production string|tidemill.Secret conninfo of the production PostgreSQL
+---@field gatherers string|table<string, string|tidemill.Secret> "g1=conninfo;g2=conninfo" or { g1 = "conninfo" }
 ---@field poll? tidemill.Duration look after this long without a notification; default 250ms
 ---@field poll_rows? integer per stream and poll; default 20000
 ---@field batch_rows? integer per transaction; default 50000
@@ -91,10 +91,12 @@
 ---@field reconnect_codes? integer[] errors after which a connection starts anew
 
 ---@class tidemill.Signer
----@field key_id? string
+---@field key_id? string|tidemill.Secret
 ---@field key_file? string PEM with an RSA or Ed25519 key
+---@field key? tidemill.Secret its text instead of a file
 ---@field message? string template of the bytes to sign
----@field headers table<string, string> templates: {timestamp_ms}, {timestamp_s}, {method}, {path}, {key_id}, {signature}
+---@field headers table<string, string|tidemill.Secret> templates: {timestamp_ms}, {timestamp_s}, {method}, {path}, {key_id},
+--- {signature}; a secret is sent as it is
 
 ---@class tidemill.Feed
 ---@field url string wss://..., or ws://... on loopback
@@ -129,6 +131,7 @@
 ---@field rest_url? string likewise
 ---@field key_id? string with key_file; without both requests are unsigned
 ---@field key_file? string
+---@field key? tidemill.Secret the key itself instead of its file
 ---@field sweep? tidemill.Duration between reconciliations of the registry; default 5m
 ---@field rest_per_second? number default 10
 
@@ -169,3 +172,64 @@
 
 ---@class tidemill.Callback
 ---@field failures? integer in a row, after which it is not called any more; default: the role's callback_failures
+
+-- ---- run time ----
+
+---@class tidemill.SecretSource one of these
+---@field file? string path; regular, 0640 at most, of root or this process's user
+---@field credential? string name of a systemd credential
+---@field env? string name of a variable: only where nothing else is possible
+
+---@class tidemill.Sql
+---@field conninfo string|tidemill.Secret
+---@field timeout? tidemill.Duration of a statement, waiting for a connection included; default 10s
+---@field connections? integer 1 to 16; default 2
+---@field max_rows? integer of an answer; default 10000
+---@field max_bytes? tidemill.Size of an answer; default 16MiB
+
+---@class tidemill.Request
+---@field method? "GET"|"HEAD"|"POST"|"PUT"|"PATCH"|"DELETE"|"OPTIONS" default "GET"
+---@field url string|tidemill.Secret https://..., or http://... on loopback; a secret one is not shown in errors
+---@field headers? table<string, string|tidemill.Secret>
+---@field body? string
+---@field json? any instead of body: it is encoded, and Content-Type set
+---@field signer? table from tm.signer
+---@field timeout? tidemill.Duration of each try; default 30s
+---@field max_body? tidemill.Size of the answer; default 16MiB
+---@field retries? integer default 1, for POST and PATCH 0
+
+---@class tidemill.Metric
+---@field name string
+---@field help string
+---@field labels? string[] names; their values are given at use
+---@field max? integer sets of label values, the rest is "other"; 1 to 100, default 50
+
+---@class tidemill.AlertDefinition
+---@field when string a condition over metrics: 'rate(x_total, "5m") > 2 and y{z="a"} == 0', see core/engine/alert.h
+---@field hold? tidemill.Duration how long it must be true before the alert fires; default 0
+---@field clear? string the condition that resolves it; default: that `when` is no longer true
+---@field every? tidemill.Duration tell again while it fires
+---@field severity? "info"|"warning"|"critical" default "warning"
+---@field summary? string {id} {name} {severity} {value} {metric} {labels} {hold}
+---@field description? string
+---@field runbook? string
+---@field labels? table<string, string>
+
+---@class tidemill.AlertEvent
+---@field name string
+---@field state "firing"|"resolved"
+---@field severity "info"|"warning"|"critical"
+---@field value? number
+---@field summary string
+---@field since number microseconds since 1970
+---@field repeated boolean it has fired before and fires still
+---@field labels table<string, string>
+---@field description? string
+---@field runbook? string
+
+---@class tidemill.NotifyTarget
+---@field url string|tidemill.Secret
+---@field headers? table<string, string|tidemill.Secret>
+---@field format? "json"|"text" default "json"
+---@field min_interval? tidemill.Duration between two messages; default 1s
+---@field timeout? tidemill.Duration of a try; default 10s

@@ -2,6 +2,7 @@
 
 local host = require "tidemill.host"
 local check = require "tidemill.check"
+require "tidemill.secret"
 local declare = require "tidemill.declare"
 local problems = require "tidemill.problems"
 
@@ -49,7 +50,7 @@ local function common(fields)
 end
 
 local gatherer_fields = common {
-  store = check.field(check.text, { required = true }),
+  store = check.field(check.secret_or_text, { required = true }),
   data = check.field(check.text, { required = true }),
   journal = check.field(check.size, { to = "journal_bytes" }),
   segment = check.field(check.size, { to = "segment_bytes" }),
@@ -74,7 +75,9 @@ local function gatherers(value)
     end
   elseif type(value) == "table" then
     for id, conninfo in pairs(value) do
-      if type(id) ~= "string" or type(conninfo) ~= "string" or not one_pair(list, id .. "=" .. conninfo) then
+      if check.id(id) and check.secret(conninfo) then
+        list[#list + 1] = { id = id, conninfo = conninfo }
+      elseif type(id) ~= "string" or type(conninfo) ~= "string" or not one_pair(list, id .. "=" .. conninfo) then
         return nil, expected
       end
     end
@@ -89,7 +92,7 @@ local function gatherers(value)
 end
 
 local deduplicator_fields = common {
-  production = check.field(check.text, { required = true }),
+  production = check.field(check.secret_or_text, { required = true }),
   gatherers = check.field(gatherers, { required = true }),
   poll = check.field(check.duration, { to = "poll_us" }),
   poll_rows = check.field(check.integer(1, 1e6)),

@@ -83,6 +83,23 @@ local function add_links(host, kept, record)
   end
 end
 
+local array_meta = { __jsontype = "array" }
+
+-- As the host's reader: arrays carry the mark, integers too large for a double stay text.
+local function mark_arrays(value)
+  if type(value) ~= "table" or value == json.null then return value end
+  local meta = getmetatable(value)
+  if meta then setmetatable(value, meta.__jsontype == "array" and array_meta or nil) end
+  for _, item in pairs(value) do mark_arrays(item) end
+  return value
+end
+
+local Secret = { __tostring = function() return "***" end, __concat = function() error "a secret cannot be joined to text" end }
+Secret.__index = Secret
+local function is_secret(value) return type(value) == "table" and getmetatable(value) == Secret end
+local function new_secret(text) return setmetatable({ text = text }, Secret) end
+function Secret:format(template) return new_secret((template:gsub("{}", (self.text:gsub("%%", "%%%%"))))) end
+
 local function make_host(env, kept)
   local host = { calls = {}, env_table = env or {}, clock_us = 0, opened = {}, timers = {}, null = json.null,
                  kept = kept, metrics = {} }
@@ -93,9 +110,9 @@ local function make_host(env, kept)
   end
   function host.env(name) return host.env_table[name] end
   function host.log(level, text, fields) record("log", level, text, fields) end
-  host.json_decode = function(text) return assert(json.decode(text, 1, json.null)) end
+  host.json_decode = function(text) return mark_arrays(assert(json.decode(text, 1, json.null))) end
   host.json_encode = function(value) return json.encode(value) end
-  host.json_array = function(list) return setmetatable(list, { __jsontype = "array" }) end
+  host.json_array = function(list) return setmetatable(list, array_meta) end
   host.json_get = function(body, path) return host.json_decode(body)[path] end
   function host.monotonic_us() return host.clock_us end
   function host.now_us() return host.clock_us end
@@ -112,12 +129,53 @@ local function make_host(env, kept)
   add_links(host, kept, record)
   add_registries(host, kept)
   add_spreads(host, kept)
-  function host.metric(_, name, _, labels) return { name = name .. "{" .. (labels or "") .. "}" } end
-  function host.metric_add(metric, n) host.metrics[metric.name] = (host.metrics[metric.name] or 0) + n end
-  function host.metric_set(metric, v) host.metrics[metric.name] = v end
   function host.keep_task() end
+  function host.metric(kind, name, _, labels) return { kind = kind, name = name, labels = labels or "" } end
+  function host.metric_labelled(kind, name, _, names, values, max)
+    record("labelled", name, table.concat(names, ","), table.concat(values, ","))
+    host.series = host.series or {}
+    host.series[name] = (host.series[name] or 0) + 1
+    local is_other = host.series[name] > max
+    return { kind = kind, name = name, labels = is_other and "other" or table.concat(values, ",") }, is_other
+  end
+  local function series(handle) return handle.name .. "{" .. handle.labels .. "}" end
+  function host.metric_add(handle, n)
+    record("add", handle.name, handle.labels, n)
+    host.metrics[series(handle)] = (host.metrics[series(handle)] or 0) + n
+  end
+  function host.metric_set(handle, v)
+    record("set", handle.name, handle.labels, v)
+    host.metrics[series(handle)] = v
+  end
+  function host.metric_observe(handle, v) record("observe", handle.name, handle.labels, v) end
+  function host.metric_check(name) return type(name) == "string" and name:find("^[%a_:][%w_:]*$") ~= nil end
+  function host.metric_check_label(name) return type(name) == "string" and name:find("^[%a_][%w_]*$") ~= nil end
+  host.secrets = {} -- "file:/path" -> text
+  function host.secret(source, name)
+    local text = host.secrets[source .. ":" .. name]
+    if not text then return nil, ("no %s %s"):format(source, name) end
+    return new_secret(text)
+  end
+  function host.secret_format(secret, template) return secret:format(template) end
+  function host.is_secret(value) return is_secret(value) end
+  function host.conninfo(list, hidden)
+    local parts = {}
+    for i, part in ipairs(list) do
+      hidden = hidden or is_secret(part[2])
+      parts[i] = ("%s='%s'"):format(part[1], is_secret(part[2]) and part[2].text or part[2])
+    end
+    local text = table.concat(parts, " ")
+    return hidden and new_secret(text) or text
+  end
+  function host.sql(...)
+    record("sql", ...)
+    if host.rows then return host.rows(...) end
+    return {}, 0
+  end
+  function host.sql_begin(db) record("begin", db) return host.begun ~= false and 7 or nil, { message = "no" } end
+  function host.sql_end(id, commit) record("end", id, commit) return host.ended ~= false or nil, { message = "not ended" } end
   function host.http(request)
-    record("http", request.url)
+    record("http", request.url, request)
     return host.answer and host.answer(request) or { status = 200, body = "{}", elapsed_us = 0 }
   end
   function host.decode() return {}, {}, 0, 0 end

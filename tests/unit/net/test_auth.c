@@ -269,6 +269,45 @@ static void test_bad_templates(void **state)
     expect_error(&def, "{signature} is not available here");
 }
 
+/* Without a file: the same key as text gives the same signature (Ed25519 has no salt), and secrets are no templates. */
+static void test_key_as_text(void **state)
+{
+    (void)state;
+    struct tm_auth_header_def h = {"X-S", "{signature}"}, secret = {"X-Key", "{not a template}"};
+    struct tm_auth_def def = {.key_file = key_path, .message = "m", .headers = &h, .header_count = 1};
+    char text[1000] = "", signatures[2][sizeof((struct got *)0)->value[0]];
+    struct tm_error err;
+    assert_int_equal(run("openssl genpkey -algorithm ED25519 -out key.pem && chmod 600 key.pem"), 0);
+    FILE *f = fopen(key_path, "r");
+    assert_true(fread(text, 1, sizeof text - 1, f) > 100);
+    fclose(f);
+    for (int i = 0; i < 2; i++) {
+        struct tm_auth *auth;
+        struct got got = {0};
+        if (tm_auth_create(&def, &auth, &err))
+            fail_msg("%s", err.message);
+        assert_int_equal(tm_auth_headers(auth, "GET", "/", 1, put, &got, &err), 0);
+        tm_auth_put(auth);
+        snprintf(signatures[i], sizeof signatures[i], "%s", got.value[0]);
+        assert_int_equal(got.count, i == 0 ? 1 : 2);
+        if (i == 1)
+            assert_string_equal(got.value[1], "{not a template}");
+        def.key_file = NULL;
+        def.key = text;
+        def.secrets = &secret;
+        def.secret_count = 1;
+    }
+    assert_string_equal(signatures[0], signatures[1]);
+    def.key = "-----BEGIN hunter2";
+    expect_error(&def, "the signer's key: no PEM private key");
+    def.key_file = key_path;
+    expect_error(&def, "expected one of them");
+    def.key = def.key_file = NULL;
+    secret.value = "a\nb";
+    h.value = "x";
+    expect_error(&def, "line break");
+}
+
 static int put_refuses(void *arg, const char *name, const char *value)
 {
     (void)arg;
@@ -296,7 +335,8 @@ int main(void)
         cmocka_unit_test(test_rsa_pkcs8),     cmocka_unit_test(test_rsa_pkcs1),
         cmocka_unit_test(test_ed25519),       cmocka_unit_test(test_salt_is_fresh),
         cmocka_unit_test(test_bad_key_files), cmocka_unit_test(test_bad_templates),
-        cmocka_unit_test(test_put_refuses),   cmocka_unit_test(test_equal),
+        cmocka_unit_test(test_equal),         cmocka_unit_test(test_key_as_text),
+        cmocka_unit_test(test_put_refuses),
     };
     tm_log_init(TM_LOG_ERROR, TM_LOG_LOGFMT, NULL);
     return cmocka_run_group_tests_name("net/auth", tests, make_dir, remove_dir);

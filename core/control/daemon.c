@@ -173,6 +173,7 @@ static int start(struct tm_daemon *d, struct tm_error *err)
     d->services.loop = tm_loop_create();
     d->services.metrics = tm_metrics_create();
     tm_process_init(&d->process, d->services.metrics);
+    int64_t born_us = tm_watcher_last_life(d->config->gatherer.journal.dir);
     int rc = start_http(d, err);
     if (!rc)
         rc = start_control(d, err);
@@ -180,14 +181,17 @@ static int start(struct tm_daemon *d, struct tm_error *err)
         rc = start_engine(d, err);
     if (!rc)
         rc = tm_script_start(d->script, &d->services, err);
-    if (!rc)
+    if (!rc) {
+        d->watcher = tm_watcher_start(d, born_us);
         start_signals(d);
+    }
     return rc;
 }
 
 /* What uses the engine goes before it; the script's keys are borrowed by the gatherer, so it goes late. */
 static void stop(struct tm_daemon *d)
 {
+    tm_watcher_stop(d->watcher);
     tm_control_close(d->control);
     tm_httpd_destroy(d->httpd);
     tm_http_destroy(d->services.http);

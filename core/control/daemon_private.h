@@ -4,6 +4,7 @@
 
 #include "control/process.h"
 #include "control/server.h"
+#include "control/watcher.h"
 #include "net/httpd.h"
 #include "script/script.h"
 
@@ -17,6 +18,7 @@ struct tm_daemon {
     struct tm_control *control;
     struct tm_process_metrics process;
     struct tm_async events;
+    struct tm_watcher *watcher;
     struct tm_signal hup, term, intr;
 };
 

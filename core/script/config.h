@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "engine/deduplicator.h"
 #include "engine/gatherer.h"
+#include "engine/watch.h"
 
 #include <lua.h>
 
@@ -57,6 +58,7 @@ struct tm_config {
     enum tm_log_format log_format;
     const char *health, *metrics; /* "address:port" */
     const char *socket;           /* path; NULL: no control socket */
+    struct tm_watch_limits watch;
     struct tm_gatherer_options gatherer;
     struct tm_deduplicator_options deduplicator;
     struct tm_plan_def plan_def;

@@ -2,6 +2,7 @@
 #include "control/daemon_private.h"
 
 #include "engine/health.h"
+#include "script/routines.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -106,6 +107,15 @@ static void add_health(struct json *j, struct tm_daemon *d)
         (void)tm_health_deduplicator(d->deduplicator, j->out);
 }
 
+static void add_recovery(struct json *j, struct tm_daemon *d)
+{
+    if (!d->services.routines)
+        return;
+    add(j, ",\"recovery\":");
+    if (!j->rc)
+        j->rc = tm_routines_status(d->services.routines, j->out);
+}
+
 static int status(void *context, const char *args, struct tm_buf *out, struct tm_error *err)
 {
     (void)args;
@@ -124,6 +134,7 @@ static int status(void *context, const char *args, struct tm_buf *out, struct tm
         add_gatherer(&j, d->services.gatherer);
     else
         add_deduplicator(&j, d->deduplicator);
+    add_recovery(&j, d);
     add_process(&j, d);
     add(&j, "}");
     return j.rc ? tm_error_set(err, j.rc, "out of memory") : TM_OK;

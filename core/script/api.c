@@ -12,4 +12,5 @@ void tm_api_push(lua_State *L)
     tm_api_rows(L);
     tm_api_registry(L);
     tm_api_metric(L);
+    tm_api_routine(L);
 }

@@ -1,4 +1,4 @@
-/* host: now_us, monotonic_us, timer, cancel, sleep. */
+/* host: now_us, monotonic_us, timer, cancel, sleep_us, park. */
 #include "script/script_impl.h"
 
 #include "base/clock.h"
@@ -17,7 +17,7 @@ struct tm_script_timer {
     struct tm_script_timer *next;
     double id;
     int fn; /* reference; LUA_NOREF: only wakes `waiting` */
-    bool repeats;
+    bool repeats, parked;
     tm_task_handle waiting, last_run;
     char name[80];
 };
@@ -133,6 +133,47 @@ static int sleep_us(lua_State *L)
     return tm_task_yield(L);
 }
 
+/* park(us) -> true when host.wake came, nothing when the time was over */
+static int park(lua_State *L)
+{
+    struct tm_services *services = tm_script_services(L, "waiting");
+    int64_t us = check_us(L, 1);
+    tm_task_handle self = tm_task_self(L);
+    struct tm_script_timer *t = add_timer(L, services);
+    t->waiting = self;
+    t->parked = true;
+    tm_timer_start(&t->timer, us, 0);
+    return tm_task_yield(L);
+}
+
+static int push_true(lua_State *L, void *arg)
+{
+    (void)arg;
+    lua_pushboolean(L, true);
+    return 1;
+}
+
+bool tm_api_clock_wake(struct tm_script *script, tm_task_handle task)
+{
+    struct tm_script_timer *t = script->timers;
+    while (t && (!t->parked || t->waiting != task))
+        t = t->next;
+    if (!t)
+        return false;
+    unlink_timer(t);
+    tm_task_wake(script, task, push_true, NULL);
+    return true;
+}
+
+void tm_api_clock_forget(struct tm_script *script, tm_task_handle task)
+{
+    struct tm_script_timer *t = script->timers;
+    while (t && (t->fn != LUA_NOREF || t->waiting != task))
+        t = t->next;
+    if (t)
+        unlink_timer(t);
+}
+
 static int now_us(lua_State *L)
 {
     lua_pushnumber(L, (lua_Number)tm_clock_wall_us());
@@ -154,6 +195,7 @@ void tm_api_clock_close(struct tm_script *script)
 void tm_api_clock(lua_State *L)
 {
     static const luaL_Reg functions[] = {{"now_us", now_us}, {"monotonic_us", monotonic_us}, {"timer", timer},
-                                         {"cancel", cancel}, {"sleep_us", sleep_us},         {NULL, NULL}};
+                                         {"cancel", cancel}, {"sleep_us", sleep_us},         {"park", park},
+                                         {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
 }

@@ -41,6 +41,7 @@ size_t tm_script_memory(const struct tm_script *script);
 
 int tm_script_start(struct tm_script *script, struct tm_services *services, struct tm_error *err) TM_MUST_CHECK;
 void tm_script_event(struct tm_script *script, const struct tm_event *event);
+void tm_script_watch(struct tm_script *script, const struct tm_watch_event *event); /* likewise: script/raise.c */
 
 /* The Lua directory: $TIDEMILL_LUA, else ../share/tidemill/lua beside the executable, else the build's own. */
 const char *tm_script_library(void);

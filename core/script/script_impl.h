@@ -43,10 +43,16 @@ void tm_api_link(lua_State *L);     /* api_link.c */
 void tm_api_rows(lua_State *L);     /* api_rows.c: REST documents to rows */
 void tm_api_registry(lua_State *L); /* api_registry.c */
 void tm_api_metric(lua_State *L);   /* api_metric.c */
+void tm_api_routine(lua_State *L);  /* api_routine.c: the table of recovery runs */
 
 /* Stop and free what a script has under way. */
 void tm_api_clock_close(struct tm_script *script);
 void tm_api_http_close(struct tm_script *script);
+
+/* End the wait of a parked task (host.park) with true; false: it is not parked. And: forget the timer of a task that was
+ * killed (api_clock.c). */
+bool tm_api_clock_wake(struct tm_script *script, tm_task_handle task);
+void tm_api_clock_forget(struct tm_script *script, tm_task_handle task);
 
 /* The registry named at that index of a function's arguments, or a Lua error (api_registry.c). */
 struct tm_service_registry *tm_api_check_registry(lua_State *L, int index);

@@ -1,4 +1,5 @@
 #include "script/services.h"
+#include "script/routines.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,8 @@ void tm_services_fini(struct tm_services *s)
         free(s->registries[i].seen);
     }
     tm_decoder_destroy(s->decoder);
+    tm_routines_destroy(s->routines);
+    s->routines = NULL;
 }
 
 int tm_services_find_link(const struct tm_services *s, const char *name)

@@ -16,6 +16,8 @@
 
 #define TM_LINKS_MAX 1000
 
+struct tm_routines; /* script/routines.h */
+
 /* A registry with the round in which each entry was last shown by a document, so that a sweep can tell what is gone. */
 struct tm_service_registry {
     struct tm_registry *registry; /* NULL: not open */
@@ -34,6 +36,7 @@ struct tm_services {
     const struct tm_plan *plan;
 
     struct tm_decoder *decoder;
+    struct tm_routines *routines;                          /* made with the first use */
     char *links[TM_LINKS_MAX];                             /* names; the index is the gatherer's number of the link */
     struct tm_service_registry registries[TM_STREAMS_MAX]; /* by index of the stream */
 };

@@ -29,8 +29,9 @@ enum tm_task_state { TM_TASK_FREE, TM_TASK_READY, TM_TASK_RUNNING, TM_TASK_WAITI
 struct tm_task {
     enum tm_task_state state;
     uint32_t generation;
-    int next; /* in the ready queue or the free list; -1: the last */
-    int args; /* to resume with, on the coroutine's stack */
+    int next;  /* in the ready queue or the free list; -1: the last */
+    int args;  /* to resume with, on the coroutine's stack */
+    bool kept; /* goes on when its script is replaced: a recovery run */
     int reference;
     lua_State *co;
     char name[80];
@@ -56,6 +57,13 @@ tm_task_handle tm_task_self(lua_State *L);
 
 /* As the last thing of that function: `return tm_task_yield(L)`. It returns what the wake-up pushes. */
 int tm_task_yield(lua_State *L);
+
+/* Forget a task that waits or is ready, not the running one: whoever would have woken it finds it gone. False: it was
+ * gone already, or is running. May be called inside a protected call only. */
+bool tm_task_kill(lua_State *L, tm_task_handle handle);
+
+/* In a C function: the running task is to go on when its script is replaced. */
+void tm_task_keep(lua_State *L);
 
 bool tm_task_is_live(const struct tm_tasks *t, tm_task_handle handle);
 

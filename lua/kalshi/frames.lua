@@ -34,6 +34,12 @@ end
 ---@return string
 function frames.delete_markets(id, sid, tickers) return update(id, sid, "delete_markets", tickers) end
 
+--- End a subscription.
+---@param id integer
+---@param sid integer
+---@return string
+function frames.unsubscribe(id, sid) return ('{"id":%d,"cmd":"unsubscribe","params":{"sids":[%d]}}'):format(id, sid) end
+
 --- Ask for fresh snapshots of markets of a subscription; it goes on unchanged.
 ---@param id integer
 ---@param sid integer

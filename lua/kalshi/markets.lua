@@ -62,7 +62,9 @@ local function submit(self, kind, path, body, registry)
   return changed
 end
 
-local function take_markets(self, body)
+-- `everything`: what the registry knows already is stored again too.
+local function take_markets(self, body, everything)
+  if everything then submit(self, "market", "markets", body) end
   for _, number in ipairs(submit(self, "market", "markets", body, self.registry)) do
     self.options.on_market(self.registry:at(number))
   end
@@ -83,10 +85,15 @@ local function read_pages(self, endpoint, query, take)
 end
 
 --- Read all markets that can trade, now or later. Those missing from two whole sweeps are asked for one by one.
-function Markets:sweep()
+--- `everything`: store them all, not only what has changed.
+---@param everything? boolean
+---@return boolean whole
+function Markets:sweep(everything)
   self.round = self.round + 1
   for _, status in ipairs(LISTED) do
-    local whole = read_pages(self, "markets", { limit = PAGE, status = status }, function(body) take_markets(self, body) end)
+    local whole = read_pages(self, "markets", { limit = PAGE, status = status }, function(body)
+      take_markets(self, body, everything)
+    end)
     if not whole then return false end
   end
   self.gauge:set(self.registry:count())

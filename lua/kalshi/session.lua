@@ -1,4 +1,4 @@
---- One subscription at run time: its connections, what they subscribe to, and what is done after a gap.
+--- One subscription at run time: its connections, and what they subscribe to.
 
 local tm = require "tidemill"
 local frames = require "kalshi.frames"
@@ -11,14 +11,13 @@ Session.__index = Session
 
 local FIRST_COMMAND_ID = 2000000 -- opening frames use slot + 1
 local FLUSH_AFTER = "100ms"      -- changes are collected for this long
-local RESYNC_AFTER = "200ms"     -- several gaps of a burst make one resync
 
 ---@param subscription table channel, connections, markets (predicate, list, "all" or nil), chunk
 function session.new(subscription)
   return setmetatable({
     subscription = subscription,
     channel = subscription.channel,
-    links = {}, sids = {}, resyncing = {},
+    links = {}, sids = {},
     spread = subscription.markets and spread.new(subscription.connections, subscription.chunk),
     next_id = FIRST_COMMAND_ID,
     flushing = false,
@@ -131,16 +130,9 @@ function Session:on_down(number)
   self.sids[number] = nil
 end
 
---- After a gap every market of the subscription is suspect: ask for fresh books in the stream (kalshi.md 5.0).
-function Session:on_gap(number, sid)
-  if self.channel ~= "orderbook_delta" or self.resyncing[number] then return end
-  self.resyncing[number] = true
-  tm.sleep(RESYNC_AFTER)
-  self.resyncing[number] = nil
-  if self.sids[number] ~= sid then return end -- it reconnected meanwhile, which brought fresh books
-  local tickers = self.spread:tickers(number)
-  tm.log.warn("asking for fresh books after a gap", { link = self.links[number].name, markets = #tickers })
-  send_chunks(self, self.links[number], tickers, function(id, chunk) return frames.get_snapshot(id, sid, chunk) end)
-end
+--- The markets of a connection; nil where it carries whatever the exchange sends.
+---@param number integer
+---@return string[]?
+function Session:tickers(number) return self.spread and self.spread:tickers(number) end
 
 return session

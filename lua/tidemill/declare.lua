@@ -16,15 +16,29 @@ local declare = {
     registries = {},   -- { stream, columns }
     timers = {},       -- { after_us, every_us, name, fn }
     handlers = {},     -- event name -> list of { name, fn }
+    watch = nil,         -- { lag_us, disk_free_bytes, ... }: engine/watch.h
   },
   adjust = {},         -- functions that run at the end of declare time
   links = {},          -- run time: link number -> link object
+  observers = {},      -- functions that are given every event: run time, also while the script is being replaced
+  listeners = {},      -- likewise, but not then
+  starters = {},       -- functions that run when run time begins, before the event "start"
 }
 
 local declared = declare.declared
 
+--- Give an event to the tasks that wait for it. The host calls this alone once a newer script has taken over.
+---@param event tidemill.Event
+function declare.observe(event)
+  event.link = event.link or declare.links[event.link_id]
+  for _, observe in ipairs(declare.observers) do observe(event) end
+end
+
+--- Give an event to whoever waits for it, to its routines and to its handlers.
+---@param event tidemill.Event
 function declare.dispatch(event)
-  event.link = declare.links[event.link_id]
+  declare.observe(event)
+  for _, listen in ipairs(declare.listeners) do listen(event) end
   for _, handler in ipairs(declared.handlers[event.type] or {}) do
     host.spawn(handler.name, handler.fn, event)
   end
@@ -38,6 +52,7 @@ local function begin()
   for _, timer in ipairs(declared.timers) do
     timer.id = host.timer(timer.after_us, timer.every_us, timer.name, timer.fn)
   end
+  for _, starter in ipairs(declare.starters) do starter() end
   declare.dispatch { type = "start" }
 end
 
@@ -51,6 +66,7 @@ function declare.finish(file, ran)
   end
   declared.begin = begin
   declared.dispatch = declare.dispatch
+  declared.observe = declare.observe
   return declared
 end
 

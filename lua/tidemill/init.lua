@@ -9,6 +9,7 @@ local problems = require "tidemill.problems"
 local event = require "tidemill.event"
 local feed = require "tidemill.feed"
 local role = require "tidemill.role"
+local routine = require "tidemill.routine"
 local stream = require "tidemill.stream"
 local units = require "tidemill.units"
 
@@ -20,6 +21,8 @@ local tm = {
   millis = stream.millis, micros = stream.micros, const = stream.const, tag = stream.tag, raw = stream.raw,
   received_at = stream.received_at, occurrence = stream.occurrence,
   signer = feed.signer, feed = feed.feed, rest = feed.rest, registry = feed.registry, submit = feed.submit,
+  event = event.event, emit = event.emit, wait_for = event.wait_for, listen = event.listen, watch = event.watch,
+  routine = routine.routine, recovery = routine.recovery,
   on = event.on, every = event.every, after = event.after, spawn = event.spawn, sleep = event.sleep,
   null = host.null,
 }

@@ -45,6 +45,7 @@ class LabOptions:
     late: int = 0  # so many of them are not started by start()
     exchange: dict[str, Any] = field(default_factory=dict)  # options of tidemill-exchange, without the dashes
     gatherer_env: dict[str, str] = field(default_factory=dict)
+    gatherer_script: Path | None = None  # instead of the stock one
     deduplicator_env: dict[str, str] = field(default_factory=dict)
     store_settings: dict[str, str] = field(default_factory=dict)  # of the gatherers' PostgreSQL
     production_settings: dict[str, str] = field(default_factory=dict)
@@ -74,7 +75,7 @@ class Lab:
     def _gatherer(self, name: str) -> Gatherer:
         return Gatherer(name, self.directory, store=self.stores[name].conninfo(tcp=self.options.tcp),
                         ws_url=f"{self.exchange.ws_url}?label={name}", rest_url=self.exchange.rest_url,
-                        env=self.options.gatherer_env)
+                        env=self.options.gatherer_env, script=self.options.gatherer_script)
 
     def _deduplicator(self) -> Deduplicator:
         stores = {name: store.conninfo(tcp=self.options.tcp) for name, store in self.stores.items()}

@@ -75,10 +75,11 @@ function fake.fire(host)
   for _, timer in ipairs(timers) do timer.fn() end
 end
 
---- A fresh library on a fresh host. Also returns the module of declarations.
-function fake.load(env)
+--- A fresh library on a fresh host, which `prepare(host)` may change first. Also returns the module of declarations.
+function fake.load(env, prepare)
   forget_modules()
   local host = make_host(env)
+  if prepare then prepare(host) end
   package.loaded["tidemill.host"] = host
   return require "tidemill", host, require "tidemill.declare"
 end

@@ -168,6 +168,7 @@ static int start(struct tm_daemon *d, struct tm_error *err)
     d->services.metrics = tm_metrics_create();
     tm_process_init(&d->process, d->services.metrics);
     tm_notify_init(&d->notify, d->services.loop);
+    int64_t born_us = tm_watcher_last_life(d->config->gatherer.journal.dir);
     int rc = start_policy(d, err);
     if (!rc)
         rc = start_http(d, err);
@@ -179,8 +180,10 @@ static int start(struct tm_daemon *d, struct tm_error *err)
         rc = tm_admin_start(d->admin, err); /* what its handlers read is there from here on */
     if (!rc)
         rc = tm_policy_start(d->policy, err);
-    if (!rc)
+    if (!rc) {
+        d->watcher = tm_watcher_start(d, born_us);
         start_signals(d);
+    }
     return rc;
 }
 
@@ -188,6 +191,7 @@ static int start(struct tm_daemon *d, struct tm_error *err)
 static void stop(struct tm_daemon *d)
 {
     stop_signals(d);
+    tm_watcher_stop(d->watcher);
     tm_control_close(d->control);
     tm_admin_destroy(d->admin);
     tm_http_destroy(d->services.http);

@@ -7,6 +7,7 @@
 #include "control/notify.h"
 #include "control/process.h"
 #include "control/server.h"
+#include "control/watcher.h"
 #include "script/policy.h"
 
 struct tm_daemon {
@@ -21,6 +22,7 @@ struct tm_daemon {
     struct tm_control *control;
     struct tm_process_metrics process;
     struct tm_notify notify;
+    struct tm_watcher *watcher;
     struct tm_signal hup, term, intr;
     struct tm_timer hup_later;
     int64_t hup_done_us; /* monotonic: when the last reload by SIGHUP was over */

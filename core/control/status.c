@@ -3,6 +3,7 @@
 
 #include "engine/health.h"
 #include "script/grant.h"
+#include "script/routines.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -202,6 +203,15 @@ static void add_alerts(struct json *j, const struct tm_alerts *alerts)
     add(j, "]");
 }
 
+static void add_recovery(struct json *j, struct tm_daemon *d)
+{
+    if (!d->services.routines)
+        return;
+    add(j, ",\"recovery\":");
+    if (!j->rc)
+        j->rc = tm_routines_status(d->services.routines, j->out);
+}
+
 static int status(void *context, const char *args, struct tm_buf *out, struct tm_error *err)
 {
     (void)args;
@@ -221,6 +231,7 @@ static int status(void *context, const char *args, struct tm_buf *out, struct tm
     else
         add_deduplicator(&j, d->deduplicator);
     add_policy(&j, d);
+    add_recovery(&j, d);
     add_process(&j, d);
     add_limits(&j, d->config);
     add_callbacks(&j, tm_script_callbacks(d->script));

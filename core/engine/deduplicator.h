@@ -79,6 +79,7 @@ struct tm_deduplicator_stats {
     int64_t last_commit_us; /* monotonic; 0: none */
     int64_t lag_us;         /* the worst over healthy gatherers */
     size_t gatherer_count;
+    char identity[64]; /* of production: "system identifier/timeline" as of the last connect; "": not known */
     char last_error[256];
 };
 

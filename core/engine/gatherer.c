@@ -15,8 +15,8 @@
 
 const char *tm_event_type_name(enum tm_event_type type)
 {
-    static const char *const names[] = {"link_up", "link_down", "subscribed", "unsubscribed",
-                                        "gap",     "error",     "frame",      "unknown"};
+    static const char *const names[] = {"link_up", "link_down", "subscribed", "unsubscribed", "gap",
+                                        "error",   "frame",     "unknown",    "row"};
     return names[type];
 }
 
@@ -317,6 +317,13 @@ int tm_gatherer_link_opening(struct tm_gatherer *g, int link, uint32_t slot, con
 int tm_gatherer_link_send(struct tm_gatherer *g, int link, const char *bytes, size_t len)
 {
     return is_used(g, link) ? send_bytes(g, command_create(TM_COMMAND_SEND, link), bytes, len) : TM_ENOENT;
+}
+
+int tm_gatherer_link_tell(struct tm_gatherer *g, int link, const char *kind)
+{
+    struct tm_command *c = command_create(TM_COMMAND_TELL, link);
+    c->name = copy_string(kind);
+    return command_send(g, c);
 }
 
 int tm_gatherer_submit(struct tm_gatherer *g, const struct tm_stream *stream, struct tm_buf *bytes)

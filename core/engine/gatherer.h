@@ -101,6 +101,10 @@ int tm_gatherer_link_opening(struct tm_gatherer *g, int link, uint32_t slot, con
                              bool send) TM_MUST_CHECK;
 int tm_gatherer_link_send(struct tm_gatherer *g, int link, const char *bytes, size_t len) TM_MUST_CHECK;
 
+/* While `kind` is set (a kind's tag; NULL ends it), each row of that kind that comes by the link raises TM_EVENT_ROW
+ * with its ticker: so policy can wait for what it asked for without any frame being copied. One kind a link. */
+int tm_gatherer_link_tell(struct tm_gatherer *g, int link, const char *kind) TM_MUST_CHECK;
+
 struct tm_gatherer_link_stats {
     const char *name;
     struct tm_link_stats link;
@@ -127,6 +131,7 @@ enum tm_event_type {
     TM_EVENT_ERROR,        /* number: code, text: the exchange's words, sid or -1 */
     TM_EVENT_FRAME,        /* text: a frame of a kind with `forward`; kind: its tag */
     TM_EVENT_UNKNOWN,      /* text: reason (rate-limited) */
+    TM_EVENT_ROW,          /* text: the ticker of a row that tm_gatherer_link_tell asked for; kind: its tag */
 };
 const char *tm_event_type_name(enum tm_event_type type);
 

@@ -22,6 +22,7 @@ struct tm_io_link {
     int64_t quiet_us;
     int64_t up_us; /* monotonic; 0: down */
     bool removed;
+    char tell[64]; /* the kind whose rows are told one by one; "": none */
 };
 
 static struct tm_intake_time now_both(void)
@@ -157,6 +158,14 @@ static void forward_frame(struct tm_io_link *l, const struct tm_kind *kind, cons
     event_send(l->g, event_create(TM_EVENT_FRAME, l, kind->tag, bytes, len));
 }
 
+static void tell_rows(struct tm_io_link *l, const struct tm_decoded *d)
+{
+    if (strcmp(d->kind->tag, l->tell) != 0)
+        return;
+    for (size_t i = 0; i < d->row_count; i++)
+        event_send(l->g, event_create(TM_EVENT_ROW, l, d->kind->tag, d->rows[i].ticker, d->rows[i].ticker_len));
+}
+
 static void on_message(void *arg, const char *bytes, size_t len)
 {
     struct tm_io_link *l = arg;
@@ -179,6 +188,8 @@ static void on_message(void *arg, const char *bytes, size_t len)
         on_control(l, &r.decoded);
     if (r.decoded.kind && r.decoded.kind->forward)
         forward_frame(l, r.decoded.kind, bytes, len);
+    if (*l->tell && r.decoded.kind && r.decoded.verdict == TM_VERDICT_ROWS)
+        tell_rows(l, &r.decoded);
 }
 
 static const struct tm_link_events link_events = {.on_up = on_up, .on_message = on_message, .on_down = on_down};
@@ -307,6 +318,8 @@ static void run_command(struct tm_gatherer *g, struct tm_command *c)
         set_opening(l, c);
     } else if (l && c->type == TM_COMMAND_SEND) {
         send_now(l, c);
+    } else if (l && c->type == TM_COMMAND_TELL) {
+        (void)snprintf(l->tell, sizeof l->tell, "%s", c->name ? c->name : "");
     }
 }
 

@@ -35,6 +35,7 @@ enum tm_command_type {
     TM_COMMAND_RECONNECT,
     TM_COMMAND_OPENING,
     TM_COMMAND_SEND,
+    TM_COMMAND_TELL,
     TM_COMMAND_ROWS,
     TM_COMMAND_STOP
 };

@@ -350,6 +350,38 @@ static int expect_keys(struct tm_merger *m, struct tm_error *err)
     return rc;
 }
 
+/*
+ * Who production is. Another system identifier is another database (a restore), another timeline the same one promoted
+ * (a failover). The timeline stands in the name of the WAL file; a server that may not be asked for the identifier is
+ * known by its timeline alone.
+ */
+static int read_identity(struct tm_merger *m, struct tm_error *err)
+{
+    PGresult *result;
+    int rc = tm_pg_query(m->pg,
+                         "SELECT has_function_privilege('pg_control_system()', 'EXECUTE'), "
+                         "left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)",
+                         0, NULL, &result, err);
+    if (rc)
+        return rc;
+    char timeline[16], identity[64];
+    bool allowed = strcmp(PQgetvalue(result, 0, 0), "t") == 0;
+    (void)snprintf(timeline, sizeof timeline, "%s", PQgetvalue(result, 0, 1));
+    PQclear(result);
+    (void)snprintf(identity, sizeof identity, "?/%s", timeline);
+    if (allowed) {
+        rc = tm_pg_query(m->pg, "SELECT system_identifier FROM pg_control_system()", 0, NULL, &result, err);
+        if (rc)
+            return rc;
+        (void)snprintf(identity, sizeof identity, "%.32s/%s", PQgetvalue(result, 0, 0), timeline);
+        PQclear(result);
+    }
+    pthread_mutex_lock(&m->d->lock);
+    (void)snprintf(m->d->stats.identity, sizeof m->d->stats.identity, "%s", identity);
+    pthread_mutex_unlock(&m->d->lock);
+    return TM_OK;
+}
+
 static int open_session(struct tm_merger *m, struct tm_error *err)
 {
     struct tm_pg_options options = {.conninfo = m->settings->options.production,
@@ -363,6 +395,7 @@ static int open_session(struct tm_merger *m, struct tm_error *err)
         rc = tm_migrate_production(m->pg, m->settings->options.plan, err);
     rc = rc ? rc : take_lock(m, err);
     rc = rc ? rc : expect_keys(m, err);
+    rc = rc ? rc : read_identity(m, err);
     tm_merge_forget(m->merge);
     rc = rc ? rc : tm_merge_days_ahead(m->merge, m->pg, err);
     return rc ? rc : load_cursors(m, err);

@@ -299,6 +299,23 @@ static int release(struct tm_writer *w, struct tm_error *err)
 
 /* ---- a session: from connect to the first error ---- */
 
+/* A store without any checkpoint is a new one, or one that was made anew: policy may want to fill it. */
+static int note_rebuilt(struct tm_writer *w, struct tm_error *err)
+{
+    char empty[8];
+    int rc = query_text(w, "SELECT NOT EXISTS (SELECT FROM tidemill.checkpoint)", NULL, empty, sizeof empty, err);
+    if (rc || strcmp(empty, "t") != 0)
+        return rc;
+    bool is_new = tm_journal_oldest(w->journal).segment <= 1 && !w->stats.batches;
+    pthread_mutex_lock(&w->lock);
+    w->stats.rebuilds++;
+    w->stats.rebuilt_is_new = is_new;
+    pthread_mutex_unlock(&w->lock);
+    tm_log(is_new ? TM_LOG_INFO : TM_LOG_WARN, "store",
+           is_new ? "the store is new" : "the store is empty although rows were stored before: it was made anew");
+    return TM_OK;
+}
+
 static int load_checkpoint(struct tm_writer *w, struct tm_error *err)
 {
     char number[16];
@@ -310,11 +327,15 @@ static int load_checkpoint(struct tm_writer *w, struct tm_error *err)
                          values, &result, err);
     if (rc)
         return rc;
-    if (PQntuples(result) > 0) {
+    bool known = PQntuples(result) > 0;
+    if (known) {
         w->committed.segment = strtoull(PQgetvalue(result, 0, 0), NULL, 10);
         w->committed.offset = strtoull(PQgetvalue(result, 0, 1), NULL, 10);
     }
     PQclear(result);
+    rc = known ? TM_OK : note_rebuilt(w, err);
+    if (rc)
+        return rc;
     rc = tm_pg_query(w->pg, "SELECT stream, seq, hash FROM tidemill.streams WHERE epoch_no = $1", 1, values, &result,
                      err);
     if (rc)

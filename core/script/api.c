@@ -17,5 +17,6 @@ void tm_api_push(lua_State *L)
     tm_api_guard(L);
     tm_api_secret(L);
     tm_api_sql(L);
+    tm_api_routine(L);
     tm_frozen_make(L, "tidemill.host");
 }

@@ -1,4 +1,4 @@
-/* host: now_us, monotonic_us, timer, cancel, sleep. */
+/* host: now_us, monotonic_us, timer, cancel, sleep_us, park. */
 #include "script/script_impl.h"
 
 #include "base/clock.h"
@@ -17,7 +17,7 @@ struct tm_script_timer {
     struct tm_script_timer *next;
     double id;
     int fn; /* reference; LUA_NOREF: only wakes `waiting` */
-    bool repeats;
+    bool repeats, parked;
     tm_task_handle waiting, last_run;
     char name[TM_CALLBACK_NAME_MAX];
 };
@@ -124,18 +124,59 @@ static int cancel(lua_State *L)
     return 1;
 }
 
-static int sleep_us(lua_State *L)
+/* The running task waits; one of a script that is being replaced ends here instead, unless it is kept. */
+static int wait_us(lua_State *L, const char *what, bool parked)
 {
-    struct tm_services *services = tm_script_services(L, "tm.sleep");
+    struct tm_services *services = tm_script_services(L, what);
+    const struct tm_script *script = tm_script_of(L);
     int64_t us = check_us(L, 1);
     tm_task_handle self = tm_task_self(L);
-    const struct tm_script *script = tm_script_of(L);
     if (script->draining && !tm_task_is_kept(&script->tasks, self))
         return tm_task_leave(L);
     struct tm_script_timer *t = add_timer(L, services, true);
     t->waiting = self;
+    t->parked = parked;
     tm_timer_start(&t->timer, us, 0);
     return tm_task_yield(L);
+}
+
+static int sleep_us(lua_State *L)
+{
+    return wait_us(L, "tm.sleep", false);
+}
+
+/* park(us) -> true when host.wake came, nothing when the time was over */
+static int park(lua_State *L)
+{
+    return wait_us(L, "waiting", true);
+}
+
+static int push_true(lua_State *L, void *arg)
+{
+    (void)arg;
+    lua_pushboolean(L, true);
+    return 1;
+}
+
+bool tm_api_clock_wake(struct tm_script *script, tm_task_handle task)
+{
+    struct tm_script_timer *t = script->timers;
+    while (t && (!t->parked || t->waiting != task))
+        t = t->next;
+    if (!t)
+        return false;
+    unlink_timer(t);
+    tm_task_wake(script, task, push_true, NULL);
+    return true;
+}
+
+void tm_api_clock_forget(struct tm_script *script, tm_task_handle task)
+{
+    struct tm_script_timer *t = script->timers;
+    while (t && (t->fn != LUA_NOREF || t->waiting != task))
+        t = t->next;
+    if (t)
+        unlink_timer(t);
 }
 
 static int now_us(lua_State *L)
@@ -173,6 +214,7 @@ void tm_api_clock_close(struct tm_script *script)
 void tm_api_clock(lua_State *L)
 {
     static const luaL_Reg functions[] = {{"now_us", now_us}, {"monotonic_us", monotonic_us}, {"timer", timer},
-                                         {"cancel", cancel}, {"sleep_us", sleep_us},         {NULL, NULL}};
+                                         {"cancel", cancel}, {"sleep_us", sleep_us},         {"park", park},
+                                         {NULL, NULL}};
     luaL_setfuncs(L, functions, 0);
 }

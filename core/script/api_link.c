@@ -1,5 +1,5 @@
-/* host: link_open, link_close, link_opening, link_send, link_reconnect, link_stats, link_subscriptions. Links are found
- * by their name, so that a reloaded script finds the ones that are open. */
+/* host: link_open, link_close, link_opening, link_send, link_tell, link_reconnect, link_stats, link_subscriptions. Links
+ * are found by their name, so that a reloaded script finds the ones that are open. */
 #include "script/script_impl.h"
 
 #include <string.h>
@@ -105,6 +105,17 @@ static int link_send(lua_State *L)
     return push_result(L, tm_gatherer_link_send(services->gatherer, link, bytes, len));
 }
 
+/* link_tell(id, kind?) -> true | false, why: each row of that kind raises the event "row"; no kind ends it */
+static int link_tell(lua_State *L)
+{
+    struct tm_services *services = gatherer_of(L, NULL);
+    int link = check_link(L, services);
+    const char *kind = luaL_optstring(L, 2, NULL);
+    if (kind && !tm_plan_kind_by_tag(services->plan, kind))
+        return luaL_error(L, "link: there is no kind '%s'", kind);
+    return push_result(L, tm_gatherer_link_tell(services->gatherer, link, kind));
+}
+
 static int link_reconnect(lua_State *L)
 {
     struct tm_services *services = gatherer_of(L, NULL);
@@ -152,6 +163,7 @@ void tm_api_link(lua_State *L)
                                          {"link_close", link_close},
                                          {"link_opening", link_opening},
                                          {"link_send", link_send},
+                                         {"link_tell", link_tell},
                                          {"link_reconnect", link_reconnect},
                                          {"link_stats", link_stats},
                                          {"link_subscriptions", link_subscriptions},

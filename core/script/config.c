@@ -108,6 +108,23 @@ static void read_role(lua_State *L, int index, struct tm_arena *arena, struct tm
     lua_pop(L, 1);
 }
 
+static void read_watch(lua_State *L, int index, struct tm_watch_limits *out)
+{
+    if (!tm_table_push(L, index, "watch"))
+        return;
+    int at = lua_gettop(L);
+    out->down_us = tm_table_int(L, at, "down_us", 0);
+    out->up_us = tm_table_int(L, at, "up_us", 0);
+    out->settle_us = tm_table_int(L, at, "settle_us", 0);
+    out->grace_us = tm_table_int(L, at, "grace_us", 0);
+    out->lag_us[0] = tm_table_int(L, at, "lag_us", 0);
+    out->lag_us[1] = tm_table_int(L, at, "lag_critical_us", 0);
+    out->disk_bytes = (uint64_t)tm_table_int(L, at, "disk_free_bytes", 0);
+    out->journal_fill = tm_table_number(L, at, "journal_fill", 0);
+    out->unknown_per_minute = tm_table_number(L, at, "unknown_frames", 0);
+    lua_pop(L, 1);
+}
+
 static void read_header(lua_State *L, int index, struct tm_arena *arena, void *element)
 {
     struct tm_auth_header_def *h = element;
@@ -205,6 +222,7 @@ void tm_config_read(lua_State *L, struct tm_arena *arena, struct tm_config *out)
     int index = lua_gettop(L);
     out->log_level = TM_LOG_INFO;
     read_role(L, index, arena, out);
+    read_watch(L, index, &out->watch);
     tm_config_read_plan(L, index, arena, out);
     out->signers = tm_table_list(L, index, "signers", sizeof *out->signers, read_signer, arena, &out->signer_count);
     out->feeds = tm_table_list(L, index, "feeds", sizeof *out->feeds, read_feed, arena, &out->feed_count);

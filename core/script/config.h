@@ -15,6 +15,7 @@
 #include "engine/alert.h"
 #include "engine/deduplicator.h"
 #include "engine/gatherer.h"
+#include "engine/watch.h"
 
 #include <lua.h>
 
@@ -74,6 +75,7 @@ struct tm_config {
     struct tm_config_limits limits;
     int callback_failures;   /* in a row, before a handler or timer is disabled */
     int64_t policy_stuck_us; /* without a turn of the policy loop, before it is reported */
+    struct tm_watch_limits watch;
     struct tm_gatherer_options gatherer;
     struct tm_deduplicator_options deduplicator;
     struct tm_plan_def plan_def;

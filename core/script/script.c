@@ -1,7 +1,9 @@
 #include "script/script_impl.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "engine/metrics.h"
+#include "script/routines.h"
 
 #include <inttypes.h>
 #include <limits.h>
@@ -255,6 +257,8 @@ void tm_script_destroy(struct tm_script *script)
 {
     if (!script)
         return;
+    if (script->services && script->services->routines)
+        tm_routines_abandon(script->services->routines, script, tm_clock_wall_us());
     tm_api_clock_close(script);
     tm_api_http_close(script);
     tm_api_sql_close(script);

@@ -49,6 +49,7 @@ const struct tm_callbacks *tm_script_callbacks(const struct tm_script *script);
 
 int tm_script_start(struct tm_script *script, struct tm_services *services, struct tm_error *err) TM_MUST_CHECK;
 void tm_script_event(struct tm_script *script, const struct tm_event *event);
+void tm_script_watch(struct tm_script *script, const struct tm_watch_event *event); /* likewise: script/raise.c */
 
 /* ---- as one generation among others: generation.c ---- */
 

@@ -66,6 +66,7 @@ void tm_api_spread(lua_State *L);   /* api_spread.c: which market is on which co
 void tm_api_guard(lua_State *L);    /* api_guard.c */
 void tm_api_secret(lua_State *L);   /* api_secret.c */
 void tm_api_sql(lua_State *L);      /* api_sql.c */
+void tm_api_routine(lua_State *L);  /* api_routine.c: the table of recovery runs */
 
 /* Stop and free what a script has under way. */
 void tm_api_clock_close(struct tm_script *script);
@@ -77,6 +78,11 @@ void tm_api_secret_close(struct tm_script *script);
 /* api_alert.c: the alerts of this script are the ones that count from now on, and it hears of them; and no longer. */
 int tm_api_alert_start(struct tm_script *script, struct tm_error *err) TM_MUST_CHECK;
 void tm_api_alert_close(struct tm_script *script);
+
+/* End the wait of a parked task (host.park) with true; false: it is not parked. And: forget the timer of a task that was
+ * killed (api_clock.c). */
+bool tm_api_clock_wake(struct tm_script *script, tm_task_handle task);
+void tm_api_clock_forget(struct tm_script *script, tm_task_handle task);
 
 /* The registry named at that index of a function's arguments, or a Lua error (api_registry.c). */
 struct tm_service_registry *tm_api_check_registry(lua_State *L, int index);

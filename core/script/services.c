@@ -1,4 +1,5 @@
 #include "script/services.h"
+#include "script/routines.h"
 
 #include "base/log.h"
 
@@ -22,6 +23,8 @@ void tm_services_fini(struct tm_services *s)
     tm_timer_stop(&s->alert_timer);
     tm_alerts_destroy(s->alerts);
     s->alerts = NULL;
+    tm_routines_destroy(s->routines);
+    s->routines = NULL;
 }
 
 /* ---- the plan ---- */

@@ -24,6 +24,8 @@
 
 struct tm_script;
 
+struct tm_routines; /* script/routines.h */
+
 /* A registry with the round in which each entry was last shown by a document, so that a sweep can tell what is gone. */
 struct tm_service_registry {
     struct tm_registry *registry;   /* NULL: not open */
@@ -69,6 +71,7 @@ struct tm_services {
     struct tm_script *alert_script; /* who hears of them; NULL: nobody */
 
     struct tm_decoder *decoder;
+    struct tm_routines *routines;            /* made with the first use */
     char *links[TM_LINKS_MAX];               /* names; the index is the gatherer's number of the link */
     uint64_t link_generations[TM_LINKS_MAX]; /* that opened the link last */
     struct tm_service_subscriptions subscriptions[TM_LINKS_MAX];

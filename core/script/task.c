@@ -114,6 +114,36 @@ tm_task_handle tm_task_self(lua_State *L)
     return handle_of(t, t->running);
 }
 
+/* Out of the ready queue, where it may be. */
+static void unqueue(struct tm_tasks *t, const struct tm_task *task)
+{
+    int slot = (int)(task - t->slots), before = -1, at = t->ready_head;
+    while (at >= 0 && at != slot) {
+        before = at;
+        at = t->slots[at].next;
+    }
+    if (at < 0)
+        return;
+    if (before >= 0)
+        t->slots[before].next = task->next;
+    else
+        t->ready_head = task->next;
+    if (t->ready_tail == slot)
+        t->ready_tail = before;
+}
+
+bool tm_task_kill(lua_State *L, tm_task_handle handle)
+{
+    struct tm_tasks *t = &tm_script_of(L)->tasks;
+    struct tm_task *task = find(t, handle);
+    if (!task || task->state == TM_TASK_RUNNING)
+        return false;
+    if (task->state == TM_TASK_READY)
+        unqueue(t, task);
+    release(L, t, task);
+    return true;
+}
+
 int tm_task_yield(lua_State *L)
 {
     struct tm_tasks *t = &tm_script_of(L)->tasks;

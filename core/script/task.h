@@ -86,6 +86,9 @@ void tm_task_set_timed(struct tm_tasks *t, tm_task_handle handle);
 
 /* From the loop: end those that have not run a step yet and are a timer's, or all that have not. */
 void tm_tasks_drop_unbegun(struct tm_script *script, bool all);
+/* Forget a task that waits or is ready, not the running one: whoever would have woken it finds it gone. False: it was
+ * gone already, or is running. May be called inside a protected call only. */
+bool tm_task_kill(lua_State *L, tm_task_handle handle);
 
 bool tm_task_is_live(const struct tm_tasks *t, tm_task_handle handle);
 

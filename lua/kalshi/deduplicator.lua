@@ -2,6 +2,7 @@
 
 local tm = require "tidemill"
 require "kalshi.streams"
+require "tidemill.runs" -- what the gatherers' recovery routines do
 
 tm.deduplicator {
   id          = tm.env("TIDEMILL_ID", "dedup"),

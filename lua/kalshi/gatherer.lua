@@ -29,3 +29,5 @@ exchange:subscribe("trade")
 exchange:subscribe("market_lifecycle_v2")
 exchange:subscribe("multivariate_market_lifecycle")
 exchange:subscribe("orderbook_delta", { connections = tm.env("KALSHI_CONNECTIONS", 16), markets = kalshi.open_markets })
+
+require "recovery" (exchange)

@@ -83,7 +83,12 @@ end
 -- Lifecycle frames arrive once for each connection of the channel; handling one twice is harmless.
 local function on_frame(self, event)
   local ok, frame = pcall(tm.json.decode, event.text)
-  if ok and type(frame.msg) == "table" then self.markets:on_lifecycle(frame.msg) end
+  if not ok or type(frame.msg) ~= "table" then return end
+  local message = frame.msg
+  if message.event_type == "determined" and type(message.market_ticker) == "string" then
+    tm.emit("market_closed", { market = message.market_ticker, result = message.result })
+  end
+  self.markets:on_lifecycle(message)
 end
 
 local function owned(self, event)
@@ -92,10 +97,6 @@ local function owned(self, event)
 end
 
 local function listen(self)
-  tm.on("gap", function(event)
-    local s, number = owned(self, event)
-    if s then s:on_gap(number, event.sid) end
-  end)
   tm.on("frame", function(event) on_frame(self, event) end)
   tm.on("error", function(event)
     tm.log.warn("the exchange reports an error",

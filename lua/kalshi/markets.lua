@@ -120,7 +120,9 @@ local function submit(self, kind, path, body, registry)
   return changed
 end
 
-local function take_markets(self, body)
+-- `everything`: what the registry knows already is stored again too.
+local function take_markets(self, body, everything)
+  if everything then submit(self, "market", "markets", body) end
   for _, number in ipairs(submit(self, "market", "markets", body, self.registry)) do
     self.options.on_market(self.registry:at(number).ticker)
   end
@@ -141,12 +143,17 @@ local function read_pages(self, endpoint, query, take)
 end
 
 --- Read all markets that can trade, now or later. Those missing from two whole sweeps are asked for one by one. Rounds
---- are seconds, so that they go on where an earlier generation of the script was.
-function Markets:sweep()
+--- are seconds, so that they go on where an earlier generation of the script was. `everything`: store them all, not only
+--- what has changed.
+---@param everything? boolean
+---@return boolean whole
+function Markets:sweep(everything)
   self.previous_round = self.round
   self.round = math.max(self.round + 1, math.floor(tm.monotonic() / 1e6))
   for _, status in ipairs(LISTED) do
-    local whole = read_pages(self, "markets", { limit = PAGE, status = status }, function(body) take_markets(self, body) end)
+    local whole = read_pages(self, "markets", { limit = PAGE, status = status }, function(body)
+      take_markets(self, body, everything)
+    end)
     if not whole then return false end
   end
   self.gauge:set(self.registry:count())

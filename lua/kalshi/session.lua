@@ -1,4 +1,4 @@
---- One subscription at run time: its connections, what they are told, and what is done after a gap or a refusal.
+--- One subscription at run time: its connections, what they are told, and what is done after a refusal.
 ---
 --- Which market is on which connection stands in a spread of the host, which connection has which subscription in the
 --- host's links: both outlive this object, so that a reloaded script goes on where the old one was and sends differences.
@@ -15,8 +15,7 @@ Session.__index = Session
 local PREFIX = "kalshi/"         -- of the names of spreads
 local FIRST_COMMAND_ID = 2000000 -- opening frames use slot + 1
 local FLUSH_EVERY = "100ms"      -- changes are collected for this long
-local RESYNC_AFTER = "200ms"     -- several gaps of a burst make one resync
-local TURN = "20ms"
+local LIMIT_AFTER = "200ms"      -- several refusals of a burst count once
 local SLOTS_AT_ONCE = 100
 local HALVINGS = 64              -- a chunk is halved down to this part of it
 local PAUSE_US, PAUSE_MAX_US = 1e6, 60e6
@@ -194,39 +193,12 @@ end
 
 -- ---- events ----
 
--- In a task: wait until a command may be sent. False: the subscription is another one meanwhile.
-local function await_turn(self, connection, sid)
-  while not may_send(self, connection) do tm.sleep(TURN) end
-  return connection.link:subscriptions()[self.channel] == sid
-end
-
---- After a gap every market of the subscription is suspect: ask for fresh books in the stream (kalshi.md 5.0).
----@param number integer
----@param sid integer
-function Session:on_gap(number, sid)
-  local connection = self.connections[number]
-  if self.channel ~= "orderbook_delta" or connection.resyncing then return end
-  connection.resyncing = true
-  tm.sleep(RESYNC_AFTER)
-  connection.resyncing = nil
-  if connection.link:subscriptions()[self.channel] ~= sid then return end -- it came back with fresh books
-  local stats = self.spread:stats(number)
-  tm.log.warn("asking for fresh books after a gap", { link = connection.link.name, markets = stats.names })
-  for slot = 0, stats.slots - 1 do
-    local tickers, count = self.spread:slot(number, slot)
-    if count > 0 then
-      if not await_turn(self, connection, sid) then return end
-      connection.link:send(frames.get_snapshot(self:command_id(), sid, tickers))
-    end
-  end
-end
-
 -- The limit of markets in a subscription is not published (kalshi.md 4.6). A frame that goes beyond it is refused as a
 -- whole, so smaller ones come closer to it. Which frame it was the exchange does not say to us: all are told again.
 local function on_market_limit(self, connection)
   if connection.limiting then return end
   connection.limiting = true
-  tm.sleep(RESYNC_AFTER)
+  tm.sleep(LIMIT_AFTER)
   connection.limiting = nil
   local stats = self.spread:stats(connection.number)
   local chunk = math.floor(stats.chunk / 2)
@@ -263,6 +235,26 @@ function Session:on_error(number, code)
   elseif code == TOO_MANY_REQUESTS then
     on_too_many_requests(self, self.connections[number])
   end
+end
+
+--- The markets of a connection; nil where it carries whatever the exchange sends.
+---@param number integer
+---@return string[]?
+function Session:tickers(number)
+  if not self.spread then return nil end
+  local list = {}
+  for slot = 0, self.spread:stats(number).slots - 1 do
+    for _, ticker in ipairs(tm.json.decode((self.spread:slot(number, slot)))) do list[#list + 1] = ticker end
+  end
+  return list
+end
+
+--- The exchange's id of the subscription on a connection; nil until it is confirmed.
+---@param number integer
+---@return integer?
+function Session:sid(number)
+  local link = self.links[number]
+  return link and link:subscriptions()[self.channel]
 end
 
 return session

@@ -48,6 +48,14 @@ function check.number(value)
   return nil, "expected a number" .. got(value)
 end
 
+--- A number from `low` to `high`.
+function check.between(low, high)
+  return function(value)
+    if type(value) == "number" and value >= low and value <= high then return value end
+    return nil, ("expected a number from %s to %s"):format(low, high) .. got(value)
+  end
+end
+
 --- An integer from `low` to `high`.
 function check.integer(low, high)
   return function(value)
@@ -173,6 +181,27 @@ function check.demand(what, value, fields, level)
   for i = #problems.list, before + 1, -1 do problems.list[i] = nil end
   if first then error(first.message, level) end
   return normal
+end
+
+--- What is wrong with a table that is given at run time, or nil: for functions that raise instead of noting.
+---@param value any
+---@param fields table<string, tidemill.Field>
+---@return string?
+function check.explain(value, fields)
+  if type(value) ~= "table" then return "expected a table { ... }" .. got(value) end
+  for key in pairs(value) do
+    local name = tostring(key)
+    if not fields[key] then return ('unknown key "%s"'):format(name) .. problems.hint(name, names_of(fields)) end
+  end
+  for name, field in pairs(fields) do
+    local v = value[name]
+    if v == nil and field.required then return ('missing key "%s"'):format(name) end
+    if v ~= nil then
+      local normal, expected = field.check(v)
+      if normal == nil then return name .. ": " .. expected end
+    end
+  end
+  return nil
 end
 
 return check

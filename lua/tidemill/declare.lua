@@ -19,16 +19,29 @@ local declare = {
     registries = {},   -- { stream, columns, quiet }
     timers = {},       -- { after_us, every_us, name, fn }
     handlers = {},     -- event name -> list of { name, fn }
+    watch = nil,         -- { lag_us, disk_free_bytes, ... }: engine/watch.h
   },
   adjust = {},         -- functions that run at the end of declare time
-  started = {},        -- functions that run when run time begins
+  started = {},        -- functions that run when run time begins, before the event "start"
   links = {},          -- run time: link number -> link object
+  observers = {},      -- functions that are given every event: run time, also while the script is being replaced
+  listeners = {},      -- likewise, but not then
 }
 
 local declared = declare.declared
 
+--- Give an event to the tasks that wait for it. The host calls this alone once a newer script has taken over.
+---@param event tidemill.Event
+function declare.observe(event)
+  event.link = event.link or declare.links[event.link_id]
+  for _, observe in ipairs(declare.observers) do observe(event) end
+end
+
+--- Give an event to whoever waits for it, to its routines and to its handlers.
+---@param event tidemill.Event
 function declare.dispatch(event)
-  event.link = declare.links[event.link_id]
+  declare.observe(event)
+  for _, listen in ipairs(declare.listeners) do listen(event) end
   for _, handler in ipairs(declared.handlers[event.type] or {}) do
     host.spawn(handler.name, handler.fn, event)
   end
@@ -62,6 +75,7 @@ function declare.finish(file, ran)
   declared.begin = begin
   declared.dispatch = declare.dispatch
   declared.summary = summary.of(declared)
+  declared.observe = declare.observe
   return declared
 end
 

@@ -80,6 +80,11 @@ function Link:opening(slot, bytes, send) return host.link_opening(self.id, slot,
 ---@return boolean accepted, string? why
 function Link:send(bytes) return host.link_send(self.id, bytes) end
 
+--- Raise the event "row" (kind, text = the ticker) for each row of a kind that comes by this link; nil ends it.
+---@param kind? string
+---@return boolean accepted, string? why
+function Link:tell(kind) return host.link_tell(self.id, kind) end
+
 --- Drop the connection and come back.
 function Link:reconnect() host.link_reconnect(self.id) end
 

@@ -13,6 +13,7 @@ local problems = require "tidemill.problems"
 local event = require "tidemill.event"
 local feed = require "tidemill.feed"
 local role = require "tidemill.role"
+local routine = require "tidemill.routine"
 local secret = require "tidemill.secret"
 local spread = require "tidemill.spread"
 local sql = require "tidemill.sql"
@@ -30,6 +31,8 @@ local tm = {
   received_at = stream.received_at, occurrence = stream.occurrence,
   spread = spread.open, spreads = spread.names, close_spread = spread.close,
   signer = feed.signer, feed = feed.feed, rest = feed.rest, registry = feed.registry, submit = feed.submit,
+  event = event.event, emit = event.emit, wait_for = event.wait_for, listen = event.listen, watch = event.watch,
+  routine = routine.routine, recovery = routine.recovery,
   on = event.on, every = event.every, after = event.after, spawn = event.spawn, sleep = event.sleep,
   secret = secret.secret, conninfo = secret.conninfo, state = state.state, sql = sql.sql, http = http,
   counter = metric.counter, gauge = metric.gauge, histogram = metric.histogram, alert = alert.alert, notify = notify,

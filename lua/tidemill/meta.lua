@@ -233,3 +233,45 @@
 ---@field format? "json"|"text" default "json"
 ---@field min_interval? tidemill.Duration between two messages; default 1s
 ---@field timeout? tidemill.Duration of a try; default 10s
+
+-- ---- events, recovery routines ----
+
+---@class tidemill.Watch when the engine's own events are raised
+---@field lag? tidemill.Duration of the store behind the feed, or of production behind the gatherers; default 30s
+---@field lag_critical? tidemill.Duration default 300s
+---@field disk_free? tidemill.Size of the data directory's file system; default 2GiB
+---@field journal_fill? number of the journal's bound, 0 to 1; default 0.8
+---@field unknown_frames? number a minute; default 60
+---@field down? tidemill.Duration how long a thing is away before that is an event; default 1s
+---@field up? tidemill.Duration likewise for its return; default 1s
+---@field settle? tidemill.Duration without further losses, after which an outage is over; default 1s
+---@field grace? tidemill.Duration after the start, for what is not there yet; default 15s
+
+---@class tidemill.Routine
+---@field on? string[] events that start it
+---@field every? tidemill.Duration it also starts by itself so often
+---@field when? fun(event: tidemill.Event): boolean which of them concern it; default: all
+---@field subject? fun(event: tidemill.Event): string? at most one run for each; nil: leave the event out
+--- Default: the link's name, else the event's, else "all"
+---@field merge? fun(a: tidemill.Event, b: tidemill.Event): tidemill.Event two of a subject as one; default: the later
+---@field settle? tidemill.Duration wait so long at the start and take what came meanwhile along; default 0
+---@field priority? integer 0 to 1000, a smaller one goes first; default 5
+---@field timeout? tidemill.Duration default 10m
+---@field retries? integer after a failure or a timeout; default 0
+---@field backoff? tidemill.Duration before the first retry, doubled for each, with jitter, at most 5m; default 2s
+---@field dry_run? boolean always run dry; default false
+---@field run fun(run: tidemill.Run, event: tidemill.Event)
+
+---@class tidemill.Event
+---@field name? string connection_down, ...: of the link
+---@field from? number microseconds since 1970: when all was last known to be well
+---@field to? number microseconds since 1970: when it was again
+---@field value? number lag: seconds; disk_low: bytes free; unknown_frames: a minute
+---@field limit? number what `value` is compared with
+---@field level? "warning"|"critical" lag
+---@field gatherer? string gatherer_down, gatherer_back: its id
+---@field identity? string failover: "system identifier/timeline" of production
+---@field place? "disk"|"journal" disk_low, disk_fine
+---@field market? string market_closed: its ticker
+---@field result? string market_closed
+---@field resume? string exchange_paused: when the exchange expects to be back

@@ -258,7 +258,7 @@ describe("declarations", function()
   it("refuse events and handlers that are none", function()
     tm.on("gapp", function() end)
     tm.on("gap", 5)
-    problem_with 'tm.on: unknown value "gapp", did you mean "gap"?'
+    problem_with 'tm.on: unknown event "gapp", did you mean "gap"?'
     problem_with "tm.on gap: expected a function"
   end)
 end)

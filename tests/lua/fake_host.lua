@@ -202,10 +202,12 @@ function fake.fire(host)
   end
 end
 
---- A fresh library on a fresh host. Also returns the module of declarations.
-function fake.load(env, kept)
+--- A fresh library on a fresh host, which `prepare(host)` may change first. `kept` is what an earlier host kept (a reload).
+--- Also returns the module of declarations.
+function fake.load(env, kept, prepare)
   forget_modules()
   local host = make_host(env, kept or {})
+  if prepare then prepare(host) end
   package.loaded["tidemill.host"] = host
   return require "tidemill", host, require "tidemill.declare"
 end

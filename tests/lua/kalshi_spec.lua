@@ -232,38 +232,6 @@ describe("kalshi.exchange", function()
     assert.same({ [1] = { "B" } }, told "delete_markets")
   end)
 
-  it("asks for fresh books of a connection's markets after a gap, once for a burst", function()
-    local ex = exchange()
-    ex:subscribe("orderbook_delta", { connections = 2, chunk = 2, markets = { "A", "B", "C", "D", "E" } })
-    local declared = begin(ex)
-    run()
-    confirm(declared, 0, "orderbook_delta", 4)
-    host.calls = {}
-    -- another gap of the burst arrives while the first one waits
-    host.sleep_us = function() declared.dispatch { type = "gap", link_id = 0, sid = 4, first = 9, last = 9 } end
-    declared.dispatch { type = "gap", link_id = 0, sid = 4, first = 5, last = 6 }
-    local asked = {}
-    for _, frame in ipairs(sent(0)) do
-      assert.equal("get_snapshot", frame.params.action)
-      assert.same({ 4 }, frame.params.sids)
-      for _, ticker in ipairs(frame.params.market_tickers) do asked[#asked + 1] = ticker end
-    end
-    assert.same({ "A", "C", "E" }, asked)
-    assert.same({}, sent(1))
-  end)
-
-  it("does not ask on a connection that came back meanwhile", function()
-    local ex = exchange()
-    ex:subscribe("orderbook_delta", { markets = { "A" } })
-    local declared = begin(ex)
-    run()
-    confirm(declared, 0, "orderbook_delta", 4)
-    host.calls = {}
-    host.sleep_us = function() lose(declared, 0) end
-    declared.dispatch { type = "gap", link_id = 0, sid = 4, first = 5, last = 6 }
-    assert.same({}, sent(0))
-  end)
-
   it("subscribes to created markets at once and refreshes them in batches", function()
     local ex = exchange()
     ex:subscribe("orderbook_delta", { markets = kalshi.open_markets })

@@ -48,6 +48,16 @@ static void wait_conflicts(struct world *w, uint64_t least)
 
 /* ---- production ---- */
 
+/* Who production says that it is, by another way than the deduplicator's: the control file's checkpoint. */
+static void assert_identity(struct world *w)
+{
+    char expected[64];
+    (void)snprintf(expected, sizeof expected, "%lld/%08llX",
+                   (long long)db_int(w->production, "SELECT system_identifier FROM pg_control_system()"),
+                   (unsigned long long)db_int(w->production, "SELECT timeline_id FROM pg_control_checkpoint()"));
+    assert_string_equal(tm_deduplicator_stats(w->d).identity, expected);
+}
+
 static void production_is_killed(void **state)
 {
     struct world *w = *state;
@@ -62,6 +72,7 @@ static void production_is_killed(void **state)
     }
     wait_merged(w);
     assert_deltas(w);
+    assert_identity(w);
     assert_true(tm_deduplicator_stats(w->d).production_connected);
     assert_true(tm_deduplicator_stats(w->d).production_errors >= 1);
 }

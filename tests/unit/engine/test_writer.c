@@ -286,6 +286,7 @@ static void test_stats(void **state)
     assert_int_equal(s.quarantined, 0);
     assert_int_equal(s.errors, 0);
     assert_int_equal(s.journal_lag_bytes, 0);
+    assert_true(s.rebuilds == 1 && s.rebuilt_is_new); /* the store and the journal are both new */
     assert_in_range(s.last_commit_us, 1, tm_clock_mono_us());
     assert_in_range(s.last_row_received_us, tm_clock_wall_us() - WAIT_US, tm_clock_wall_us());
 }
@@ -500,6 +501,13 @@ static void test_store_lost(void **state)
     int64_t first = db_int(f->db, "SELECT min(seq) FROM facts");
     assert_in_range(first, 2, f->facts - 39);
     expect_all(f, first);
+    struct tm_writer_stats s = tm_writer_stats(f->writer);
+    assert_true(s.rebuilds == 1 && !s.rebuilt_is_new);
+    stop_writer(f);
+    start_writer(f); /* and now it is a store like any other */
+    append_many(f, 20);
+    wait_stored(f);
+    assert_int_equal(tm_writer_stats(f->writer).rebuilds, 0);
 }
 
 /* ---- stopping ---- */

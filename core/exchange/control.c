@@ -1,7 +1,9 @@
 #include "exchange/control.h"
 #include "exchange/text.h"
 
-#include <stdio.h>
+#include <string.h>
+
+#define FAULTS_MAX 16 /* in one request */
 
 typedef unsigned long long ull;
 
@@ -57,21 +59,49 @@ static void put_stats(const struct tm_control *c, struct tm_reply *reply)
     tm_rest_append(reply, "]}");
 }
 
-static void add_fault(struct tm_control *c, const struct tm_request *r, struct tm_reply *reply)
+/* The next line of `given`, NUL-terminated; false when there is none. */
+static bool next_line(struct tm_slice *given, char *line, size_t size, struct tm_error *err)
 {
-    struct tm_slice given = r->body.len ? r->body : r->query;
-    char text[512];
-    struct tm_fault fault;
+    const char *newline = memchr(given->at, '\n', given->len);
+    size_t len = newline ? (size_t)(newline - given->at) : given->len;
+    if (len >= size)
+        return tm_error_set(err, TM_EINVAL, "fault: longer than %zu characters", size - 1), false;
+    memcpy(line, given->at, len);
+    line[len] = '\0';
+    given->at += newline ? len + 1 : len;
+    given->len -= newline ? len + 1 : len;
+    return true;
+}
+
+/* Parse all lines before any fault begins: all or none. */
+static int parse_faults(struct tm_slice given, struct tm_fault faults[FAULTS_MAX], size_t *count, struct tm_error *err)
+{
+    char line[512];
+    *count = 0;
+    do {
+        if (*count == FAULTS_MAX)
+            return tm_error_set(err, TM_EINVAL, "fault: more than %d lines", FAULTS_MAX);
+        if (!next_line(&given, line, sizeof line, err))
+            return err->code;
+        int rc = tm_fault_parse(line, &faults[(*count)++], err);
+        if (rc)
+            return rc;
+    } while (given.len);
+    return TM_OK;
+}
+
+static void add_faults(struct tm_control *c, const struct tm_request *r, struct tm_reply *reply)
+{
+    struct tm_fault faults[FAULTS_MAX];
+    size_t count;
     struct tm_error err;
-    (void)snprintf(text, sizeof text, "%.*s", (int)given.len, given.at);
-    if (given.len < sizeof text && tm_fault_parse(text, &fault, &err) == TM_OK) {
-        tm_faults_add(c->faults, &fault);
+    if (parse_faults(r->body.len ? r->body : r->query, faults, &count, &err) == TM_OK) {
+        for (size_t i = 0; i < count; i++)
+            tm_faults_add(c->faults, &faults[i]);
         tm_feed_flush(c->feed);
         tm_reply_printf(reply, 200, "{\"fault\":%llu}", (ull)c->faults->serial);
         return;
     }
-    if (given.len >= sizeof text)
-        tm_error_set(&err, TM_EINVAL, "fault: longer than %zu characters", sizeof text - 1);
     reply->status = 400;
     tm_rest_append(reply, "{\"error\":");
     TM_FATAL_UNLESS(tm_json_quote(&reply->body, err.message, strlen(err.message)) == TM_OK);
@@ -104,7 +134,7 @@ static bool post(struct tm_control *c, struct tm_slice what, const struct tm_req
         tm_loop_stop(c->loop);
     } else if (tm_json_is(what, "/fault")) {
         tm_buf_clear(&reply->body);
-        add_fault(c, r, reply);
+        add_faults(c, r, reply);
     } else {
         return false;
     }

@@ -3,7 +3,7 @@
  *
  *   GET  /control/stats         events emitted by stream, frames and bytes, per client too, faults under way
  *   POST /control/start, stop   let generation begin (without waiting for clients) or hold it
- *   POST /control/fault         begin or arm a fault; its text is the body or the query (faults.h)
+ *   POST /control/fault         begin or arm faults, one a line, all or none; the text is the body or the query (faults.h)
  *   POST /control/clear         end all faults
  *   GET  /control/ledger-flush  answers when the ledger is on disk
  *   POST /control/quit          stop the program

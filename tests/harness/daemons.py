@@ -57,9 +57,16 @@ class Exchange:
             raise RuntimeError(f"POST {url} of {body!r} was answered {answer.status}: {answer.text.strip()}")
         return answer
 
-    def fault(self, text: str) -> None:
-        """Begin a fault, written as in core/exchange/faults.h: "kind=gap,count=3,label=g1"."""
-        self.control("fault", text)
+    def fault(self, *texts: str) -> None:
+        """Begin faults together, written as in core/exchange/faults.h: "kind=gap,count=3,label=g1"."""
+        self.control("fault", "\n".join(texts))
+
+    def reachable(self) -> bool:
+        """Whether the control endpoint answers; a fault may keep it from doing so."""
+        try:
+            return request(f"{self.control_url}/stats", timeout=1.0).status == 200
+        except (OSError, http.client.HTTPException):
+            return False
 
     def stats(self) -> dict[str, Any]:
         """What it has emitted so far, and to whom."""

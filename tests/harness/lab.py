@@ -79,11 +79,15 @@ class Lab:
                         ws_url=f"{self.exchange.ws_url}?label={name}", rest_url=self.exchange.rest_url,
                         env=self.options.gatherer_env, script=self.options.gatherer_script)
 
-    def _deduplicator(self) -> Deduplicator:
+    def _deduplicator(self, name: str = "dedup") -> Deduplicator:
         stores = {name: store.conninfo(tcp=self.options.tcp) for name, store in self.stores.items()}
-        return Deduplicator("dedup", self.directory, gatherers=stores, env=self.options.deduplicator_env,
+        return Deduplicator(name, self.directory, gatherers=stores, env=self.options.deduplicator_env,
                             production=self.production.conninfo(tcp=self.options.tcp),
                             script=self.options.deduplicator_script)
+
+    def second_deduplicator(self) -> Deduplicator:
+        """Another one for the same production, not started; whoever asks for it stops it too."""
+        return self._deduplicator("dedup2")
 
     # ---- start ----
 

@@ -256,15 +256,15 @@ static void test_diff_of_declarations(void **state)
           "tm.stream 'odd' { columns = { { 'a', 'int4' }, { 'b', 'text' } }, key = { 'a' } }\n"
           "tm.signer { key_id = 'canary', headers = { A = '{key_id}' } }\n"
           "tm.rest { url = 'http://127.0.0.1:1/x' }\n"
-          "tm.alert { name = 'Lag', when = 'm{} > 1', hold = '30s' }\n"
-          "tm.alert { name = 'Gone', when = 'm{} > 2' }\n");
+          "tm.alert 'Lag' { when = 'm > 1', hold = '30s', severity = 'page', summary = 'x' }\n"
+          "tm.alert 'Gone' { when = 'm > 2', severity = 'page', summary = 'x' }\n");
     put_script("-- a comment moves every line\n"
                "tm.deduplicator { id = 'd', production = 'password=hunter3', gatherers = { g = 'z' }, poll = '1s' }\n"
                "tm.stream 'even' { columns = { { 'a', 'int4' } }, key = { 'a' } }\n"
                "tm.dedup('trades', { window = '1h', memory = '64MiB' })\n"
                "tm.signer { key_id = 'canary2', headers = { A = '{key_id}' } }\n"
                "tm.rest { url = 'http://127.0.0.1:1/y' }\n"
-               "tm.alert { name = 'Lag', when = 'm{} > 1', hold = '90s' }\n");
+               "tm.alert 'Lag' { when = 'm > 1', hold = '90s', severity = 'page', summary = 'x' }\n");
     reload_good();
     (void)snprintf(file_line, sizeof file_line, "file %s: changed", path);
     ASSERT_CHANGES("alert Gone: removed", "alert Lag: hold: 30s -> 90s", "deduplicator: gatherer g: changed",

@@ -256,15 +256,15 @@ static void test_diff_of_declarations(void **state)
           "tm.stream 'odd' { columns = { { 'a', 'int4' }, { 'b', 'text' } }, key = { 'a' } }\n"
           "tm.signer { key_id = 'canary', headers = { A = '{key_id}' } }\n"
           "tm.rest { url = 'http://127.0.0.1:1/x' }\n"
-          "tm.alert 'Lag' { when = 'm > 1', hold = '30s', severity = 'page', summary = 'x' }\n"
-          "tm.alert 'Gone' { when = 'm > 2', severity = 'page', summary = 'x' }\n");
+          "tm.alert 'Lag' { when = 'm > 1', hold = '30s', severity = 'warning', summary = 'x' }\n"
+          "tm.alert 'Gone' { when = 'm > 2', severity = 'warning', summary = 'x' }\n");
     put_script("-- a comment moves every line\n"
                "tm.deduplicator { id = 'd', production = 'password=hunter3', gatherers = { g = 'z' }, poll = '1s' }\n"
                "tm.stream 'even' { columns = { { 'a', 'int4' } }, key = { 'a' } }\n"
                "tm.dedup('trades', { window = '1h', memory = '64MiB' })\n"
                "tm.signer { key_id = 'canary2', headers = { A = '{key_id}' } }\n"
                "tm.rest { url = 'http://127.0.0.1:1/y' }\n"
-               "tm.alert 'Lag' { when = 'm > 1', hold = '90s', severity = 'page', summary = 'x' }\n");
+               "tm.alert 'Lag' { when = 'm > 1', hold = '90s', severity = 'warning', summary = 'x' }\n");
     reload_good();
     (void)snprintf(file_line, sizeof file_line, "file %s: changed", path);
     ASSERT_CHANGES("alert Gone: removed", "alert Lag: hold: 30s -> 90s", "deduplicator: gatherer g: changed",
@@ -576,7 +576,7 @@ static void test_kept_tasks_go_on(void **state)
     (void)state;
     listen_slowly();
     bench.options.drain_us = 1000; /* no reason to end them */
-    start(ROLE "tm.on('start', function() host.keep_task()\n" ASK "  for i = 1, 20 do tm.sleep '5ms' count 'step' end\n"
+    start(ROLE "tm.on('start', function() host.keep()\n" ASK "  for i = 1, 20 do tm.sleep '5ms' count 'step' end\n"
                "  count 'finished' end)\n");
     wait_for_request();
     struct tm_script *old = tm_policy_script(bench.policy);
@@ -592,7 +592,7 @@ static void test_kept_tasks_go_on(void **state)
 static void test_the_oldest_of_four_is_closed(void **state)
 {
     (void)state;
-    start(ROLE "tm.on('start', function() host.keep_task() count 'kept' tm.sleep '1h' end)\n");
+    start(ROLE "tm.on('start', function() host.keep() count 'kept' tm.sleep '1h' end)\n");
     for (int i = 1; i <= 5; i++) {
         run_until_metric("kept", i);
         reload_good();
@@ -685,11 +685,12 @@ static void test_a_thousand_reloads_leave_nothing(void **state)
         ROLE "tm.on('start', function() tm.sleep '1h' end)\ntm.every('1h', function() end)\n",
         ROLE "local x = = 1\n",
         ROLE "error('at load')\n",
-        ROLE STATE "tm.on('start', function() end)\ntm.on('start', function() host.keep_task() tm.sleep '1us' end)\n",
+        ROLE
+        "tm.state('kept')\ntm.on('start', function() end)\ntm.on('start', function() host.keep() tm.sleep '1us' end)\n",
         ROLE "tm.dedup('trades', { window = '1h' })\n",
     };
     size_t memory = 0, fds = 0;
-    start(ROLE STATE);
+    start(ROLE "tm.state('kept', { n = 0 })\n");
     for (int i = 0; i < 1000; i++) {
         put_script(bodies[i % 5]);
         int rc = reload();

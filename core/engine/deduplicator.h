@@ -29,6 +29,8 @@
 
 struct tm_deduplicator;
 
+#define TM_DEDUPLICATOR_QUEUE_BYTES ((size_t)64 << 20) /* default of queue_bytes_max */
+
 struct tm_deduplicator_gatherer {
     const char *id, *conninfo;
 };
@@ -69,6 +71,9 @@ struct tm_deduplicator_stats {
     size_t gatherer_count;
     char last_error[256];
 };
+
+/* What start refuses of the options, without starting. */
+int tm_deduplicator_check(const struct tm_deduplicator_options *options, struct tm_error *err) TM_MUST_CHECK;
 
 int tm_deduplicator_start(const struct tm_deduplicator_options *options, struct tm_deduplicator **out,
                           struct tm_error *err) TM_MUST_CHECK;

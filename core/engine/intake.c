@@ -13,7 +13,6 @@
 /* Equal keys of a counted stream share one exchange microsecond and a connection delivers in order, so a
  * repeat that comes later than this is a redelivery, not another event. */
 #define REPEAT_WINDOW_US (10 * TM_US_PER_S)
-#define COUNTER_BYTES_MAX (64u << 20)
 #define MALFORMED_KEPT_PER_HOUR 10000 /* raw; beyond it they are only counted, so that garbage cannot fill a disk */
 #define GAP_SLOTS 16                  /* sequence gaps of a feed that late frames may still close */
 
@@ -26,7 +25,9 @@ struct lane { /* per stream */
 
 struct tm_intake {
     const struct tm_plan *plan;
-    struct tm_journal *journal;
+    struct tm_journal *journal; /* NULL: rows go to `take` */
+    int (*take)(void *arg, const struct tm_row *row);
+    void *take_arg;
     struct tm_decoder *decoder;
     struct tm_hash_key hash_key;
     struct lane lanes[TM_STREAMS_MAX];
@@ -58,6 +59,19 @@ struct tm_feed {
 
 /* ---- accounting of one stream ---- */
 
+bool tm_stream_has_seen(const struct tm_stream *stream)
+{
+    return !stream->observer && stream->mode != TM_STREAM_UPSERT;
+}
+
+int tm_stream_seen_create(const struct tm_stream *stream, struct tm_seen **out, struct tm_error *err)
+{
+    struct tm_seen_options options = {.window_us = stream->window_us ? stream->window_us : TM_SEEN_WINDOW_US,
+                                      .memory_bytes_max = stream->memory_bytes_max};
+    int rc = tm_seen_create(&options, out, err);
+    return rc ? tm_error_wrap(err, "stream \"%s\"", stream->name) : TM_OK;
+}
+
 static struct tm_metric *stream_counter(struct tm_metrics *m, const char *name, const char *help, const char *stream)
 {
     char labels[96];
@@ -69,7 +83,7 @@ static int lane_init(struct tm_intake *in, struct lane *lane, const struct tm_st
                      struct tm_error *err)
 {
     lane->stream = stream;
-    lane->journal_id = tm_journal_stream(in->journal, stream->name, stream->copy_columns, err);
+    lane->journal_id = in->journal ? tm_journal_stream(in->journal, stream->name, stream->copy_columns, err) : 0;
     if (lane->journal_id < 0)
         return lane->journal_id;
     lane->received = stream_counter(m, "tidemill_rows_received_total", "Records decoded.", stream->name);
@@ -80,10 +94,7 @@ static int lane_init(struct tm_intake *in, struct lane *lane, const struct tm_st
     lane->discarded =
         stream_counter(m, "tidemill_rows_discarded_total",
                        "Records given up because the journal was full; see the gap ledger.", stream->name);
-    if (stream->observer || stream->mode == TM_STREAM_UPSERT)
-        return TM_OK;
-    struct tm_seen_options options = {.window_us = stream->window_us, .memory_bytes_max = stream->memory_bytes_max};
-    return tm_seen_create(&options, &lane->seen, err);
+    return tm_stream_has_seen(stream) ? tm_stream_seen_create(stream, &lane->seen, err) : TM_OK;
 }
 
 static void metrics_init(struct tm_intake *in, struct tm_metrics *m)
@@ -107,6 +118,8 @@ int tm_intake_create(const struct tm_intake_options *options, struct tm_intake *
         return tm_error_set(err, TM_ENOMEM, "intake: out of memory");
     in->plan = options->plan;
     in->journal = options->journal;
+    in->take = options->take;
+    in->take_arg = options->take_arg;
     in->sequence_start = options->sequence_start;
     tm_hash_key_init(&in->hash_key);
     metrics_init(in, options->metrics);
@@ -136,6 +149,14 @@ void tm_intake_destroy(struct tm_intake *in)
 
 /* ---- the gap ledger ---- */
 
+/* The row's seq, or why it is refused; without a journal there is no seq to speak of. */
+static int64_t append(struct tm_intake *in, const struct lane *lane, const struct tm_row *row)
+{
+    if (in->journal)
+        return tm_journal_append(in->journal, lane->journal_id, row->tuple, row->len);
+    return in->take ? in->take(in->take_arg, row) : TM_OK;
+}
+
 /* Returns what the journal said; a ledger row that it refuses is kept open in memory by the caller. */
 static int write_gap(struct tm_intake *in, const struct tm_gap *gap, int64_t to_us, const char *closed_by,
                      struct tm_intake_time now)
@@ -146,7 +167,7 @@ static int write_gap(struct tm_intake *in, const struct tm_gap *gap, int64_t to_
     if (rc)
         return rc;
     struct lane *lane = &in->lanes[row.stream->index];
-    int64_t seq = tm_journal_append(in->journal, lane->journal_id, row.tuple, row.len);
+    int64_t seq = append(in, lane, &row);
     if (seq < 0)
         return (int)seq;
     tm_metric_add(lane->received, 1);
@@ -283,7 +304,7 @@ static int count_occurrence(struct tm_feed *feed, struct tm_row *row, struct tm_
     struct tm_counter **counter = &feed->counters[stream->index];
     if (!*counter) {
         int64_t window_us = stream->within_us ? stream->within_us : REPEAT_WINDOW_US;
-        int rc = tm_counter_create(window_us, COUNTER_BYTES_MAX, counter);
+        int rc = tm_counter_create(window_us, TM_INTAKE_COUNTER_BYTES, counter);
         if (rc)
             return rc;
     }
@@ -316,7 +337,7 @@ static int take_row(struct tm_intake *in, struct tm_feed *feed, struct tm_row *r
     }
     if (in->discard_gap.open)
         stop_discarding(in, now);
-    int64_t seq = tm_journal_append(in->journal, lane->journal_id, row->tuple, row->len);
+    int64_t seq = append(in, lane, row);
     if (seq < 0) {
         in->stats.discarded++;
         tm_metric_add(lane->discarded, 1);

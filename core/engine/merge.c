@@ -1,4 +1,5 @@
 #include "engine/merge.h"
+#include "engine/intake.h"
 #include "base/clock.h"
 #include "base/endian.h"
 #include "base/log.h"
@@ -14,7 +15,6 @@
 #include <stdlib.h>
 
 #define PREFETCH 8
-#define WINDOW_US (INT64_C(3600) * TM_US_PER_S) /* of a stream that declares none */
 
 /* A backlog is as old as the outage that made it. Beyond this a gatherer's clock is the likelier explanation.
  */
@@ -357,9 +357,7 @@ static int work_init(struct work *w, const struct tm_stream *stream, struct tm_e
         return tm_error_set(err, TM_ENOMEM, "out of memory for stream %s", stream->name);
     if (!tm_stream_is_fingerprinted(stream))
         return TM_OK;
-    struct tm_seen_options options = {.window_us = stream->window_us ? stream->window_us : WINDOW_US,
-                                      .memory_bytes_max = stream->memory_bytes_max};
-    return tm_seen_create(&options, &w->seen, err);
+    return tm_stream_seen_create(stream, &w->seen, err);
 }
 
 int tm_merge_create(struct tm_deduplicator *d, struct tm_merge **out, struct tm_error *err)

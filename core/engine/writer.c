@@ -19,7 +19,6 @@
 #include <unistd.h>
 
 #define BATCH_ROWS_MAX 20000
-#define BATCH_BYTES_MAX (8u << 20)
 #define BACKOFF_BASE_US (200 * TM_US_PER_MS)
 #define BACKOFF_MAX_US (10 * TM_US_PER_S)
 #define COMMIT_EVERY_US (15 * TM_US_PER_MS) /* a commit costs the same for one row as for a thousand */
@@ -494,7 +493,7 @@ int tm_writer_start(const struct tm_writer_options *options, struct tm_writer **
     TM_FATAL_UNLESS(w);
     w->options = *options;
     w->options.batch_rows_max = options->batch_rows_max ? options->batch_rows_max : BATCH_ROWS_MAX;
-    w->options.batch_bytes_max = options->batch_bytes_max ? options->batch_bytes_max : BATCH_BYTES_MAX;
+    w->options.batch_bytes_max = options->batch_bytes_max ? options->batch_bytes_max : TM_WRITER_BATCH_BYTES;
     (void)snprintf(name, sizeof name, "tidemill %s store", options->gatherer);
     w->conninfo = strdup(options->conninfo);
     w->gatherer = strdup(options->gatherer);

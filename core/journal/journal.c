@@ -8,12 +8,9 @@
 #include <string.h>
 #include <time.h>
 
-#define SEGMENT_BYTES_DEFAULT (64u << 20)
 #define SEGMENT_BYTES_MIN 4096
 #define SEGMENT_BYTES_MAX (1u << 30) /* offsets within a segment fit 32 bits */
-#define BYTES_MAX_DEFAULT (UINT64_C(8) << 30)
-#define BUFFER_BYTES_DEFAULT (64u << 20)
-#define FRAME_BYTES (256u << 10) /* a frame is closed when it has grown to this */
+#define FRAME_BYTES (256u << 10)     /* a frame is closed when it has grown to this */
 #define SPARE_BLOCKS_MAX 4
 #define SPARE_BYTES_MAX (2 * TM_BLOCK_BYTES)
 
@@ -90,9 +87,9 @@ void tm_journal_count_damage(struct tm_journal *j, uint64_t frames, uint64_t byt
 static int set_options(struct tm_journal *j, const struct tm_journal_options *o, struct tm_error *err)
 {
     j->fs = o->fs ? *o->fs : tm_fs_posix;
-    j->segment_bytes = o->segment_bytes ? o->segment_bytes : SEGMENT_BYTES_DEFAULT;
-    j->bytes_max = o->bytes_max ? o->bytes_max : BYTES_MAX_DEFAULT;
-    j->buffer_bytes_max = o->buffer_bytes_max ? o->buffer_bytes_max : BUFFER_BYTES_DEFAULT;
+    j->segment_bytes = o->segment_bytes ? o->segment_bytes : TM_JOURNAL_SEGMENT_BYTES;
+    j->bytes_max = o->bytes_max ? o->bytes_max : TM_JOURNAL_BYTES;
+    j->buffer_bytes_max = o->buffer_bytes_max ? o->buffer_bytes_max : TM_JOURNAL_BUFFER_BYTES;
     if (j->segment_bytes < SEGMENT_BYTES_MIN || j->segment_bytes > SEGMENT_BYTES_MAX)
         return tm_error_set(err, TM_EINVAL, "journal: segment_bytes is %zu, expected %d to %u", j->segment_bytes,
                             SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
@@ -109,6 +106,33 @@ static int set_options(struct tm_journal *j, const struct tm_journal_options *o,
         j->record_bytes_max = j->buffer_bytes_max / 2;
     j->stats.disk_bytes_max = j->bytes_max;
     return TM_OK;
+}
+
+int tm_journal_check(const struct tm_journal_options *options, const struct tm_journal_declaration *streams,
+                     size_t count, struct tm_error *err)
+{
+    struct tm_journal *j = calloc(1, sizeof *j); /* too large for a stack */
+    if (!j)
+        return tm_error_set(err, TM_ENOMEM, "journal: no memory to check it");
+    int rc = set_options(j, options, err);
+    size_t table = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct tm_segment_stream s = {.name_len = (uint32_t)strlen(streams[i].name),
+                                      .columns_len = (uint32_t)strlen(streams[i].columns)};
+        table += tm_segment_stream_bytes(&s);
+    }
+    if (!rc && tm_segment_header_bytes((uint32_t)table) > j->header_bytes_max)
+        rc = tm_error_set(err, TM_EINVAL,
+                          "journal: the header of a segment of %zu bytes has %zu bytes for the names of streams and "
+                          "columns, %u are needed: use larger segments",
+                          j->segment_bytes, j->header_bytes_max, tm_segment_header_bytes((uint32_t)table));
+    free(j);
+    return rc;
+}
+
+size_t tm_journal_record_bytes(size_t tuple_len)
+{
+    return TM_ITEM_HEAD_BYTES + tuple_len;
 }
 
 static void init_sync(struct tm_journal *j)

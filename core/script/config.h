@@ -2,9 +2,14 @@
  * What a script declared, as the engine's own structs. Everything lives in the script's arena.
  *
  * tm_config_read converts the table that the Lua library built (lua/tidemill/declare.lua describes it), and
- * tm_config_verify then does what start would do without doing it: compiles the plan (with a zero epoch), reads the
- * keys, checks URLs and addresses. So `tidemill check` and start reject the same things, for the same reasons.
- * All problems are collected, not the first alone.
+ * tm_config_verify then does what start would do without doing it: compiles the plan (with a zero epoch), makes its
+ * seen-sets and registries, reads keys and certificates, checks URLs, addresses, conninfos and the journal's bounds. So
+ * `tidemill check` and start reject the same things, for the same reasons. All problems are collected, not the first
+ * alone; what follows from another problem is left out.
+ *
+ * Configuration is what stays wrong until somebody edits the script, its environment or a file that it names. What the
+ * machine does not let us do now (a port in use, a directory that cannot be written, no memory, a database away) is not:
+ * start fails or waits for it, check does not look.
  */
 #ifndef TM_SCRIPT_CONFIG_H
 #define TM_SCRIPT_CONFIG_H
@@ -30,6 +35,7 @@ struct tm_problems {
 };
 
 void tm_problem_add(struct tm_problems *p, const char *where, const char *message);
+void tm_problems_sort(struct tm_problems *p); /* by file and line */
 
 enum tm_config_role { TM_CONFIG_NONE, TM_CONFIG_GATHERER, TM_CONFIG_DEDUPLICATOR };
 
@@ -50,6 +56,18 @@ struct tm_config_rest {
     const char *where, *url;
 };
 
+struct tm_config_registry {
+    const char *where, *stream;
+    const char *const *columns; /* NULL-terminated */
+};
+
+/* What an adapter says that it will open at run time (tm.feed's expect), for `tidemill plan`. */
+struct tm_config_connections {
+    const char *name;    /* "orderbook_delta" */
+    const char *markets; /* the rule in words; NULL: all that the exchange sends */
+    size_t count, feed;  /* feed: in feeds */
+};
+
 struct tm_config {
     enum tm_config_role role;
     const char *where, *id;
@@ -61,11 +79,15 @@ struct tm_config {
     struct tm_deduplicator_options deduplicator;
     struct tm_plan_def plan_def;
     const char *const *stream_where, *const *kind_where; /* by index in plan_def */
+    const bool *stream_good, *kind_good;                 /* likewise: the library found no fault in it */
+    const char *protocol_where;                          /* NULL: none was declared */
     struct tm_plan *plan; /* made by verify, zero epoch: the deduplicator's, and for the schema */
     struct tm_config_signer *signers;
     struct tm_config_feed *feeds;
     struct tm_config_rest *rests;
-    size_t signer_count, feed_count, rest_count;
+    struct tm_config_registry *registries;
+    struct tm_config_connections *connections;
+    size_t signer_count, feed_count, rest_count, registry_count, connections_count;
 };
 
 /* The table on top of the stack; raises a Lua error if it has not the agreed form. */
@@ -74,8 +96,5 @@ void tm_config_read_plan(lua_State *L, int index, struct tm_arena *arena, struct
 
 void tm_config_verify(struct tm_config *config, struct tm_problems *problems);
 void tm_config_fini(struct tm_config *config);
-
-/* "address:port", port 0..65535, address numeric or a name; IPv6 in brackets. */
-int tm_config_check_address(const char *address, struct tm_error *err) TM_MUST_CHECK;
 
 #endif

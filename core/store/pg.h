@@ -58,6 +58,9 @@ struct tm_pg_options {
     int64_t statement_us; /* deadline of each call; 0: 60 s */
 };
 
+/* Whether libpq understands a conninfo; nothing is connected. */
+int tm_pg_check_conninfo(const char *conninfo, struct tm_error *err) TM_MUST_CHECK;
+
 /* TM_ERETRY, TM_ETIMEOUT: nobody answered, or not now; TM_EDENIED: rights; TM_EINVAL: the conninfo, the
  * database. */
 int tm_pg_connect(const struct tm_pg_options *options, struct tm_pg **out, struct tm_error *err) TM_MUST_CHECK;

@@ -101,6 +101,16 @@ static void settings_fini(struct settings *s)
         free(s->lists[i]);
 }
 
+int tm_pg_check_conninfo(const char *conninfo, struct tm_error *err)
+{
+    struct tm_pg_options options = {.conninfo = conninfo};
+    struct settings s;
+    int rc = settings_init(&s, &options, err);
+    if (!rc)
+        settings_fini(&s);
+    return rc;
+}
+
 static size_t attempts(const struct settings *s)
 {
     size_t n = s->host_count > s->address_count ? s->host_count : s->address_count;

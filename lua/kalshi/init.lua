@@ -139,6 +139,17 @@ local function market_rule(value)
   return nil, 'expected "all", a list of tickers, or a function(market) like kalshi.open_markets'
 end
 
+-- The rule in words, for `tidemill plan`.
+local function rule_text(rule)
+  if rule == nil then return nil end
+  if rule == "all" then return "all markets" end
+  if type(rule) == "table" then return ("%d named markets"):format(#rule) end
+  for name, value in pairs(kalshi) do
+    if value == rule then return "kalshi." .. name end
+  end
+  return "the function at " .. tm.place(rule)
+end
+
 local subscription_fields = {
   connections = check.field(check.integer(1, 1000), { default = 1 }),
   markets = check.field(market_rule),
@@ -164,6 +175,7 @@ function Exchange:subscribe(channel, options)
   if self.subscribed[channel] then return tm.problem(at, path, "is subscribed to already at " .. self.subscribed[channel]) end
   self.subscribed[channel] = at
   if not ok then return end
+  self.feed:expect(channel, settings.connections, rule_text(settings.markets))
   settings.channel = channel
   local s = session.new(settings)
   s.exchange = self

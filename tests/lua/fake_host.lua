@@ -19,6 +19,10 @@ local function make_host(env)
   local host = { calls = {}, env_table = env or {}, clock_us = 0, opened = {}, timers = {}, null = json.null }
   local function record(name, ...) host.calls[#host.calls + 1] = { name, ... } end
   function host.where(level)
+    if type(level) == "function" then
+      local of = debug.getinfo(level, "S")
+      return ("%s:%d"):format(of.short_src:match("[^/]*$"), of.linedefined)
+    end
     local info = debug.getinfo(level + 1, "Sl")
     return info and ("%s:%d"):format(info.short_src:match("[^/]*$"), info.currentline) or "?"
   end

@@ -32,6 +32,7 @@ struct tm_services {
     struct tm_http *http;
     struct tm_gatherer *gatherer;
     const struct tm_plan *plan;
+    int64_t simulated_us; /* the time of a simulated world (script/test.h); 0: the real clock counts */
 
     struct tm_decoder *decoder;
     char *links[TM_LINKS_MAX];                             /* names; the index is the gatherer's number of the link */

@@ -2,10 +2,10 @@
 #include "script/call.h"
 
 #include <luajit.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
-#define MEMORY_DEFAULT ((size_t)256 << 20)
 #define HOOK_INSTRUCTIONS 100
 #define CLOCK_HOOKS 10 /* reading the clock is a system call */
 
@@ -23,6 +23,7 @@ struct tm_vm {
     size_t used, limit;
     int depth, hooks;
     const char *killed; /* why; NULL: it is not */
+    char killed_at[128];
     int64_t deadline_us;
 };
 
@@ -85,6 +86,20 @@ static const char *verdict(struct tm_vm *vm, lua_State *L, lua_Debug *ar)
     return "used up its budget of CPU time";
 }
 
+const char *tm_vm_killed_at(const struct tm_vm *vm)
+{
+    return vm->killed ? vm->killed_at : "";
+}
+
+/* In a hook, level 0 is the function that was interrupted; later its line is not known any more. */
+static void keep_place(struct tm_vm *vm, lua_State *L)
+{
+    lua_Debug ar;
+    vm->killed_at[0] = '\0';
+    if (lua_getstack(L, 0, &ar) && lua_getinfo(L, "Sl", &ar) && ar.currentline > 0)
+        (void)snprintf(vm->killed_at, sizeof vm->killed_at, "%s:%d", ar.short_src, ar.currentline);
+}
+
 /* LuaJIT keeps one hook for all coroutines of a state, so new ones need no hook of their own. */
 static void on_count(lua_State *L, lua_Debug *ar)
 {
@@ -93,6 +108,7 @@ static void on_count(lua_State *L, lua_Debug *ar)
         vm->killed = verdict(vm, L, ar);
         if (!vm->killed)
             return;
+        keep_place(vm, L);
         lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
     }
     luaL_where(L, 0); /* in a hook, level 0 is the function that was interrupted */
@@ -140,7 +156,7 @@ int tm_vm_create(size_t memory_bytes_max, void *owner, struct tm_vm **out, struc
     struct tm_vm *vm = calloc(1, sizeof *vm);
     if (!vm)
         return tm_error_set(err, TM_ENOMEM, "no memory for a script VM");
-    vm->limit = memory_bytes_max ? memory_bytes_max : MEMORY_DEFAULT;
+    vm->limit = memory_bytes_max ? memory_bytes_max : TM_VM_BYTES;
     vm->owner = owner;
     vm->L = lua_newstate(allocate, vm);
     if (!vm->L) {

@@ -25,7 +25,9 @@
 
 struct tm_vm;
 
-/* memory_bytes_max 0: 256 MiB. `owner` is what API functions find with tm_vm_owner. */
+#define TM_VM_BYTES ((size_t)256 << 20)
+
+/* memory_bytes_max 0: TM_VM_BYTES. `owner` is what API functions find with tm_vm_owner. */
 int tm_vm_create(size_t memory_bytes_max, void *owner, struct tm_vm **out, struct tm_error *err) TM_MUST_CHECK;
 void tm_vm_destroy(struct tm_vm *vm);
 
@@ -37,7 +39,8 @@ size_t tm_vm_memory(const struct tm_vm *vm);
 /* The budget of one entry; entries inside another share the outer one's. */
 void tm_vm_enter(struct tm_vm *vm, int64_t cpu_us);
 void tm_vm_leave(struct tm_vm *vm);
-bool tm_vm_is_killed(const struct tm_vm *vm); /* since the outermost enter */
+bool tm_vm_is_killed(const struct tm_vm *vm);        /* since the outermost enter */
+const char *tm_vm_killed_at(const struct tm_vm *vm); /* "file:line"; "" when it is not, or that is not known */
 
 /* Collect all garbage, after the cap was hit: the collector's own next step may lie beyond it. */
 void tm_vm_collect(struct tm_vm *vm);

@@ -5,6 +5,7 @@
 --- Types of all tables stand in tidemill/meta.lua.
 
 local host = require "tidemill.host"
+local declare = require "tidemill.declare"
 local problems = require "tidemill.problems"
 local event = require "tidemill.event"
 local feed = require "tidemill.feed"
@@ -75,9 +76,28 @@ function tm.gauge(name, help, labels)
   return setmetatable({ handle = host.metric("gauge", name, help, labels) }, Metric)
 end
 
+--- Declare a test of this script, run by `tidemill test FILE`, `tidemill check --tests` and before a reload. Each runs
+--- in a world of its own with the script freshly loaded; `t` is what require "tidemill.test" gives to test files.
+---
+---     tm.test("rounds up", function(t) t.equal(lots(0.1), 1) end)
+---@param name string
+---@param fn fun(t: tidemill.Test)
+function tm.test(name, fn)
+  declare.only "tm.test"
+  local at = problems.caller()
+  local text, expected = tm.check.text(name)
+  local callable, fn_expected = tm.check.func(fn)
+  if not text then return problems.add(at, "tm.test", expected) end
+  if not callable then return problems.add(at, "tm.test " .. name, fn_expected) end
+  local tests = declare.declared.tests
+  tests[#tests + 1] = { name = name, fn = fn, at = at }
+end
+
 --- Note a fault of a declaration: for libraries such as adapters. `at` is tm.caller() of their public function.
 tm.problem = problems.add
 tm.caller = problems.caller
+tm.place = problems.place
 tm.check = require "tidemill.check"
+tm.seal = problems.seal
 
-return tm
+return problems.seal("tm", tm)

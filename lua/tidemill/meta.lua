@@ -134,3 +134,20 @@
 ---@field updated_time? number
 ---@field result? string
 ---@field settlement_ts? number
+
+-- ---- tests of policy (tidemill.test) ----
+
+---@class tidemill.TestRequest what t.http is asked
+---@field method string
+---@field url string
+---@field headers? string[] "Name: value"
+---@field body? string
+---@field timeout_us? number
+
+---@class tidemill.TestResponse what t.http answers; nil: no answer at all
+---@field status? integer default 200, 0 with an error
+---@field body? string|table a table becomes JSON
+---@field content_type? string
+---@field retry_after? string
+---@field error? string why there was no answer
+---@field after? tidemill.Duration how long it takes; default: at once

@@ -13,7 +13,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define HTTP_PARALLEL 8
 #define HTTP_QUEUE 1000
 #define EVENTS_PER_TURN 1000
 
@@ -54,7 +53,7 @@ static int serve(struct tm_daemon *d, const char *address, const char *path, tm_
 
 static int start_http(struct tm_daemon *d, struct tm_error *err)
 {
-    int rc = tm_http_create(d->services.loop, HTTP_PARALLEL, HTTP_QUEUE, &d->services.http, err);
+    int rc = tm_http_create(d->services.loop, TM_DAEMON_HTTP_PARALLEL, HTTP_QUEUE, &d->services.http, err);
     if (!rc)
         rc = tm_httpd_create(d->services.loop, &d->httpd, err);
     if (!rc)
@@ -225,7 +224,7 @@ static void make_parents(const char *path)
     }
 }
 
-int tm_daemon_run(struct tm_script *script, const char *path, const char *version)
+static int serve_script(struct tm_script *script, const char *path, const char *version, bool probe)
 {
     static char data[PATH_MAX], file[PATH_MAX];
     struct tm_config *config = tm_script_config(script);
@@ -241,9 +240,19 @@ int tm_daemon_run(struct tm_script *script, const char *path, const char *versio
         tm_log(TM_LOG_ERROR, "daemon", "cannot start", TM_F_ERR(&err));
     else
         tm_log(TM_LOG_INFO, "daemon", "started", TM_F_STR("version", version), TM_F_STR("script", d.path));
-    if (!rc)
+    if (!rc && !probe)
         tm_loop_run(d.services.loop);
     stop(&d);
     tm_log(TM_LOG_INFO, "daemon", "stopped");
     return rc ? 1 : 0;
+}
+
+int tm_daemon_run(struct tm_script *script, const char *path, const char *version)
+{
+    return serve_script(script, path, version, false);
+}
+
+int tm_daemon_probe(struct tm_script *script, const char *path, const char *version)
+{
+    return serve_script(script, path, version, true);
 }

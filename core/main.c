@@ -3,11 +3,15 @@
  *
  * Exit status: 0 fine, 1 failed, 2 usage, 78 bad configuration.
  */
+#include "control/cli.h"
 #include "control/client.h"
 #include "control/daemon.h"
 #include "control/granting.h"
 #include "control/offline.h"
+#include "control/plan.h"
 #include "control/remote.h"
+#include "control/replay.h"
+#include "control/testing.h"
 #include "record/decode.h"
 
 #include <signal.h>
@@ -15,75 +19,41 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EXIT_USAGE 2
 #define STATUS_TIMEOUT_US INT64_C(5000000)
 
-struct program {
-    const char *name, *arguments, *help;
-    int (*run)(int argc, char **argv);
-};
-
-static const struct program programs[];
-
-static int usage(const char *name);
-
-/* The one argument that is not an option, or NULL; options must be in the list. */
-static const char *parse(int argc, char **argv, const char *const *options, bool *given)
+static int run(const struct tm_cli *cli)
 {
-    const char *file = NULL;
-    for (int i = 0; i < argc; i++) {
-        size_t o = 0;
-        while (options[o] && strcmp(options[o], argv[i]) != 0)
-            o++;
-        if (options[o]) {
-            given[o] = true;
-        } else if (argv[i][0] == '-' && argv[i][1]) {
-            fprintf(stderr, "tidemill: unknown option %s\n", argv[i]);
-            return NULL;
-        } else if (file) {
-            fprintf(stderr, "tidemill: expected one file, got %s and %s\n", file, argv[i]);
-            return NULL;
-        } else {
-            file = argv[i];
-        }
-    }
-    return file;
-}
-
-static int run(int argc, char **argv)
-{
-    static const char *const options[] = {NULL};
-    const char *file = parse(argc, argv, options, NULL);
-    if (!file)
-        return usage("run");
-    const char *path = tm_daemon_path(file);
+    const char *path = tm_daemon_path(cli->files[0]);
     struct tm_script *script = tm_offline_load(path);
-    return script ? tm_daemon_run(script, path, TM_VERSION) : TM_EXIT_CONFIG;
+    if (!script)
+        return TM_EXIT_CONFIG;
+    return tm_cli_given(cli, "--probe") ? tm_daemon_probe(script, path, TM_VERSION)
+                                        : tm_daemon_run(script, path, TM_VERSION);
 }
 
-static int check(int argc, char **argv)
+static int check(const struct tm_cli *cli)
 {
-    static const char *const options[] = {"--json", NULL};
-    bool given[1] = {false};
-    const char *file = parse(argc, argv, options, given);
-    return file ? tm_offline_check(file, given[0]) : usage("check");
+    int worst = TM_EXIT_OK;
+    for (size_t i = 0; i < cli->file_count; i++) {
+        int rc = tm_offline_check(cli->files[i], tm_cli_given(cli, "--json"), tm_cli_given(cli, "--tests"));
+        worst = rc > worst ? rc : worst;
+    }
+    return worst;
 }
 
-static int schema(int argc, char **argv)
+static int schema(const struct tm_cli *cli)
 {
-    static const char *const options[] = {"--local", "--production", NULL};
-    bool given[2] = {false, false};
-    const char *file = parse(argc, argv, options, given);
-    if (!file || (given[0] && given[1]))
-        return usage("schema");
-    return tm_offline_schema(file, given[0] ? TM_SCHEMA_LOCAL : given[1] ? TM_SCHEMA_PRODUCTION : TM_SCHEMA_ROLE);
+    bool local = tm_cli_given(cli, "--local"), production = tm_cli_given(cli, "--production");
+    if (local && production)
+        return tm_cli_usage(cli->command, "expected --local or --production, not both");
+    return tm_offline_schema(cli->files[0], local        ? TM_SCHEMA_LOCAL
+                                            : production ? TM_SCHEMA_PRODUCTION
+                                                         : TM_SCHEMA_ROLE);
 }
 
-static int migrate(int argc, char **argv)
+static int migrate(const struct tm_cli *cli)
 {
-    static const char *const options[] = {NULL};
-    const char *file = parse(argc, argv, options, NULL);
-    return file ? tm_offline_migrate(file) : usage("migrate");
+    return tm_offline_migrate(cli->files[0]);
 }
 
 /* Print what stands in the answer {"ok":true,"result":...}; its error goes to stderr. */
@@ -106,90 +76,91 @@ static int print_answer(struct tm_buf *answer)
     return ok && !rc ? 0 : 1;
 }
 
-/* The socket of --socket or of the environment, and whether --json is there (`json` NULL: it may not). NULL: usage. */
-static const char *parse_remote(const char *name, int argc, char **argv, bool *json)
+/* The socket of --socket or of the environment; NULL: there is none. */
+static const char *socket_of(const struct tm_cli *cli)
 {
-    const char *path = getenv("TIDEMILL_SOCKET");
-    for (int i = 0; i < argc; i++) {
-        if (strcmp(argv[i], "--socket") == 0 && i + 1 < argc) {
-            path = argv[++i];
-        } else if (json && strcmp(argv[i], "--json") == 0) {
-            *json = true;
-        } else {
-            (void)usage(name);
-            return NULL;
-        }
-    }
+    const char *path = tm_cli_value(cli, "--socket");
+    if (!path)
+        path = getenv("TIDEMILL_SOCKET");
     if (path && *path)
         return path;
-    fprintf(stderr, "tidemill %s: expected --socket PATH or TIDEMILL_SOCKET\n", name);
+    (void)tm_cli_usage(cli->command, "expected --socket PATH or TIDEMILL_SOCKET");
     return NULL;
 }
 
-static int reload(int argc, char **argv)
+static int reload(const struct tm_cli *cli)
 {
-    bool json = false;
-    const char *path = parse_remote("reload", argc, argv, &json);
-    return path ? tm_remote_reload(path, json) : EXIT_USAGE;
+    const char *path = socket_of(cli);
+    return path ? tm_remote_reload(path, tm_cli_given(cli, "--json")) : TM_EXIT_USAGE;
 }
 
-static int status(int argc, char **argv)
+static int status(const struct tm_cli *cli)
 {
-    const char *path = parse_remote("status", argc, argv, NULL);
+    const char *path = socket_of(cli);
     if (!path)
-        return EXIT_USAGE;
+        return TM_EXIT_USAGE;
     struct tm_buf answer = {0};
     struct tm_error err;
     int rc = tm_client_ask(path, "status", STATUS_TIMEOUT_US, &answer, &err);
     if (rc)
         fprintf(stderr, "tidemill status: %s\n", err.message);
-    rc = rc ? 1 : print_answer(&answer);
+    rc = rc ? TM_EXIT_FAILED : print_answer(&answer);
     tm_buf_fini(&answer);
     return rc;
 }
 
-static int version(int argc, char **argv)
+static int version(const struct tm_cli *cli)
 {
-    (void)argv;
-    if (argc)
-        return usage("version");
+    (void)cli;
     puts("tidemill " TM_VERSION);
-    return 0;
+    return TM_EXIT_OK;
 }
 
-static int help(int argc, char **argv)
-{
-    (void)argc;
-    (void)argv;
-    puts("tidemill captures an exchange's market data as its Lua script says.\n");
-    for (const struct program *p = programs; p->name; p++)
-        printf("  tidemill %-8s %-30s %s\n", p->name, p->arguments, p->help);
-    puts(
-        "\nLIBRARIES, also in TIDEMILL_GRANT: what scripts may use beyond the sandbox, some of io,os,debug,ffi,jit; the\n"
-        "last three let a script take off its own guards.");
-    puts("\nExit status: 0 fine, 1 failed, 2 usage, 78 bad configuration.");
-    return 0;
-}
-
-static const struct program programs[] = {
-    {"run", "[--grant LIBRARIES] FILE", "run the gatherer or deduplicator of a script", run},
-    {"check", "[--grant LIBRARIES] [--json] FILE", "check a script as start would; all problems at once", check},
-    {"schema", "[--local|--production] FILE", "print the SQL of a script's tables", schema},
-    {"migrate", "FILE", "create or bring up to date the tables of the script's store", migrate},
-    {"reload", "[--socket PATH] [--json]", "make a running process read its script anew (or TIDEMILL_SOCKET)", reload},
-    {"status", "[--socket PATH]", "what a running process is doing (or TIDEMILL_SOCKET)", status},
-    {"version", "", "print the version", version},
-    {"help", "", "print this", help},
+static const struct tm_cli_option run_options[] = {
+    {"--probe", NULL, "start everything and stop at once: does it start here?"},
     {0},
 };
 
-static int usage(const char *name)
-{
-    for (const struct program *p = programs; p->name; p++)
-        if (strcmp(p->name, name) == 0)
-            fprintf(stderr, "usage: tidemill %s %s\n", p->name, p->arguments);
-    return EXIT_USAGE;
-}
+static const struct tm_cli_option check_options[] = {
+    {"--json", NULL, "one line of JSON for each file"},
+    {"--tests", NULL, "run the scripts' own tests too (tm.test)"},
+    {0},
+};
+
+static const struct tm_cli_option schema_options[] = {
+    {"--local", NULL, "of the gatherer's store"},
+    {"--production", NULL, "of the production store"},
+    {0},
+};
+
+static const struct tm_cli_option reload_options[] = {
+    {"--socket", "PATH", "the process's control socket; default TIDEMILL_SOCKET"},
+    {"--json", NULL, "the whole answer, as it comes"},
+    {0},
+};
+
+static const struct tm_cli_option status_options[] = {
+    {"--socket", "PATH", "the process's control socket; default TIDEMILL_SOCKET"},
+    {0},
+};
+
+/* name, arguments, help, options, how many arguments, what it does */
+static const struct tm_cli_command commands[] = {
+    {"run", "FILE", "run the gatherer or deduplicator of a script", run_options, 1, 1, run},
+    {"check", "FILE...", "check scripts as start would; all problems at once", check_options, 1, 64, check},
+    {"schema", "FILE", "print the SQL of a script's tables", schema_options, 1, 1, schema},
+    {"migrate", "FILE", "create or bring up to date the tables of the script's store", NULL, 1, 1, migrate},
+    {"plan", "FILE", "what would run: connections, streams, memory, disk, hours until full", tm_plan_options, 1, 1,
+     tm_plan_command},
+    {"test", "DIR|FILE...", "run tests of policy with a virtual clock and a simulated world", tm_testing_options, 1,
+     TM_CLI_FILES_MAX, tm_testing_command},
+    {"replay", "FILE", "recorded frames through a script's streams and keys, without any server", tm_replay_options, 1,
+     1, tm_replay_command},
+    {"reload", NULL, "make a running process read its script anew, and say what changed", reload_options, 0, 0, reload},
+    {"status", NULL, "what a running process is doing", status_options, 0, 0, status},
+    {"version", NULL, "print the version", NULL, 0, 0, version},
+    {0},
+};
 
 /* First of all: a reload or stop that comes before its handler must wait for it, not kill the process. */
 static void hold_signals(void)
@@ -205,22 +176,12 @@ static void hold_signals(void)
 
 int main(int argc, char **argv)
 {
-    const char *name = argc > 1 ? argv[1] : "";
-    bool daemon = strcmp(name, "run") == 0;
-    if (daemon)
+    if (argc > 1 && strcmp(argv[1], "run") == 0)
         hold_signals();
     struct tm_error err;
     if (tm_granting_take(&argc, argv, &err) < 0) {
         fprintf(stderr, "tidemill: %s\n", err.message);
-        return EXIT_USAGE;
+        return TM_EXIT_USAGE;
     }
-    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
-        name = "help";
-    if (strcmp(name, "--version") == 0)
-        name = "version";
-    for (const struct program *p = programs; p->name; p++)
-        if (strcmp(p->name, name) == 0)
-            return p->run(argc - 2, argv + 2);
-    fprintf(stderr, "tidemill: %s%s; try 'tidemill help'\n", *name ? "unknown command " : "expected a command", name);
-    return EXIT_USAGE;
+    return tm_cli_main(commands, "tidemill captures an exchange's market data as its Lua script says.", argc, argv);
 }

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "engine/health.h"
 #include "script/grant.h"
+#include "script/test.h"
 
 #include <limits.h>
 #include <signal.h>
@@ -13,7 +14,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define HTTP_PARALLEL 8
 #define HTTP_QUEUE 1000
 
 /* ---- HTTP, on the admin thread ---- */
@@ -57,7 +57,7 @@ static int start_http(struct tm_daemon *d, struct tm_error *err)
         .policy = &d->heartbeat,
         .stuck_us = d->config->policy_stuck_us,
     };
-    int rc = tm_http_create(d->services.loop, HTTP_PARALLEL, HTTP_QUEUE, &d->services.http, err);
+    int rc = tm_http_create(d->services.loop, TM_DAEMON_HTTP_PARALLEL, HTTP_QUEUE, &d->services.http, err);
     if (!rc)
         rc = tm_admin_create(&options, &d->admin, err);
     if (!rc)
@@ -155,7 +155,7 @@ static void make_parents(const char *path)
 /* The script is the policy's from here on. */
 static int start_policy(struct tm_daemon *d, struct tm_error *err)
 {
-    struct tm_policy_options options = {.path = d->path, .services = &d->services};
+    struct tm_policy_options options = {.path = d->path, .services = &d->services, .run_tests = tm_script_test};
     int rc = tm_policy_create(&options, d->script, &d->policy, err);
     if (!rc && d->config->gatherer.journal.dir)
         make_parents(d->config->gatherer.journal.dir);
@@ -225,7 +225,7 @@ static void run_policy(struct tm_daemon *d)
     tm_heartbeat_stop(&d->heartbeat);
 }
 
-int tm_daemon_run(struct tm_script *script, const char *path, const char *version)
+static int serve_script(struct tm_script *script, const char *path, const char *version, bool probe)
 {
     struct tm_daemon d = {.path = tm_daemon_path(path), .version = version, .script = script};
     struct tm_error err;
@@ -239,9 +239,20 @@ int tm_daemon_run(struct tm_script *script, const char *path, const char *versio
         tm_log(TM_LOG_INFO, "daemon", "started", TM_F_STR("version", version), TM_F_STR("script", d.path),
                TM_F_STR("granted", tm_grant_names(tm_grants())));
         tm_notify_ready(&d.notify, d.path);
-        run_policy(&d);
+        if (!probe)
+            run_policy(&d);
     }
     stop(&d);
     tm_log(TM_LOG_INFO, "daemon", "stopped");
     return rc ? 1 : 0;
+}
+
+int tm_daemon_run(struct tm_script *script, const char *path, const char *version)
+{
+    return serve_script(script, path, version, false);
+}
+
+int tm_daemon_probe(struct tm_script *script, const char *path, const char *version)
+{
+    return serve_script(script, path, version, true);
 }

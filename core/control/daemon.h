@@ -17,7 +17,16 @@
 /* The path as an absolute one: by this name the script is loaded now and at each reload. A static buffer. */
 const char *tm_daemon_path(const char *path);
 
+#define TM_DAEMON_HTTP_PARALLEL 8 /* requests of policy at once */
+
 /* The script is loaded and has no problems; it is taken over. Returns the exit status: 0 stopped, 1 failed. */
 int tm_daemon_run(struct tm_script *script, const char *path, const char *version) TM_MUST_CHECK;
+
+/*
+ * Start all of it and stop at once, before the loop turns: no handler runs and no link is opened. So a test, or a unit
+ * file, learns whether it would start. Not without traces: the journal's directory is made and the schema is migrated if
+ * the store can be reached meanwhile.
+ */
+int tm_daemon_probe(struct tm_script *script, const char *path, const char *version) TM_MUST_CHECK;
 
 #endif

@@ -1,6 +1,7 @@
 #include "control/offline.h"
 #include "control/command.h"
 
+#include "script/test.h"
 #include "store/migrate.h"
 
 #include <stdio.h>
@@ -90,11 +91,13 @@ static void print_good(const char *path, struct tm_script *script)
            config->plan_def.stream_count, config->plan_def.kind_count, config->feed_count);
 }
 
-int tm_offline_check(const char *path, bool json)
+int tm_offline_check(const char *path, bool json, bool tests)
 {
     struct tm_problems problems = {.arena = tm_arena_create()};
     struct tm_script *script;
     int rc = load(path, &problems, &script);
+    if (!rc && tests)
+        rc = tm_script_test(script, &problems);
     if (json)
         (void)print_json(path, &problems);
     else if (rc)

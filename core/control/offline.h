@@ -5,16 +5,16 @@
 #ifndef TM_CONTROL_OFFLINE_H
 #define TM_CONTROL_OFFLINE_H
 
+#include "control/cli.h"
 #include "script/script.h"
-
-#define TM_EXIT_CONFIG 78
 
 enum tm_schema_side { TM_SCHEMA_ROLE, TM_SCHEMA_LOCAL, TM_SCHEMA_PRODUCTION };
 
 /* Load a script; its problems are printed. NULL when there are any; the caller destroys what comes. */
 struct tm_script *tm_offline_load(const char *path);
 
-int tm_offline_check(const char *path, bool json) TM_MUST_CHECK;
+/* `tests`: run the script's own tests too, when it has no problem. */
+int tm_offline_check(const char *path, bool json, bool tests) TM_MUST_CHECK;
 int tm_offline_schema(const char *path, enum tm_schema_side side) TM_MUST_CHECK;
 int tm_offline_migrate(const char *path) TM_MUST_CHECK;
 

@@ -3,7 +3,6 @@
 
 #include <stdlib.h>
 
-#define MEMORY_DEFAULT ((size_t)256 << 20)
 #define SLOT_WORDS 2
 
 struct tm_seen {
@@ -13,7 +12,7 @@ struct tm_seen {
 /* The part of the bound that is left for the table. */
 static size_t table_bytes(size_t memory_bytes_max)
 {
-    size_t max = memory_bytes_max ? memory_bytes_max : MEMORY_DEFAULT;
+    size_t max = memory_bytes_max ? memory_bytes_max : TM_SEEN_BYTES;
     size_t min = tm_table_bytes_min(SLOT_WORDS) + sizeof(struct tm_seen);
     return (max < min ? min : max) - sizeof(struct tm_seen);
 }

@@ -27,6 +27,10 @@
 
 struct tm_seen;
 
+#define TM_SEEN_WINDOW_US (INT64_C(3600) * 1000000) /* of a stream that declares none */
+#define TM_SEEN_BYTES ((size_t)256 << 20)           /* default of memory_bytes_max */
+#define TM_SEEN_KEY_BYTES 30                        /* of a key, at most: see above */
+
 struct tm_seen_options {
     int64_t window_us;
     size_t memory_bytes_max; /* 0: 256 MiB; at least 128 KiB */

@@ -12,7 +12,6 @@
 #define POLL_ROWS_MAX 20000
 #define BATCH_ROWS_MAX 50000
 #define QUEUE_ITEMS_MAX 1024 /* of a gatherer */
-#define QUEUE_BYTES_MAX (64u << 20)
 #define ACCEPT_US (7 * INT64_C(86400) * TM_US_PER_S)
 
 /* ---- options ---- */
@@ -30,7 +29,7 @@ static int check_id(const char *id, struct tm_error *err)
     return TM_OK;
 }
 
-int tm_dedup_check_options(const struct tm_deduplicator_options *o, struct tm_error *err)
+int tm_deduplicator_check(const struct tm_deduplicator_options *o, struct tm_error *err)
 {
     int rc = o->gatherer_count ? TM_OK : tm_error_set(err, TM_EINVAL, "a deduplicator needs at least one gatherer");
     for (size_t i = 0; !rc && i < o->gatherer_count; i++) {
@@ -57,7 +56,7 @@ static void copy_options(struct tm_dedup_settings *s, const struct tm_deduplicat
     o->poll_us = from->poll_us ? from->poll_us : POLL_US;
     o->poll_rows_max = from->poll_rows_max ? from->poll_rows_max : POLL_ROWS_MAX;
     o->batch_rows_max = from->batch_rows_max ? from->batch_rows_max : BATCH_ROWS_MAX;
-    o->queue_bytes_max = from->queue_bytes_max ? from->queue_bytes_max : QUEUE_BYTES_MAX;
+    o->queue_bytes_max = from->queue_bytes_max ? from->queue_bytes_max : TM_DEDUPLICATOR_QUEUE_BYTES;
     o->accept_past_us = from->accept_past_us ? from->accept_past_us : ACCEPT_US;
     o->accept_future_us = from->accept_future_us ? from->accept_future_us : ACCEPT_US;
 }

@@ -7,8 +7,6 @@
 
 #include "engine/dedup_private.h"
 
-int tm_dedup_check_options(const struct tm_deduplicator_options *options, struct tm_error *err) TM_MUST_CHECK;
-
 /* The next settings. A gatherer whose conninfo is what it was keeps its peer; a plan that says the same as that of
  * d->settings (NULL at start) is that. New peers have no thread yet. */
 struct tm_dedup_settings *tm_dedup_settings_create(struct tm_deduplicator *d,

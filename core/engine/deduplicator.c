@@ -134,7 +134,7 @@ static void make_metrics(struct tm_deduplicator *d, struct tm_metrics *m)
 int tm_deduplicator_start(const struct tm_deduplicator_options *options, struct tm_deduplicator **out,
                           struct tm_error *err)
 {
-    int rc = tm_dedup_check_options(options, err);
+    int rc = tm_deduplicator_check(options, err);
     if (rc)
         return rc;
     struct tm_deduplicator *d = calloc(1, sizeof *d);
@@ -199,7 +199,7 @@ int tm_deduplicator_check_reload(struct tm_deduplicator *d, const struct tm_dedu
         return tm_error_set(err, TM_EINVAL,
                             "id cannot change while the process runs (it is \"%s\", wanted is \"%s\"): restart", d->id,
                             options->id);
-    int rc = tm_dedup_check_options(options, err);
+    int rc = tm_deduplicator_check(options, err);
     rc = rc ? rc : tm_plan_check_reload(d->settings->options.plan, options->plan, err);
     rc = rc ? rc : check_keys(d, options, err);
     return rc ? rc : tm_merge_check(options->plan, err);

@@ -40,6 +40,8 @@
 
 struct tm_deduplicator;
 
+#define TM_DEDUPLICATOR_QUEUE_BYTES ((size_t)64 << 20) /* default of queue_bytes_max */
+
 struct tm_deduplicator_gatherer {
     const char *id, *conninfo;
 };
@@ -82,6 +84,9 @@ struct tm_deduplicator_stats {
     char identity[64]; /* of production: "system identifier/timeline" as of the last connect; "": not known */
     char last_error[256];
 };
+
+/* What start refuses of the options, without starting. */
+int tm_deduplicator_check(const struct tm_deduplicator_options *options, struct tm_error *err) TM_MUST_CHECK;
 
 int tm_deduplicator_start(const struct tm_deduplicator_options *options, struct tm_deduplicator **out,
                           struct tm_error *err) TM_MUST_CHECK;

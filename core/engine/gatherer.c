@@ -6,10 +6,8 @@
 #include <string.h>
 
 #define COMMANDS_MAX 65536
-#define COMMAND_BYTES_MAX (256u << 20) /* opening frames of a million markets are 30 MB */
 #define DURABLE_WAIT_US (2 * TM_US_PER_S)
 #define EVENTS_MAX 65536
-#define EVENT_BYTES_MAX (64u << 20)
 
 /* ---- events ---- */
 
@@ -140,8 +138,8 @@ int tm_gatherer_start(const struct tm_gatherer_options *options, struct tm_gathe
     g->started_us = tm_clock_mono_us();
     g->metrics = options->metrics;
     tm_gatherer_keep_fixed(g, options);
-    g->commands = tm_queue_create(COMMANDS_MAX, COMMAND_BYTES_MAX);
-    g->events = tm_queue_create(EVENTS_MAX, EVENT_BYTES_MAX);
+    g->commands = tm_queue_create(COMMANDS_MAX, TM_GATHERER_COMMAND_BYTES);
+    g->events = tm_queue_create(EVENTS_MAX, TM_GATHERER_EVENT_BYTES);
     g->events_dropped = tm_metrics_counter(options->metrics, "tidemill_events_dropped_total",
                                            "Events that policy did not take in time.", NULL);
     g->connected =

@@ -36,6 +36,10 @@
 
 struct tm_gatherer;
 
+#define TM_GATHERER_COMMAND_BYTES                                                                                      \
+    ((size_t)256 << 20) /* of the queues, at most; opening frames of a million markets are 30 MB */
+#define TM_GATHERER_EVENT_BYTES ((size_t)64 << 20)
+
 struct tm_gatherer_options {
     const char *id;
     const char *store;                 /* conninfo */

@@ -53,7 +53,7 @@ static int check_fixed(const struct tm_gatherer *g, const struct tm_gatherer_opt
         return tm_error_set(err, TM_EINVAL,
                             "the data directory cannot change while the process runs (it is %s, wanted is %s): restart",
                             now->dir, wanted->dir ? wanted->dir : "none");
-    int rc = check_size("the journal's size on disk", now->bytes_max, wanted->bytes_max, TM_JOURNAL_BYTES_MAX, err);
+    int rc = check_size("the journal's size on disk", now->bytes_max, wanted->bytes_max, TM_JOURNAL_BYTES, err);
     rc = rc ? rc
             : check_size("the size of the journal's segments", now->segment_bytes, wanted->segment_bytes,
                          TM_JOURNAL_SEGMENT_BYTES, err);

@@ -11,7 +11,6 @@
 /* Equal keys of a counted stream share one exchange microsecond and a connection delivers in order, so a
  * repeat that comes later than this is a redelivery, not another event. */
 #define REPEAT_WINDOW_US (10 * TM_US_PER_S)
-#define COUNTER_BYTES_MAX (64u << 20)
 #define MALFORMED_KEPT_PER_HOUR 10000 /* raw; beyond it they are only counted, so that garbage cannot fill a disk */
 
 /* ---- life ---- */
@@ -36,6 +35,8 @@ int tm_intake_create(const struct tm_intake_options *options, struct tm_intake *
     if (!in)
         return tm_error_set(err, TM_ENOMEM, "intake: out of memory");
     in->journal = options->journal;
+    in->take = options->take;
+    in->take_arg = options->take_arg;
     in->metrics = options->metrics;
     in->sequence_start = options->sequence_start;
     tm_hash_key_init(&in->hash_key);
@@ -65,6 +66,14 @@ void tm_intake_destroy(struct tm_intake *in)
 
 /* ---- the gap ledger ---- */
 
+/* The row's seq, or why it is refused; without a journal there is no seq to speak of. */
+static int64_t append(struct tm_intake *in, const struct tm_intake_lane *lane, const struct tm_row *row)
+{
+    if (in->journal)
+        return tm_journal_append(in->journal, lane->journal_id, row->tuple, row->len);
+    return in->take ? in->take(in->take_arg, row) : TM_OK;
+}
+
 /* Returns what the journal said; a ledger row that it refuses is kept open in memory by the caller. */
 static int write_gap(struct tm_intake *in, const struct tm_gap *gap, int64_t to_us, const char *closed_by,
                      struct tm_intake_time now)
@@ -75,7 +84,7 @@ static int write_gap(struct tm_intake *in, const struct tm_gap *gap, int64_t to_
     if (rc)
         return rc;
     struct tm_intake_lane *lane = &in->setup.lanes[row.stream->index];
-    int64_t seq = tm_journal_append(in->journal, lane->journal_id, row.tuple, row.len);
+    int64_t seq = append(in, lane, &row);
     if (seq < 0)
         return (int)seq;
     tm_metric_add(lane->received, 1);
@@ -231,7 +240,7 @@ static int count_occurrence(struct tm_feed *feed, struct tm_row *row, struct tm_
     struct tm_counter **counter = &feed->counters[stream->index];
     if (!*counter) {
         int64_t window_us = stream->within_us ? stream->within_us : REPEAT_WINDOW_US;
-        int rc = tm_counter_create(window_us, COUNTER_BYTES_MAX, counter);
+        int rc = tm_counter_create(window_us, TM_INTAKE_COUNTER_BYTES, counter);
         if (rc)
             return rc;
     }
@@ -268,7 +277,7 @@ static int take_row(struct tm_intake *in, struct tm_intake_lane *lane, struct tm
     }
     if (in->discard_gap.open)
         stop_discarding(in, now);
-    int64_t seq = tm_journal_append(in->journal, lane->journal_id, row->tuple, row->len);
+    int64_t seq = append(in, lane, row);
     if (seq < 0) {
         in->stats.discarded++;
         tm_metric_add(lane->discarded, 1);

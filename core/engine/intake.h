@@ -27,15 +27,24 @@
 #include "record/decode.h"
 
 struct tm_intake;
+struct tm_seen;
 struct tm_feed;
 
 struct tm_intake_time {
     int64_t wall_us, mono_us;
 };
 
+#define TM_INTAKE_COUNTER_BYTES ((size_t)64 << 20) /* at most, of a feed and a counted stream */
+
+/*
+ * Where the rows go that are neither seen nor repeated. With a journal `take` is NULL. Without one (replay, check) each
+ * row is shown to `take`, if there is one, and then forgotten; a negative answer is a row that is refused.
+ */
 struct tm_intake_options {
     const struct tm_plan *plan; /* held */
-    struct tm_journal *journal;
+    struct tm_journal *journal; /* NULL: none */
+    int (*take)(void *arg, const struct tm_row *row);
+    void *take_arg;
     struct tm_metrics *metrics;
     int64_t sequence_start; /* engine/sequence.h */
 };
@@ -51,6 +60,11 @@ struct tm_intake_result {
     struct tm_sequence_result sequence;
     bool repeated; /* dropped as a repeat; nothing else was done */
 };
+
+/* Whether a stream keeps a seen-set, its bounds, and that set; the error names the stream. */
+bool tm_stream_has_seen(const struct tm_stream *stream);
+struct tm_seen_options tm_stream_seen_options(const struct tm_stream *stream);
+int tm_stream_seen_create(const struct tm_stream *stream, struct tm_seen **out, struct tm_error *err) TM_MUST_CHECK;
 
 int tm_intake_create(const struct tm_intake_options *options, struct tm_intake **out,
                      struct tm_error *err) TM_MUST_CHECK;

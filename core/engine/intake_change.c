@@ -27,24 +27,39 @@ void tm_intake_lane_init(struct tm_intake_lane *lane, const struct tm_stream *st
                        "Records given up because the journal was full; see the gap ledger.", stream->name);
 }
 
-static struct tm_seen_options seen_options(const struct tm_stream *stream)
+struct tm_seen_options tm_stream_seen_options(const struct tm_stream *stream)
 {
-    return (struct tm_seen_options){.window_us = stream->window_us, .memory_bytes_max = stream->memory_bytes_max};
+    return (struct tm_seen_options){.window_us = stream->window_us ? stream->window_us : TM_SEEN_WINDOW_US,
+                                    .memory_bytes_max = stream->memory_bytes_max};
+}
+
+bool tm_stream_has_seen(const struct tm_stream *stream)
+{
+    return !stream->observer && stream->mode != TM_STREAM_UPSERT;
+}
+
+int tm_stream_seen_create(const struct tm_stream *stream, struct tm_seen **out, struct tm_error *err)
+{
+    struct tm_seen_options options = tm_stream_seen_options(stream);
+    int rc = tm_seen_create(&options, out, err);
+    return rc ? tm_error_wrap(err, "stream \"%s\"", stream->name) : TM_OK;
 }
 
 /* One of its own, or only the check that it could have one, where it will be given an older stream's. */
 static int lane_make_seen(struct tm_intake_lane *lane, bool given, struct tm_error *err)
 {
-    struct tm_seen_options options = seen_options(lane->stream);
-    if (lane->stream->observer || lane->stream->mode == TM_STREAM_UPSERT)
+    struct tm_seen_options options = tm_stream_seen_options(lane->stream);
+    if (!tm_stream_has_seen(lane->stream))
         return TM_OK;
-    int rc = given ? tm_seen_check(&options, err) : tm_seen_create(&options, &lane->seen, err);
-    return rc ? tm_error_wrap(err, "%s", lane->stream->name) : TM_OK;
+    if (!given)
+        return tm_stream_seen_create(lane->stream, &lane->seen, err);
+    int rc = tm_seen_check(&options, err);
+    return rc ? tm_error_wrap(err, "stream \"%s\"", lane->stream->name) : TM_OK;
 }
 
 int tm_intake_lane_declare(struct tm_intake_lane *lane, struct tm_journal *journal, struct tm_error *err)
 {
-    lane->journal_id = tm_journal_stream(journal, lane->stream->name, lane->stream->copy_columns, err);
+    lane->journal_id = journal ? tm_journal_stream(journal, lane->stream->name, lane->stream->copy_columns, err) : 0;
     return lane->journal_id < 0 ? lane->journal_id : TM_OK;
 }
 
@@ -94,7 +109,7 @@ void tm_intake_bind_newest(struct tm_intake *in, struct tm_intake_setup *s)
     for (size_t i = 0; i < s->lane_count; i++) {
         const char *name = s->lanes[i].stream->name;
         s->lanes[i].newest_us = tm_newest_entry(&in->newest, name);
-        if (tm_journal_last_seq(in->journal, name) > 0)
+        if (in->journal && tm_journal_last_seq(in->journal, name) > 0)
             tm_newest_note(s->lanes[i].newest_us, 0);
     }
 }
@@ -145,7 +160,7 @@ static void move_counters(struct tm_intake_change *c, struct tm_feed *feed)
 
 static void move_seen(struct tm_intake_lane *from, struct tm_intake_lane *to, struct tm_intake_time now)
 {
-    struct tm_seen_options options = seen_options(to->stream);
+    struct tm_seen_options options = tm_stream_seen_options(to->stream);
     to->seen = from->seen;
     from->seen = NULL;
     if (to->seen)

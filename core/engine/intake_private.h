@@ -38,7 +38,9 @@ struct tm_intake_change {
 
 struct tm_intake {
     struct tm_intake_setup setup;
-    struct tm_journal *journal;
+    struct tm_journal *journal; /* NULL: rows go to `take` */
+    int (*take)(void *arg, const struct tm_row *row);
+    void *take_arg;
     struct tm_metrics *metrics;
     struct tm_hash_key hash_key;
     struct tm_feed *feeds;

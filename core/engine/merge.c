@@ -1,4 +1,5 @@
 #include "engine/merge.h"
+#include "engine/intake.h"
 #include "base/clock.h"
 #include "base/endian.h"
 #include "base/log.h"
@@ -14,7 +15,6 @@
 #include <stdlib.h>
 
 #define PREFETCH 8
-#define WINDOW_US (INT64_C(3600) * TM_US_PER_S) /* of a stream that declares none */
 
 /* A backlog is as old as the outage that made it. Beyond this a gatherer's clock is the likelier explanation.
  */
@@ -352,25 +352,12 @@ void tm_merge_forget(struct tm_merge *m)
 
 /* ---- making and freeing ---- */
 
-static struct tm_seen_options seen_options(const struct tm_stream *stream)
-{
-    return (struct tm_seen_options){.window_us = stream->window_us ? stream->window_us : WINDOW_US,
-                                    .memory_bytes_max = stream->memory_bytes_max};
-}
-
-static int make_seen(const struct tm_stream *stream, struct tm_seen **out, struct tm_error *err)
-{
-    struct tm_seen_options options = seen_options(stream);
-    int rc = tm_seen_create(&options, out, err);
-    return rc ? tm_error_wrap(err, "%s", stream->name) : TM_OK;
-}
-
 int tm_merge_check(const struct tm_plan *plan, struct tm_error *err)
 {
     int rc = TM_OK;
     for (size_t i = 0; !rc && i < tm_plan_stream_count(plan); i++) {
         const struct tm_stream *stream = tm_plan_stream(plan, i);
-        struct tm_seen_options options = seen_options(stream);
+        struct tm_seen_options options = tm_stream_seen_options(stream);
         rc = tm_stream_is_fingerprinted(stream) ? tm_seen_check(&options, err) : TM_OK;
         if (rc)
             (void)tm_error_wrap(err, "%s", stream->name);
@@ -392,12 +379,12 @@ static int work_init(struct work *w, const struct tm_stream *stream, const struc
     w->stream = stream;
     if (tm_schema_production_columns(stream, &w->columns) || !tm_buf_cstr(&w->columns))
         return tm_error_set(err, TM_ENOMEM, "out of memory for stream %s", stream->name);
-    return kin || !tm_stream_is_fingerprinted(stream) ? TM_OK : make_seen(stream, &w->seen, err);
+    return kin || !tm_stream_is_fingerprinted(stream) ? TM_OK : tm_stream_seen_create(stream, &w->seen, err);
 }
 
 static void inherit(struct work *w, struct work *kin, int64_t now_us)
 {
-    struct tm_seen_options options = seen_options(w->stream);
+    struct tm_seen_options options = tm_stream_seen_options(w->stream);
     w->seen = kin->seen;
     w->conflicts = kin->conflicts;
     kin->seen = NULL;

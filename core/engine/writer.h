@@ -27,6 +27,8 @@
 
 struct tm_writer;
 
+#define TM_WRITER_BATCH_BYTES ((size_t)8 << 20) /* of a transaction, about */
+
 struct tm_writer_options {
     const char *conninfo;
     const char *gatherer;

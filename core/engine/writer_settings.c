@@ -4,7 +4,6 @@
 #include <string.h>
 
 #define BATCH_ROWS_MAX 20000
-#define BATCH_BYTES_MAX (8u << 20)
 
 struct tm_writer_settings *tm_writer_settings_create(const struct tm_writer_options *options)
 {
@@ -14,7 +13,7 @@ struct tm_writer_settings *tm_writer_settings_create(const struct tm_writer_opti
     TM_FATAL_UNLESS(s->conninfo);
     s->plan = tm_plan_take(options->plan);
     s->batch_rows_max = options->batch_rows_max ? options->batch_rows_max : BATCH_ROWS_MAX;
-    s->batch_bytes_max = options->batch_bytes_max ? options->batch_bytes_max : BATCH_BYTES_MAX;
+    s->batch_bytes_max = options->batch_bytes_max ? options->batch_bytes_max : TM_WRITER_BATCH_BYTES;
     s->migrate = options->migrate;
     return s;
 }

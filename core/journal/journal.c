@@ -88,7 +88,7 @@ static int set_options(struct tm_journal *j, const struct tm_journal_options *o,
 {
     j->fs = o->fs ? *o->fs : tm_fs_posix;
     j->segment_bytes = o->segment_bytes ? o->segment_bytes : TM_JOURNAL_SEGMENT_BYTES;
-    j->bytes_max = o->bytes_max ? o->bytes_max : TM_JOURNAL_BYTES_MAX;
+    j->bytes_max = o->bytes_max ? o->bytes_max : TM_JOURNAL_BYTES;
     j->buffer_bytes_max = o->buffer_bytes_max ? o->buffer_bytes_max : TM_JOURNAL_BUFFER_BYTES;
     if (j->segment_bytes < SEGMENT_BYTES_MIN || j->segment_bytes > SEGMENT_BYTES_MAX)
         return tm_error_set(err, TM_EINVAL, "journal: segment_bytes is %zu, expected %d to %u", j->segment_bytes,
@@ -106,6 +106,33 @@ static int set_options(struct tm_journal *j, const struct tm_journal_options *o,
         j->record_bytes_max = j->buffer_bytes_max / 2;
     j->stats.disk_bytes_max = j->bytes_max;
     return TM_OK;
+}
+
+int tm_journal_check(const struct tm_journal_options *options, const struct tm_journal_declaration *streams,
+                     size_t count, struct tm_error *err)
+{
+    struct tm_journal *j = calloc(1, sizeof *j); /* too large for a stack */
+    if (!j)
+        return tm_error_set(err, TM_ENOMEM, "journal: no memory to check it");
+    int rc = set_options(j, options, err);
+    size_t table = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct tm_segment_stream s = {.name_len = (uint32_t)strlen(streams[i].name),
+                                      .columns_len = (uint32_t)strlen(streams[i].columns)};
+        table += tm_segment_stream_bytes(&s);
+    }
+    if (!rc && tm_segment_header_bytes((uint32_t)table) > j->header_bytes_max)
+        rc = tm_error_set(err, TM_EINVAL,
+                          "journal: the header of a segment of %zu bytes has %zu bytes for the names of streams and "
+                          "columns, %u are needed: use larger segments",
+                          j->segment_bytes, j->header_bytes_max, tm_segment_header_bytes((uint32_t)table));
+    free(j);
+    return rc;
+}
+
+size_t tm_journal_record_bytes(size_t tuple_len)
+{
+    return TM_ITEM_HEAD_BYTES + tuple_len;
 }
 
 static void init_sync(struct tm_journal *j)

@@ -50,9 +50,9 @@ struct tm_fs;
 struct tm_journal;
 struct tm_journal_reader;
 
-#define TM_JOURNAL_SEGMENT_BYTES (64u << 20)
-#define TM_JOURNAL_BYTES_MAX (UINT64_C(8) << 30)
-#define TM_JOURNAL_BUFFER_BYTES (64u << 20)
+#define TM_JOURNAL_SEGMENT_BYTES ((size_t)64 << 20) /* defaults */
+#define TM_JOURNAL_BYTES (UINT64_C(8) << 30)
+#define TM_JOURNAL_BUFFER_BYTES ((size_t)64 << 20)
 
 struct tm_journal_options {
     const char *dir;         /* created 0700 if missing; locked against a second process */
@@ -78,6 +78,16 @@ struct tm_journal_stats {
     int64_t sync_us_max;  /* slowest fdatasync since open */
     bool stalled;         /* nothing can be written now: an error that is retried, or bytes_max */
 };
+
+/* What open and the first declarations of these streams would refuse in a new directory, without touching a disk. */
+struct tm_journal_declaration {
+    const char *name, *columns;
+};
+int tm_journal_check(const struct tm_journal_options *options, const struct tm_journal_declaration *streams,
+                     size_t count, struct tm_error *err) TM_MUST_CHECK;
+
+/* The bytes that a tuple takes in a segment, its share of the frame's head left out. */
+size_t tm_journal_record_bytes(size_t tuple_len);
 
 int tm_journal_open(const struct tm_journal_options *options, struct tm_journal **out,
                     struct tm_error *err) TM_MUST_CHECK;

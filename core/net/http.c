@@ -11,7 +11,6 @@
 #include <sys/socket.h>
 
 #define TIMEOUT_US_DEFAULT (30 * TM_US_PER_S)
-#define RESPONSE_BYTES_DEFAULT ((size_t)64 << 20)
 #define RETRY_AFTER_MAX 64
 
 struct request {
@@ -486,7 +485,7 @@ static struct request *copy_request(const struct tm_http_request *q)
     r->url_is_secret = q->url_is_secret;
     r->auth = tm_auth_take(q->auth);
     r->timeout_us = q->timeout_us ? q->timeout_us : TIMEOUT_US_DEFAULT;
-    r->response_bytes_max = q->response_bytes_max ? q->response_bytes_max : RESPONSE_BYTES_DEFAULT;
+    r->response_bytes_max = q->response_bytes_max ? q->response_bytes_max : TM_HTTP_RESPONSE_BYTES;
     return r;
 }
 

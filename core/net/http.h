@@ -18,6 +18,8 @@
 
 struct tm_http;
 
+#define TM_HTTP_RESPONSE_BYTES ((size_t)64 << 20) /* default of response_bytes_max */
+
 struct tm_http_request {
     const char *method; /* "GET", "POST", ... */
     const char *url;

@@ -429,16 +429,64 @@ static int bind_error(const char *address, int cause, struct tm_error *err)
     return tm_error_errno(err, TM_EIO, cause, "cannot listen on %s", address);
 }
 
+static int address_error(const char *address, struct tm_error *err)
+{
+    return tm_error_set(err, TM_EINVAL,
+                        "cannot listen on \"%s\": expected ADDRESS:PORT with a numeric address, such as "
+                        "127.0.0.1:8080 or [::1]:8080",
+                        address);
+}
+
+int tm_httpd_check_address(const char *address, struct tm_error *err)
+{
+    struct addrinfo *a = parse_address(address);
+    if (!a)
+        return address_error(address, err);
+    freeaddrinfo(a);
+    return TM_OK;
+}
+
+static bool is_wildcard(const struct addrinfo *a)
+{
+    if (a->ai_family == AF_INET6)
+        return IN6_IS_ADDR_UNSPECIFIED(&((const struct sockaddr_in6 *)(const void *)a->ai_addr)->sin6_addr);
+    return ((const struct sockaddr_in *)(const void *)a->ai_addr)->sin_addr.s_addr == htonl(INADDR_ANY);
+}
+
+static bool is_same_socket(const struct addrinfo *a, const struct addrinfo *b)
+{
+    if (a->ai_family != b->ai_family)
+        return false; /* IPv6 sockets are V6ONLY */
+    if (a->ai_family == AF_INET6) {
+        const struct sockaddr_in6 *x = (const void *)a->ai_addr, *y = (const void *)b->ai_addr;
+        return x->sin6_port && x->sin6_port == y->sin6_port &&
+               (is_wildcard(a) || is_wildcard(b) || !memcmp(&x->sin6_addr, &y->sin6_addr, sizeof x->sin6_addr));
+    }
+    const struct sockaddr_in *x = (const void *)a->ai_addr, *y = (const void *)b->ai_addr;
+    return x->sin_port && x->sin_port == y->sin_port &&
+           (is_wildcard(a) || is_wildcard(b) || x->sin_addr.s_addr == y->sin_addr.s_addr);
+}
+
+bool tm_httpd_addresses_clash(const char *address, const char *other)
+{
+    if (strcmp(address, other) == 0)
+        return false; /* one listener serves both */
+    struct addrinfo *a = parse_address(address), *b = parse_address(other);
+    bool clash = a && b && is_same_socket(a, b);
+    if (a)
+        freeaddrinfo(a);
+    if (b)
+        freeaddrinfo(b);
+    return clash;
+}
+
 int tm_httpd_listen(struct tm_httpd *httpd, const char *address, struct tm_error *err)
 {
     if (find_listener(httpd, address))
         return TM_OK;
     struct addrinfo *a = parse_address(address);
     if (!a)
-        return tm_error_set(err, TM_EINVAL,
-                            "cannot listen on \"%s\": expected ADDRESS:PORT with a numeric address, such as "
-                            "127.0.0.1:8080 or [::1]:8080",
-                            address);
+        return address_error(address, err);
     int fd = open_socket(a), cause = errno;
     freeaddrinfo(a);
     if (fd < 0)

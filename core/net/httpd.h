@@ -19,6 +19,8 @@
 #include "base/buf.h"
 #include "loop/loop.h"
 
+#include <stdbool.h>
+
 struct tm_httpd;
 
 struct tm_httpd_answer {
@@ -35,6 +37,10 @@ void tm_httpd_destroy(struct tm_httpd *httpd);
 
 /* Listen on "address:port" (IPv6 in brackets; port 0 picks one). The same address twice is one listener. */
 int tm_httpd_listen(struct tm_httpd *httpd, const char *address, struct tm_error *err) TM_MUST_CHECK;
+
+/* Whether an address has the form that listen takes; whether two of them cannot be listened on at a time. */
+int tm_httpd_check_address(const char *address, struct tm_error *err) TM_MUST_CHECK;
+bool tm_httpd_addresses_clash(const char *address, const char *other);
 
 /* Serve `path` at that address only. */
 int tm_httpd_route(struct tm_httpd *httpd, const char *address, const char *path, tm_httpd_handler *handler, void *arg,

@@ -271,8 +271,8 @@ static void take_options(struct tm_ws *ws, const struct tm_ws_options *options)
     o->user_agent = ws->user_agent;
     o->connect_us = o->connect_us ? o->connect_us : 10 * TM_US_PER_S;
     set_liveness(o, o->ping_idle_us, o->silence_us);
-    o->message_bytes_max = o->message_bytes_max ? o->message_bytes_max : (size_t)4 << 20;
-    o->send_bytes_max = o->send_bytes_max ? o->send_bytes_max : (size_t)64 << 20;
+    o->message_bytes_max = o->message_bytes_max ? o->message_bytes_max : TM_WS_MESSAGE_BYTES;
+    o->send_bytes_max = o->send_bytes_max ? o->send_bytes_max : TM_WS_SEND_BYTES;
 }
 
 int tm_ws_connect(struct tm_ws_context *context, const struct tm_ws_options *options, const struct tm_ws_events *events,

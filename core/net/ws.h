@@ -48,6 +48,9 @@ struct tm_ws_events {
     void (*on_close)(void *arg, enum tm_ws_why why, int status, const char *text);
 };
 
+#define TM_WS_MESSAGE_BYTES ((size_t)4 << 20) /* defaults */
+#define TM_WS_SEND_BYTES ((size_t)64 << 20)
+
 struct tm_ws_options {
     const char *url;            /* ws://host[:port]/path or wss://... */
     const struct tm_auth *auth; /* NULL: unsigned; the connection holds it */
@@ -67,6 +70,9 @@ struct tm_loop *tm_ws_context_loop(const struct tm_ws_context *context);
 
 /* Check a URL without connecting: form, scheme, ws only to loopback. */
 int tm_ws_check_url(const char *url, struct tm_error *err) TM_MUST_CHECK;
+
+/* Whether a file holds certificates of authorities. */
+int tm_ws_check_ca_file(const char *path, struct tm_error *err) TM_MUST_CHECK;
 
 /* Start connecting. Options are copied. A failure that is known at once is returned and on_close is not called. */
 int tm_ws_connect(struct tm_ws_context *context, const struct tm_ws_options *options, const struct tm_ws_events *events,

@@ -144,6 +144,14 @@ static int create_ssl(const char *ca_file, SSL_CTX **out, struct tm_error *err)
     return TM_OK;
 }
 
+int tm_ws_check_ca_file(const char *path, struct tm_error *err)
+{
+    SSL_CTX *ssl = NULL;
+    int rc = create_ssl(path, &ssl, err);
+    SSL_CTX_free(ssl);
+    return rc;
+}
+
 static struct lws_vhost *create_library_vhost(struct lws_context *lws, SSL_CTX *ssl)
 {
     struct lws_context_creation_info info = {

@@ -10,11 +10,24 @@
 
 #define LOG_FIELDS_MAX 16
 
+static int where_function(lua_State *L)
+{
+    lua_Debug ar;
+    lua_pushvalue(L, 1);
+    if (!lua_getinfo(L, ">S", &ar) || ar.linedefined <= 0)
+        lua_pushliteral(L, "?");
+    else
+        lua_pushfstring(L, "%s:%d", ar.short_src, ar.linedefined);
+    return 1;
+}
+
 /* where(level): "file:line" of the function at that level above the caller (1: the caller itself); "?" when there is
- * none, as after a tail call. */
+ * none, as after a tail call. where(fn): where a function is defined. */
 static int where(lua_State *L)
 {
     lua_Debug ar;
+    if (lua_isfunction(L, 1))
+        return where_function(L);
     int level = (int)luaL_checkinteger(L, 1);
     if (!lua_getstack(L, level, &ar) || !lua_getinfo(L, "Sl", &ar) || ar.currentline <= 0)
         lua_pushliteral(L, "?");

@@ -17,6 +17,19 @@ static struct tm_routines *routines_of(lua_State *L)
     return services->routines;
 }
 
+/* A simulated world has one clock (script/test.h). */
+static int64_t wall_us(lua_State *L)
+{
+    int64_t simulated_us = tm_script_of(L)->services->simulated_us;
+    return simulated_us ? simulated_us : tm_clock_wall_us();
+}
+
+static int64_t mono_us(lua_State *L)
+{
+    int64_t simulated_us = tm_script_of(L)->services->simulated_us;
+    return simulated_us ? simulated_us : tm_clock_mono_us();
+}
+
 static size_t check_count(lua_State *L, int index)
 {
     double n = luaL_optnumber(L, index, 0);
@@ -86,8 +99,8 @@ static int routine_offer(lua_State *L)
     o.dry = lua_toboolean(L, -1);
     if (!o.routine || !o.subject || !o.event || !o.fields)
         return luaL_error(L, "routine: expected a routine, a subject, an event and its fields");
-    o.not_before_us = delay_us > 0 ? tm_clock_mono_us() + (int64_t)delay_us : 0;
-    lua_pushstring(L, names[tm_routines_offer(r, &o, tm_clock_wall_us())]);
+    o.not_before_us = delay_us > 0 ? mono_us(L) + (int64_t)delay_us : 0;
+    lua_pushstring(L, names[tm_routines_offer(r, &o, wall_us(L))]);
     return 1;
 }
 
@@ -125,9 +138,9 @@ static void set_number(lua_State *L, const char *name, double v)
 static int routine_next(lua_State *L)
 {
     struct tm_routines *r = routines_of(L);
-    int64_t now_us = tm_clock_wall_us();
+    int64_t now_us = wall_us(L);
     lua_createtable(L, 0, 10);
-    const struct tm_run *run = tm_routines_next(r, tm_script_of(L), tm_clock_mono_us());
+    const struct tm_run *run = tm_routines_next(r, tm_script_of(L), mono_us(L));
     if (!run)
         return 0;
     set_number(L, "id", (double)run->id);
@@ -149,7 +162,7 @@ static int routine_next(lua_State *L)
 static int routine_step(lua_State *L)
 {
     uint64_t id = check_id(L);
-    tm_routines_step(routines_of(L), id, check_text(L, 2), tm_clock_wall_us());
+    tm_routines_step(routines_of(L), id, check_text(L, 2), wall_us(L));
     return 0;
 }
 
@@ -193,7 +206,7 @@ static int routine_end(lua_State *L)
     static const char *const results[] = {"done", "failed", "timeout", "cancelled", NULL};
     uint64_t id = check_id(L);
     const char *result = results[luaL_checkoption(L, 2, NULL, results)];
-    tm_routines_end(routines_of(L), id, result, lua_isnoneornil(L, 3) ? NULL : check_text(L, 3), tm_clock_wall_us());
+    tm_routines_end(routines_of(L), id, result, lua_isnoneornil(L, 3) ? NULL : check_text(L, 3), wall_us(L));
     return 0;
 }
 

@@ -114,7 +114,8 @@ static int decode_body(struct decode *d, struct tm_services *services, const str
         memcpy(padded.data, body, len);
         memset(padded.data + len, 0, 16);
         struct tm_span document = {(const char *)padded.data, len};
-        rc = tm_decode_document(services->decoder, kind, path, document, tm_clock_wall_us(), on_row, d, err);
+        int64_t now_us = services->simulated_us ? services->simulated_us : tm_clock_wall_us();
+        rc = tm_decode_document(services->decoder, kind, path, document, now_us, on_row, d, err);
     } else {
         (void)tm_error_set(err, rc, "no memory for the document");
     }
@@ -161,6 +162,14 @@ static int decode(lua_State *L)
     lua_pushnumber(L, (lua_Number)d.count);
     lua_pushnumber(L, (lua_Number)d.unknown);
     return 4;
+}
+
+bool tm_api_batch(lua_State *L, int index, int part, const struct tm_stream **stream, const struct tm_buf **rows)
+{
+    const struct batch *b = luaL_checkudata(L, index, BATCH);
+    *stream = b->stream[part];
+    *rows = &b->rows[part];
+    return b->stream[part] && b->rows[part].len > 0;
 }
 
 /* submit(batch) -> whether all rows are with the gatherer; false: its queue is full, try again later */

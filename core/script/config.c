@@ -1,9 +1,9 @@
 #include "script/config.h"
-#include "net/url.h"
+
+#include "record/scanner.h"
 #include "script/script.h"
 #include "script/secret.h"
 #include "script/table.h"
-#include "store/pg.h"
 
 #include <lauxlib.h>
 #include <stdio.h>
@@ -14,11 +14,22 @@ static const char *const config_roles[] = {"none", "gatherer", "deduplicator", N
 static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
 static const char *const log_formats[] = {"logfmt", "json", NULL};
 
+/* Scripts may hold any bytes, and terminals obey some of them. */
+static char *printable(struct tm_arena *arena, const char *text)
+{
+    char *copy = tm_arena_strdup(arena, text);
+    bool utf8 = tm_text_storable(copy, strlen(copy));
+    for (char *c = copy; *c; c++)
+        if ((unsigned char)*c < 0x20 ? *c != '\n' && *c != '\t' : *c == 0x7f || ((unsigned char)*c >= 0x80 && !utf8))
+            *c = '?';
+    return copy;
+}
+
 void tm_problem_add(struct tm_problems *p, const char *where, const char *message)
 {
     if (p->count < TM_PROBLEMS_MAX) {
-        p->list[p->count].where = tm_arena_strdup(p->arena, where);
-        p->list[p->count].message = tm_arena_strdup(p->arena, message);
+        p->list[p->count].where = printable(p->arena, where);
+        p->list[p->count].message = printable(p->arena, message);
     }
     p->count++;
 }
@@ -217,6 +228,23 @@ static void read_alert(lua_State *L, int index, struct tm_arena *arena, void *el
     a->labels = tm_table_list(L, index, "labels", sizeof *a->labels, read_label, arena, &a->label_count);
 }
 
+static void read_registry(lua_State *L, int index, struct tm_arena *arena, void *element)
+{
+    struct tm_config_registry *r = element;
+    r->where = tm_table_string(L, index, "at", arena);
+    r->stream = tm_table_string(L, index, "stream", arena);
+    r->columns = tm_table_strings(L, index, "columns", arena);
+}
+
+static void read_connections(lua_State *L, int index, struct tm_arena *arena, void *element)
+{
+    struct tm_config_connections *c = element;
+    c->name = tm_table_string(L, index, "name", arena);
+    c->markets = tm_table_string(L, index, "markets", arena);
+    c->count = (size_t)tm_table_int(L, index, "count", 1);
+    c->feed = (size_t)tm_table_int(L, index, "feed", 1) - 1; /* Lua counts from 1 */
+}
+
 void tm_config_read(lua_State *L, struct tm_arena *arena, struct tm_config *out)
 {
     int index = lua_gettop(L);
@@ -229,113 +257,13 @@ void tm_config_read(lua_State *L, struct tm_arena *arena, struct tm_config *out)
     out->rests = tm_table_list(L, index, "rests", sizeof *out->rests, read_rest, arena, &out->rest_count);
     out->sqls = tm_table_list(L, index, "sqls", sizeof *out->sqls, read_sql, arena, &out->sql_count);
     out->alerts = tm_table_list(L, index, "alerts", sizeof *out->alerts, read_alert, arena, &out->alert_count);
+    out->connections = tm_table_list(L, index, "connections", sizeof *out->connections, read_connections, arena,
+                                     &out->connections_count);
+    out->registries =
+        tm_table_list(L, index, "registries", sizeof *out->registries, read_registry, arena, &out->registry_count);
     for (size_t i = 0; i < out->feed_count; i++)
         if (out->feeds[i].signer >= (int)out->signer_count)
             luaL_error(L, "feed %d names a signer that is not declared", (int)i + 1);
-}
-
-/* ---- verify ---- */
-
-int tm_config_check_address(const char *address, struct tm_error *err)
-{
-    const char *colon = strrchr(address, ':');
-    const char *host_end = colon;
-    if (colon && address[0] == '[')
-        host_end = colon > address && colon[-1] == ']' ? colon : NULL;
-    else if (colon && memchr(address, ':', (size_t)(colon - address)))
-        host_end = NULL; /* IPv6 without brackets */
-    char *rest = NULL;
-    long port = host_end && colon[1] >= '0' && colon[1] <= '9' ? strtol(colon + 1, &rest, 10) : -1;
-    if (!host_end || host_end == address || port < 0 || port > 65535 || *rest)
-        return tm_error_set(err, TM_EINVAL,
-                            "expected \"address:port\" like \"127.0.0.1:8080\" or \"[::1]:0\", got \"%s\"", address);
-    return TM_OK;
-}
-
-/* A base that paths are appended to, so nothing may follow its path. */
-static int check_rest_url(const char *url, struct tm_error *err)
-{
-    struct tm_url parsed;
-    int rc = tm_url_parse(url, "http", "https", &parsed, err);
-    if (!rc && strchr(parsed.path, '?'))
-        rc = tm_error_set(err, TM_EINVAL, "expected a base URL without query, got \"%s\"", url);
-    return rc;
-}
-
-static void verify_addresses(struct tm_config *config, struct tm_problems *problems)
-{
-    const char *const addresses[] = {config->health, config->metrics};
-    struct tm_error err;
-    for (size_t i = 0; i < 2; i++)
-        if (addresses[i] && tm_config_check_address(addresses[i], &err) < 0)
-            tm_problem_add(problems, config->where, err.message);
-    if (config->socket && strlen(config->socket) > 100)
-        tm_problem_add(problems, config->where,
-                       "socket: expected a path of at most 100 bytes (a limit of unix sockets)");
-}
-
-static void verify_network(struct tm_config *config, struct tm_problems *problems)
-{
-    struct tm_error err;
-    for (size_t i = 0; i < config->signer_count; i++)
-        if (tm_auth_create(&config->signers[i].def, &config->signers[i].auth, &err) < 0)
-            tm_problem_add(problems, config->signers[i].where, err.message);
-    for (size_t i = 0; i < config->feed_count; i++)
-        if (tm_ws_check_url(config->feeds[i].ws.url, &err) < 0)
-            tm_problem_add(problems, config->feeds[i].where, err.message);
-    for (size_t i = 0; i < config->rest_count; i++)
-        if (check_rest_url(config->rests[i].url, &err) < 0)
-            tm_problem_add(problems, config->rests[i].where, err.message);
-}
-
-static void verify_sql(struct tm_config *config, struct tm_problems *problems)
-{
-    struct tm_error err;
-    for (size_t i = 0; i < config->sql_count; i++) {
-        if (tm_pg_check_conninfo(config->sqls[i].conninfo, &err) == TM_OK)
-            continue;
-        (void)tm_error_wrap(&err, "tm.sql");
-        tm_problem_add(problems, config->sqls[i].where, err.message);
-    }
-}
-
-static void verify_expression(const struct tm_alert_def *a, const char *field, const char *text,
-                              struct tm_problems *problems)
-{
-    struct tm_alert_expr *expr;
-    struct tm_error err;
-    if (!text)
-        return;
-    if (tm_alert_parse(text, &expr, &err) < 0) {
-        (void)tm_error_wrap(&err, "tm.alert %s: %s", a->name, field);
-        tm_problem_add(problems, a->where, err.message);
-        return;
-    }
-    tm_alert_expr_destroy(expr);
-}
-
-static void verify_alerts(struct tm_config *config, struct tm_problems *problems)
-{
-    for (size_t i = 0; i < config->alert_count; i++) {
-        verify_expression(&config->alerts[i], "when", config->alerts[i].when, problems);
-        verify_expression(&config->alerts[i], "clear", config->alerts[i].clear, problems);
-    }
-    if (config->alert_count > TM_ALERTS_MAX)
-        tm_problem_add(problems, config->alerts[TM_ALERTS_MAX].where, "tm.alert: expected at most 200 alerts");
-}
-
-void tm_config_verify(struct tm_config *config, struct tm_problems *problems)
-{
-    struct tm_error err;
-    config->plan_def.gatherer = config->role == TM_CONFIG_GATHERER ? config->id : "";
-    verify_addresses(config, problems);
-    verify_network(config, problems);
-    verify_sql(config, problems);
-    verify_alerts(config, problems);
-    if (problems->count == 0 && tm_plan_compile(&config->plan_def, &config->plan, &err) < 0)
-        tm_problem_add(problems, config->where, err.message);
-    config->gatherer.plan = config->plan_def;
-    config->deduplicator.plan = config->plan;
 }
 
 void tm_config_fini(struct tm_config *config)

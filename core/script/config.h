@@ -3,9 +3,14 @@
  * script keeps where they are (script/secret.h).
  *
  * tm_config_read converts the table that the Lua library built (lua/tidemill/declare.lua describes it), and
- * tm_config_verify then does what start would do without doing it: compiles the plan (with a zero epoch), reads the
- * keys, checks URLs and addresses. So `tidemill check` and start reject the same things, for the same reasons.
- * All problems are collected, not the first alone.
+ * tm_config_verify then does what start would do without doing it: compiles the plan (with a zero epoch), makes its
+ * seen-sets and registries, reads keys and certificates, checks URLs, addresses, conninfos and the journal's bounds. So
+ * `tidemill check` and start reject the same things, for the same reasons. All problems are collected, not the first
+ * alone; what follows from another problem is left out.
+ *
+ * Configuration is what stays wrong until somebody edits the script, its environment or a file that it names. What the
+ * machine does not let us do now (a port in use, a directory that cannot be written, no memory, a database away) is not:
+ * start fails or waits for it, check does not look.
  */
 #ifndef TM_SCRIPT_CONFIG_H
 #define TM_SCRIPT_CONFIG_H
@@ -33,6 +38,7 @@ struct tm_problems {
 };
 
 void tm_problem_add(struct tm_problems *p, const char *where, const char *message);
+void tm_problems_sort(struct tm_problems *p); /* by file and line */
 
 enum tm_config_role { TM_CONFIG_NONE, TM_CONFIG_GATHERER, TM_CONFIG_DEDUPLICATOR };
 
@@ -65,6 +71,18 @@ struct tm_config_sql {
     size_t connections, rows_max, bytes_max;
 };
 
+struct tm_config_registry {
+    const char *where, *stream;
+    const char *const *columns; /* NULL-terminated */
+};
+
+/* What an adapter says that it will open at run time (tm.feed's expect), for `tidemill plan`. */
+struct tm_config_connections {
+    const char *name;    /* "orderbook_delta" */
+    const char *markets; /* the rule in words; NULL: all that the exchange sends */
+    size_t count, feed;  /* feed: in feeds */
+};
+
 struct tm_config {
     enum tm_config_role role;
     const char *where, *id;
@@ -80,14 +98,17 @@ struct tm_config {
     struct tm_deduplicator_options deduplicator;
     struct tm_plan_def plan_def;
     const char *const *stream_where, *const *kind_where; /* by index in plan_def */
+    const bool *stream_good, *kind_good;                 /* likewise: the library found no fault in it */
+    const char *protocol_where;                          /* NULL: none was declared */
     struct tm_plan *plan; /* made by verify, zero epoch: the deduplicator's, and for the schema */
     struct tm_config_signer *signers;
     struct tm_config_feed *feeds;
     struct tm_config_rest *rests;
-    size_t signer_count, feed_count, rest_count;
     struct tm_config_sql *sqls;
     struct tm_alert_def *alerts;
-    size_t sql_count, alert_count;
+    struct tm_config_registry *registries;
+    struct tm_config_connections *connections;
+    size_t signer_count, feed_count, rest_count, sql_count, alert_count, registry_count, connections_count;
 };
 
 void tm_config_init(struct tm_config *config); /* the defaults of what holds before the file has run */
@@ -98,8 +119,5 @@ void tm_config_read_plan(lua_State *L, int index, struct tm_arena *arena, struct
 
 void tm_config_verify(struct tm_config *config, struct tm_problems *problems);
 void tm_config_fini(struct tm_config *config);
-
-/* "address:port", port 0..65535, address numeric or a name; IPv6 in brackets. */
-int tm_config_check_address(const char *address, struct tm_error *err) TM_MUST_CHECK;
 
 #endif

@@ -94,6 +94,12 @@ static void read_where(lua_State *L, int index, struct tm_arena *arena, void *el
     *(const char **)element = where ? where : "?";
 }
 
+static void read_good(lua_State *L, int index, struct tm_arena *arena, void *element)
+{
+    (void)arena;
+    *(bool *)element = tm_table_bool(L, index, "ok");
+}
+
 static int64_t *read_codes(lua_State *L, int index, struct tm_arena *arena, size_t *count)
 {
     *count = 0;
@@ -117,6 +123,7 @@ static void read_protocol(lua_State *L, int index, struct tm_arena *arena, struc
         return;
     int at = lua_gettop(L);
     struct tm_protocol_def *p = &out->plan_def.protocol;
+    out->protocol_where = tm_table_string(L, at, "at", arena);
     p->tag_path = tm_table_string(L, at, "tag", arena);
     p->subscription_path = tm_table_string(L, at, "subscription", arena);
     p->sequence_path = tm_table_string(L, at, "sequence", arena);
@@ -133,4 +140,6 @@ void tm_config_read_plan(lua_State *L, int index, struct tm_arena *arena, struct
     plan->kinds = tm_table_list(L, index, "kinds", sizeof *plan->kinds, read_kind, arena, &plan->kind_count);
     out->stream_where = tm_table_list(L, index, "streams", sizeof(char *), read_where, arena, &count);
     out->kind_where = tm_table_list(L, index, "kinds", sizeof(char *), read_where, arena, &count);
+    out->stream_good = tm_table_list(L, index, "streams", sizeof(bool), read_good, arena, &count);
+    out->kind_good = tm_table_list(L, index, "kinds", sizeof(bool), read_good, arena, &count);
 }

@@ -106,6 +106,10 @@ void tm_module_load(lua_State *L, struct tm_module_paths *paths, const char *pat
     if (luaL_loadbufferx(L, source, len, lua_tostring(L, -1), "t"))
         lua_error(L);
     lua_remove(L, -2);
+    if (paths->environment) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, paths->environment);
+        lua_setfenv(L, -2);
+    }
 }
 
 static bool is_module_name(const char *name)
@@ -184,12 +188,26 @@ static int require(lua_State *L)
     return 1;
 }
 
-void tm_module_open(lua_State *L, struct tm_module_paths *paths)
+void tm_module_push_require(lua_State *L, struct tm_module_paths *paths)
 {
     lua_newtable(L);
     lua_insert(L, -2);
     lua_setfield(L, -2, "tidemill.host");
     lua_pushlightuserdata(L, paths);
     lua_pushcclosure(L, require, 2);
+}
+
+void tm_module_add(lua_State *L, const char *name)
+{
+    lua_getglobal(L, "require");
+    lua_getupvalue(L, -1, 1);
+    lua_pushvalue(L, -3);
+    lua_setfield(L, -2, name);
+    lua_pop(L, 3);
+}
+
+void tm_module_open(lua_State *L, struct tm_module_paths *paths)
+{
+    tm_module_push_require(L, paths);
     tm_sandbox_define(L, "require");
 }

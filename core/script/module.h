@@ -23,6 +23,7 @@ struct tm_module_file {
 
 struct tm_module_paths {
     const char *library, *script; /* directories */
+    int environment;              /* reference to the chunks' globals; 0: the state's */
     struct tm_buf source;         /* of the file that was read last; the owner frees it */
     struct tm_arena *arena;       /* for the files; NULL: they are not noted */
     struct tm_module_file *files;
@@ -30,6 +31,12 @@ struct tm_module_paths {
 
 /* Define `require`; the table on top of the stack becomes the module "tidemill.host" and is popped. */
 void tm_module_open(lua_State *L, struct tm_module_paths *paths);
+
+/* Push a `require` with its own loaded modules, of which "tidemill.host" is the table on top (popped). */
+void tm_module_push_require(lua_State *L, struct tm_module_paths *paths);
+
+/* Make the table on top (popped) a module of the global `require`. */
+void tm_module_add(lua_State *L, const char *name);
 
 /* Push the chunk of the file at `path`, or raise. `name` is how messages call it. */
 void tm_module_load(lua_State *L, struct tm_module_paths *paths, const char *path, const char *name);

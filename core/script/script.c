@@ -98,8 +98,7 @@ struct tm_services *tm_script_services_anew(lua_State *L, const char *what)
     return NULL;
 }
 
-/* "file:line: text" of a Lua error becomes where and message. */
-static void add_error(struct tm_problems *problems, const char *file, const char *text)
+void tm_script_problem(struct tm_problems *problems, const char *file, const char *text)
 {
     for (const char *p = strchr(text, ':'); p; p = strchr(p + 1, ':')) {
         size_t digits = strspn(p + 1, "0123456789");
@@ -163,6 +162,9 @@ static int finish_body(lua_State *L)
     lua_call(L, 2, 1);
     luaL_checktype(L, -1, LUA_TTABLE);
     int declared = lua_gettop(L);
+    lua_getfield(L, declared, "tests");
+    load->script->test_count = lua_objlen(L, -1);
+    lua_settop(L, declared);
     read_problems(L, declared, load->problems);
     tm_config_read(L, load->script->arena, &load->script->config);
     lua_settop(L, declared);
@@ -173,6 +175,24 @@ static int finish_body(lua_State *L)
     lua_settop(L, declared);
     load->script->declared = luaL_ref(L, LUA_REGISTRYINDEX);
     return 0;
+}
+
+/* As they stand in the files: the order of declared tables is not an order. */
+static int compare_problems(const void *a, const void *b)
+{
+    const struct tm_problem *p = a, *q = b;
+    const char *pc = strrchr(p->where, ':'), *qc = strrchr(q->where, ':');
+    size_t pn = pc ? (size_t)(pc - p->where) : strlen(p->where), qn = qc ? (size_t)(qc - q->where) : strlen(q->where);
+    int order = pn != qn ? (pn > qn) - (pn < qn) : strncmp(p->where, q->where, pn);
+    if (!order && pc && qc)
+        order = (atoi(pc + 1) > atoi(qc + 1)) - (atoi(pc + 1) < atoi(qc + 1));
+    return order ? order : strcmp(p->message, q->message);
+}
+
+void tm_problems_sort(struct tm_problems *problems)
+{
+    size_t kept = problems->count < TM_PROBLEMS_MAX ? problems->count : TM_PROBLEMS_MAX;
+    qsort(problems->list, kept, sizeof *problems->list, compare_problems);
 }
 
 static char *directory_of(struct tm_arena *arena, const char *path)
@@ -193,6 +213,8 @@ static struct tm_script *create(const struct tm_script_options *options)
     script->arena = tm_arena_create();
     script->paths.library = tm_arena_strdup(script->arena, options->library ? options->library : tm_script_library());
     script->paths.script = directory_of(script->arena, options->path);
+    script->path = tm_arena_strdup(script->arena, options->path);
+    script->memory_bytes_max = options->memory_bytes_max;
     script->paths.arena = script->arena;
     if (tm_tasks_init(&script->tasks) == TM_OK)
         return script;
@@ -206,7 +228,7 @@ static bool attempt(struct load *load, lua_CFunction body, int64_t cpu_us)
     struct tm_error err;
     if (tm_call(load->script->vm, body, load, cpu_us, &err) == TM_OK)
         return true;
-    add_error(load->problems, load->path, err.message);
+    tm_script_problem(load->problems, load->path, err.message);
     return false;
 }
 
@@ -230,26 +252,40 @@ static int64_t thread_cpu_us(void)
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
+int tm_script_open(const struct tm_script_options *options, struct tm_script **out, struct tm_error *err)
+{
+    *out = NULL;
+    struct tm_script *script = create(options);
+    if (!script)
+        return tm_error_set(err, TM_ENOMEM, "no memory for a script");
+    int rc = tm_vm_create(options->memory_bytes_max, script, &script->vm, err);
+    if (!rc)
+        rc = tm_call(script->vm, open_body, NULL, TM_SCRIPT_LOAD_CPU_US, err);
+    if (rc) {
+        tm_script_destroy(script);
+        return rc;
+    }
+    *out = script;
+    return TM_OK;
+}
+
 int tm_script_load(const struct tm_script_options *options, struct tm_problems *problems, struct tm_script **out)
 {
     int64_t cpu_us = options->load_cpu_us ? options->load_cpu_us : TM_SCRIPT_LOAD_CPU_US;
     int64_t begun_us = thread_cpu_us();
     struct tm_error err;
-    *out = NULL;
-    struct tm_script *script = create(options);
-    if (!script)
-        return TM_ENOMEM;
+    struct tm_script *script;
+    int rc = tm_script_open(options, &script, &err);
+    *out = script;
+    if (rc)
+        return rc;
     struct load load = {.script = script, .path = options->path, .problems = problems};
-    if (tm_vm_create(options->memory_bytes_max, script, &script->vm, &err) < 0) {
-        tm_script_destroy(script);
-        return err.code;
-    }
-    load.ran = attempt(&load, open_body, cpu_us) && attempt(&load, run_body, cpu_us);
+    load.ran = attempt(&load, run_body, cpu_us);
     (void)attempt(&load, finish_body, cpu_us);
     tm_config_verify(&script->config, problems);
+    tm_problems_sort(problems);
     add_files(script);
     script->load_cpu_us = thread_cpu_us() - begun_us;
-    *out = script;
     return problems->count ? TM_EINVAL : TM_OK;
 }
 

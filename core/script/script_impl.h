@@ -28,6 +28,9 @@ struct tm_script {
     struct tm_secret **secrets; /* that the configuration refers to */
     size_t secret_count;
     struct tm_metric *errors;
+    const char *path;
+    size_t memory_bytes_max;
+    size_t test_count; /* declared with tm.test */
     struct tm_facts facts;
     uint64_t generation;
     int64_t load_cpu_us;
@@ -37,6 +40,12 @@ struct tm_script {
 };
 
 struct tm_script *tm_script_of(lua_State *L);
+
+/* A script whose VM has the host and the modules, before any file has run. NULL: memory is out. */
+int tm_script_open(const struct tm_script_options *options, struct tm_script **out, struct tm_error *err) TM_MUST_CHECK;
+
+/* "file:line: text" of a Lua error becomes where and message of a problem; of the file where it says none. */
+void tm_script_problem(struct tm_problems *problems, const char *file, const char *text);
 
 /* The services, or a Lua error that says that `what` is for run time. */
 struct tm_services *tm_script_services(lua_State *L, const char *what);
@@ -83,6 +92,9 @@ void tm_api_alert_close(struct tm_script *script);
  * killed (api_clock.c). */
 bool tm_api_clock_wake(struct tm_script *script, tm_task_handle task);
 void tm_api_clock_forget(struct tm_script *script, tm_task_handle task);
+
+/* Part 0 (rows of the kind's stream) or 1 (not understood) of a batch that `decode` returned; false: it is empty. */
+bool tm_api_batch(lua_State *L, int index, int part, const struct tm_stream **stream, const struct tm_buf **rows);
 
 /* The registry named at that index of a function's arguments, or a Lua error (api_registry.c). */
 struct tm_service_registry *tm_api_check_registry(lua_State *L, int index);

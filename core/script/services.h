@@ -62,6 +62,7 @@ struct tm_services {
     struct tm_gatherer *gatherer;
     struct tm_deduplicator *deduplicator;
     const struct tm_plan *plan; /* of the running generation: set with tm_services_set_plan */
+    int64_t simulated_us;       /* the time of a simulated world (script/test.h); 0: the real clock counts */
 
     uint64_t generation; /* the newest */
     char *state;         /* JSON that tm.state kept for the next generation; NULL: none */

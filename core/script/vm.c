@@ -4,10 +4,10 @@
 #include "script/grant.h"
 
 #include <luajit.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
-#define MEMORY_DEFAULT ((size_t)256 << 20)
 #define HOOK_INSTRUCTIONS 100
 #define SLOW_US 500       /* so long for HOOK_INSTRUCTIONS: count each one from now on ... */
 #define FAST_HOOKS 200    /* ... until so many in a row were fast */
@@ -30,7 +30,8 @@ struct tm_vm {
     void *owner;
     size_t used, limit;
     int depth, hook_count, fast_hooks;
-    const char *killed;              /* why; NULL: it is not */
+    const char *killed; /* why; NULL: it is not */
+    char killed_at[128];
     int64_t entered_us, deadline_us; /* thread CPU time */
     int64_t look_us, hook_us;        /* monotonic: when to look at the CPU time again; when the hook fired last */
     const char *stack;               /* where the C stack stood at the outermost entry */
@@ -152,13 +153,27 @@ static void adapt_hook(struct tm_vm *vm, lua_State *L, int64_t now_us)
         set_hook(vm, L, HOOK_INSTRUCTIONS);
 }
 
+const char *tm_vm_killed_at(const struct tm_vm *vm)
+{
+    return vm->killed ? vm->killed_at : "";
+}
+
+/* In a hook, level 0 is the function that was interrupted; later its line is not known any more. */
+static void keep_place(struct tm_vm *vm, lua_State *L, int level)
+{
+    lua_Debug ar;
+    vm->killed_at[0] = '\0';
+    if (lua_getstack(L, level, &ar) && lua_getinfo(L, "Sl", &ar) && ar.currentline > 0)
+        (void)snprintf(vm->killed_at, sizeof vm->killed_at, "%s:%d", ar.short_src, ar.currentline);
+}
+
 /* LuaJIT keeps one hook for all coroutines of a state, so new ones need no hook of their own. */
 static void on_count(lua_State *L, lua_Debug *ar)
 {
     struct tm_vm *vm = tm_vm_of(L);
     int64_t now_us = clock_us(CLOCK_MONOTONIC);
-    if (!vm->killed)
-        vm->killed = verdict(vm, L, ar, now_us);
+    if (!vm->killed && (vm->killed = verdict(vm, L, ar, now_us)))
+        keep_place(vm, L, 0);
     if (!vm->killed) {
         adapt_hook(vm, L, now_us);
         return;
@@ -173,6 +188,7 @@ void tm_vm_check(lua_State *L)
     struct tm_vm *vm = tm_vm_of(L);
     if (!vm->killed && vm->depth && is_over(vm, clock_us(CLOCK_MONOTONIC))) {
         vm->killed = over_budget;
+        keep_place(vm, L, 1);
         set_hook(vm, L, 1);
     }
     if (vm->killed)
@@ -236,7 +252,7 @@ int tm_vm_create(size_t memory_bytes_max, void *owner, struct tm_vm **out, struc
     struct tm_vm *vm = calloc(1, sizeof *vm);
     if (!vm)
         return tm_error_set(err, TM_ENOMEM, "no memory for a script VM");
-    vm->limit = memory_bytes_max ? memory_bytes_max : MEMORY_DEFAULT;
+    vm->limit = memory_bytes_max ? memory_bytes_max : TM_VM_BYTES;
     vm->owner = owner;
     vm->L = lua_newstate(allocate, vm);
     if (!vm->L) {

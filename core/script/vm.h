@@ -30,7 +30,9 @@
 
 struct tm_vm;
 
-/* memory_bytes_max 0: 256 MiB. `owner` is what API functions find with tm_vm_owner. The libraries are those that the
+#define TM_VM_BYTES ((size_t)256 << 20)
+
+/* memory_bytes_max 0: TM_VM_BYTES. `owner` is what API functions find with tm_vm_owner. The libraries are those that the
  * process is granted (tm_grants). */
 int tm_vm_create(size_t memory_bytes_max, void *owner, struct tm_vm **out, struct tm_error *err) TM_MUST_CHECK;
 void tm_vm_destroy(struct tm_vm *vm);
@@ -47,6 +49,7 @@ void tm_vm_enter(struct tm_vm *vm, int64_t cpu_us);
 void tm_vm_leave(struct tm_vm *vm);
 void tm_vm_set_budget(struct tm_vm *vm, int64_t cpu_us); /* of the entry under way, counted from its beginning */
 bool tm_vm_is_killed(const struct tm_vm *vm);            /* since the outermost enter */
+const char *tm_vm_killed_at(const struct tm_vm *vm);     /* "file:line"; "" when it is not, or that is not known */
 
 /* For C functions that Lua calls and whose work grows with their arguments: raise if the entry's time is over. It reads a
  * clock (25 ns), so call it every few thousand steps. */

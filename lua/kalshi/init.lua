@@ -141,6 +141,21 @@ end
 
 -- ---- subscriptions ----
 
+-- The rule in words, for `tidemill plan`.
+local function rule_text(choice)
+  if not choice then return nil end
+  if choice.kind == "all" then return "all markets" end
+  if choice.kind == "list" then
+    local names, patterns = #choice.list, #choice.patterns
+    if patterns == 0 then return ("%d named markets"):format(names) end
+    return ("%d named markets and %d patterns"):format(names, patterns)
+  end
+  for name, value in pairs(kalshi) do
+    if value == choice.fn then return "kalshi." .. name end
+  end
+  return "the function at " .. tm.place(choice.fn)
+end
+
 local subscription_fields = {
   connections = check.field(check.integer(1, 1000), { default = 1 }),
   markets = check.field(rule.check, { to = "rule" }),
@@ -176,6 +191,7 @@ function Exchange:subscribe(channel, options)
   if self.subscribed[channel] then return tm.problem(at, path, "is subscribed to already at " .. self.subscribed[channel]) end
   self.subscribed[channel] = at
   if not ok then return end
+  self.feed:expect(channel, settings.connections, rule_text(settings.rule))
   settings.channel = channel
   settings.every_us = settings.every_us or self.sweep_us
   local s = session.new(settings)

@@ -119,23 +119,27 @@ local function names_of(fields)
   return names
 end
 
+-- Returns whether all keys are known, and which ones the unknown keys were probably meant to be.
 local function check_keys(at, path, value, fields)
-  local ok = true
+  local ok, meant = true, {}
   for key in pairs(value) do
     if type(key) ~= "string" then
       problems.add(at, path, ("expected names only, got a value without a name at position %s"):format(tostring(key)))
       ok = false
     elseif not fields[key] then
-      problems.add(at, path, ('unknown key "%s"'):format(key) .. problems.hint(key, names_of(fields)))
+      problems.add(at, path, ('unknown key "%s"'):format(key:sub(1, 60)) .. problems.hint(key, names_of(fields)))
       ok = false
+      local near = problems.nearest(key, names_of(fields))
+      if near then meant[near] = true end
     end
   end
-  return ok
+  return ok, meant
 end
 
-local function check_field(at, path, name, field, value)
+local function check_field(at, path, name, field, value, meant)
   if value == nil then
     if not field.required then return true, field.default end
+    if meant[name] then return false end
     local _, expected = field.check(nil)
     problems.add(at, path, ('missing key "%s": %s'):format(name, (expected:gsub(", got.*$", ""))))
     return false
@@ -159,9 +163,10 @@ function check.closed(at, path, value, fields)
     problems.add(at, path, "expected a table { ... }" .. got(value))
     return {}, false
   end
-  local ok, normal = check_keys(at, path, value, fields), {}
+  local ok, meant = check_keys(at, path, value, fields)
+  local normal = {}
   for name, field in pairs(fields) do
-    local good, v = check_field(at, path, name, field, value[name])
+    local good, v = check_field(at, path, name, field, value[name], meant)
     ok = ok and good
     normal[field.to or name] = v
   end

@@ -16,7 +16,9 @@ local declare = {
     signers = {}, feeds = {}, rests = {},
     sqls = {},         -- { conninfo, timeout_us, connections, rows_max, bytes_max, at }
     alerts = {},       -- { name, when, clear, severity, hold_us, every_us, labels, ..., at }
-    registries = {},   -- { stream, columns, quiet }
+    registries = {},   -- { stream, columns, quiet, at }
+    connections = {},  -- { name, count, markets, feed }: what is going to be opened, in words
+    tests = {},        -- { name, fn, at }
     timers = {},       -- { after_us, every_us, name, fn }
     handlers = {},     -- event name -> list of { name, fn }
     watch = nil,         -- { lag_us, disk_free_bytes, ... }: engine/watch.h
@@ -47,6 +49,8 @@ function declare.dispatch(event)
   end
 end
 
+local START_MAX = 1000 -- tasks there can be at once (core/script/task.h)
+
 local function begin()
   declare.running = true
   for _, registry in ipairs(declared.registries) do
@@ -64,13 +68,28 @@ local function begin()
   declare.dispatch { type = "start" }
 end
 
+-- What is missing may stand behind the line that failed: of what was found at the end only misspellings are kept.
+local function forget_guesses(before)
+  for i = #problems.list, before + 1, -1 do
+    if not problems.list[i].message:find("did you mean", 1, true) then table.remove(problems.list, i) end
+  end
+end
+
 --- The end of declare time: everything that was declared, with what is wrong with it.
 ---@param file string
 ---@param ran boolean whether the file ran to its end
 function declare.finish(file, ran)
+  local before = #problems.list
   for _, adjust in ipairs(declare.adjust) do adjust() end
+  if not ran then forget_guesses(before) end
   if ran and not declared.role then
     problems.add(file, "", "the script declares no role: expected tm.gatherer { ... } or tm.deduplicator { ... }")
+  end
+  if #(declared.handlers.start or {}) > START_MAX then
+    problems.add(file, "", ("expected at most %d handlers of the event start"):format(START_MAX))
+  end
+  if #declared.timers > START_MAX then
+    problems.add(file, "", ("expected at most %d timers"):format(START_MAX))
   end
   declared.begin = begin
   declared.dispatch = declare.dispatch

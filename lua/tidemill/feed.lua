@@ -125,6 +125,15 @@ function Feed:open(name)
   return link
 end
 
+--- Say at declare time which links will be opened at run time: what `tidemill plan` shows and counts.
+---@param name string of the channel or purpose
+---@param count integer links
+---@param markets? string which markets they carry, in words; default: all that the exchange sends
+function Feed:expect(name, count, markets)
+  declare.only "expect"
+  declared.connections[#declared.connections + 1] = { name = name, count = count, markets = markets, feed = self.index }
+end
+
 --- Declare a WebSocket feed.
 ---@param definition tidemill.Feed
 ---@param at? string "file:line" for messages
@@ -219,7 +228,10 @@ function feed.rest(definition, at)
   at = at or problems.caller()
   local normal, ok = check.closed(at, "tm.rest", definition, rest_fields)
   normal.signer = normal.signer and normal.signer.signer
-  if ok and normal.per_second <= 0 then problems.add(at, "tm.rest", "per_second: expected more than 0") end
+  if ok and normal.per_second <= 0 then
+    problems.add(at, "tm.rest", "per_second: expected more than 0")
+    ok = false
+  end
   normal.url = normal.url and normal.url:gsub("/+$", "")
   if ok then add(declared.rests, { url = normal.url }, at) end
   return setmetatable(normal, Rest)
@@ -285,8 +297,10 @@ function feed.registry(stream, columns, quiet)
   local quiet_list, quiet_expected
   if quiet ~= nil then quiet_list, quiet_expected = names(quiet) end
   if not list or quiet_expected then problems.add(at, "tm.registry " .. tostring(stream), expected or quiet_expected) end
-  local entry = { stream = stream, columns = list or {}, quiet = quiet_list }
-  declared.registries[#declared.registries + 1] = entry
+  local known, name_expected = check.name(stream)
+  if not known then problems.add(at, "tm.registry", name_expected) end
+  local entry = { stream = stream, columns = list or {}, quiet = quiet_list, at = at }
+  if list and known then declared.registries[#declared.registries + 1] = entry end
   return setmetatable({ entry = entry }, Registry)
 end
 

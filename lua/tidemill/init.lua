@@ -6,6 +6,7 @@
 
 local alert = require "tidemill.alert"
 local host = require "tidemill.host"
+local declare = require "tidemill.declare"
 local http = require "tidemill.http"
 local metric = require "tidemill.metric"
 local notify = require "tidemill.notify"
@@ -74,12 +75,30 @@ function tm.monotonic() return host.monotonic_us() end
 --- Microseconds of a duration like "48h", bytes of a size like "64MiB".
 tm.duration, tm.size = units.duration, units.size
 
+--- Declare a test of this script, run by `tidemill test FILE`, `tidemill check --tests` and before a reload. Each runs
+--- in a world of its own with the script freshly loaded; `t` is what require "tidemill.test" gives to test files.
+---
+---     tm.test("rounds up", function(t) t.equal(lots(0.1), 1) end)
+---@param name string
+---@param fn fun(t: tidemill.Test)
+function tm.test(name, fn)
+  declare.only "tm.test"
+  local at = problems.caller()
+  local text, expected = tm.check.text(name)
+  local callable, fn_expected = tm.check.func(fn)
+  if not text then return problems.add(at, "tm.test", expected) end
+  if not callable then return problems.add(at, "tm.test " .. name, fn_expected) end
+  local tests = declare.declared.tests
+  tests[#tests + 1] = { name = name, fn = fn, at = at }
+end
+
 --- Note a fault of a declaration: for libraries such as adapters. `at` is tm.caller() of their public function.
 tm.problem = problems.add
 tm.caller = problems.caller
+tm.place = problems.place
 tm.check = require "tidemill.check"
-tm.hint = problems.hint
+tm.hint, tm.seal = problems.hint, problems.seal
 
 tm.log, tm.json = host.freeze(tm.log, "tm.log"), host.freeze(tm.json, "tm.json")
 
-return host.freeze(tm, "tm")
+return host.freeze(problems.seal("tm", tm), "tm")

@@ -275,3 +275,20 @@
 ---@field market? string market_closed: its ticker
 ---@field result? string market_closed
 ---@field resume? string exchange_paused: when the exchange expects to be back
+
+-- ---- tests of policy (tidemill.test) ----
+
+---@class tidemill.TestRequest what t.http is asked
+---@field method string
+---@field url string
+---@field headers? string[] "Name: value"
+---@field body? string
+---@field timeout_us? number
+
+---@class tidemill.TestResponse what t.http answers; nil: no answer at all
+---@field status? integer default 200, 0 with an error
+---@field body? string|table a table becomes JSON
+---@field content_type? string
+---@field retry_after? string
+---@field error? string why there was no answer
+---@field after? tidemill.Duration how long it takes; default: at once

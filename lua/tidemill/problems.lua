@@ -20,6 +20,14 @@ function problems.caller()
   return at
 end
 
+--- Where a function is defined: "file:line".
+---@param fn function
+---@return string
+function problems.place(fn)
+  local at = host.where(fn)
+  return at
+end
+
 local function distance(a, b)
   local previous, before = {}, {}
   for j = 0, #b do previous[j] = j end
@@ -47,6 +55,7 @@ end
 ---@param names string[]
 ---@return string?
 function problems.nearest(name, names)
+  if #name > 64 then return nil end
   local best, best_distance = nil, math.floor((#name + 1) / 3) + 0.5
   for _, candidate in ipairs(names) do
     local d = distance(name:lower(), candidate:lower())
@@ -63,12 +72,28 @@ end
 ---@param names string[]
 ---@return string
 function problems.hint(name, names)
-  local near = #name <= 64 and problems.nearest(name, names)
+  local near = problems.nearest(name, names)
   if near then return (', did you mean "%s"?'):format(near) end
   local sorted = {}
   for i, candidate in ipairs(names) do sorted[i] = candidate end
   table.sort(sorted)
   return ", expected one of " .. table.concat(sorted, ", ")
+end
+
+--- Close a module's table: a name that it does not have is an error which names the nearest one.
+---@generic T
+---@param name string as scripts call it
+---@param module T
+---@return T
+function problems.seal(name, module)
+  return setmetatable(module, {
+    __index = function(_, key)
+      local names = {}
+      for known in pairs(module) do names[#names + 1] = known end
+      error(("%s.%s is not there"):format(name, tostring(key):sub(1, 60)) .. problems.hint(tostring(key), names), 2)
+    end,
+    __metatable = "locked",
+  })
 end
 
 return problems

@@ -35,6 +35,12 @@ local function read_column(at, path, value)
   return ok and name and type_name and normal or nil
 end
 
+local function window(value)
+  local us, expected = check.duration(value)
+  if us == 0 then return nil, 'expected more than 0, got "' .. value .. '"' end
+  return us, expected
+end
+
 local stream_fields = {
   columns = check.field(function(v) return type(v) == "table" and v or nil, "expected a list of columns" end, { required = true }),
   mode = check.field(check.one_of { "append", "upsert" }),
@@ -46,12 +52,18 @@ local stream_fields = {
   partition_column = check.field(check.name),
   ticker = check.field(check.name),
   time = check.field(check.name),
-  window = check.field(check.duration, { to = "window_us" }),
+  window = check.field(window, { to = "window_us" }),
   memory = check.field(check.size, { to = "memory_bytes" }),
 }
 
 local function read_columns(at, path, columns)
   local list, by_name, ok = {}, {}, true
+  for key in pairs(columns) do
+    if type(key) ~= "number" or key < 1 or key > #columns or key ~= math.floor(key) then
+      problems.add(at, path, "columns: expected a list without names or holes, got " .. tostring(key))
+      ok = false
+    end
+  end
   for i, value in ipairs(columns) do
     local column = read_column(at, ("%s: columns[%d]"):format(path, i), value)
     ok = ok and column ~= nil
@@ -133,7 +145,10 @@ local function source(fields) return setmetatable(fields, Source) end
 
 local function path_source(unit)
   return function(path, options)
-    options = options or {}
+    if options ~= nil and type(options) ~= "table" then
+      problems.add(problems.caller(), "source", "expected options like { scale = 4 }, got a " .. type(options))
+    end
+    options = type(options) == "table" and options or {}
     return source {
       from = "paths",
       paths = { { path = path, unit = unit, scale = options.scale, one_minus = options.one_minus } },
@@ -168,6 +183,15 @@ local function to_source(value)
   return nil
 end
 
+-- What is wrong with a path as tm.path and its like were given it, or nil.
+local function path_fault(p)
+  local text, expected = check.text(p.path)
+  if not text then return "path: " .. expected end
+  if p.scale ~= nil and not check.integer(0, 18)(p.scale) then return "scale: expected an integer from 0 to 18" end
+  if p.one_minus ~= nil and type(p.one_minus) ~= "boolean" then return "one_minus: expected true or false" end
+  return nil
+end
+
 local function copy_path(p, column)
   local scale = p.unit == "decimal" and (p.scale or column.scale or 0) or 0
   return { path = p.path, unit = p.unit, scale = scale, one_minus = p.one_minus or false }
@@ -188,10 +212,15 @@ local function read_source(at, path, column, value)
       problems.add(at, path, column.name .. ": expected only paths in a list of alternatives")
       return nil
     end
+    if s.from == "const" and not check.text(s.text) then
+      problems.add(at, path, column.name .. ": tm.const: expected text, got a " .. type(s.text))
+      return nil
+    end
     normal.from, normal.text = s.from, s.text
     for _, p in ipairs(s.paths or {}) do
-      if type(p.path) ~= "string" then
-        problems.add(at, path, column.name .. ": expected a path that is text, got a " .. type(p.path))
+      local expected = path_fault(p)
+      if expected then
+        problems.add(at, path, column.name .. ": " .. expected)
         return nil
       end
       normal.paths[#normal.paths + 1] = copy_path(p, column)
@@ -247,10 +276,13 @@ local function bind_kind(k)
   if k.role ~= "data" or not k.stream then return end
   local s = streams_by_name[k.stream]
   if not s then
+    k.ok = false
     return problems.add(k.at, k.path,
       ('stream: unknown stream "%s"'):format(k.stream) .. problems.hint(k.stream, names_of(streams_by_name)))
   end
-  if s.ok then k.sources = read_sources(k, s, k.from or {}) end
+  local good = false
+  if s.ok then k.sources, good = read_sources(k, s, k.from or {}) end
+  k.ok = k.ok and good
 end
 
 local function declare_kind(at, tag, definition)
@@ -258,11 +290,12 @@ local function declare_kind(at, tag, definition)
   local valid, expected = check.text(tag)
   if not valid then return problems.add(at, "tm.kind", expected) end
   if kinds_by_tag[tag] then return problems.add(at, path, "is declared already at " .. kinds_by_tag[tag].at) end
-  local normal = check.closed(at, path, definition, kind_fields)
-  if normal.role == "data" and not normal.stream then
+  local normal, ok = check.closed(at, path, definition, kind_fields)
+  if ok and normal.role == "data" and not normal.stream then
     problems.add(at, path, 'missing key "stream": expected the name of the stream that its rows go to')
+    ok = false
   end
-  normal.tag, normal.at, normal.path = tag, at, path
+  normal.tag, normal.at, normal.path, normal.ok = tag, at, path, ok
   kinds_by_tag[tag] = normal
   declared.kinds[#declared.kinds + 1] = normal
 end
@@ -296,7 +329,19 @@ function stream.protocol(definition)
   declare.only "tm.protocol"
   local at = problems.caller()
   if declared.protocol then return problems.add(at, "tm.protocol", "is declared already") end
-  declared.protocol = check.closed(at, "tm.protocol", definition, protocol_fields)
+  local normal = check.closed(at, "tm.protocol", definition, protocol_fields)
+  normal.at = at
+  declared.protocol = normal
+end
+
+-- Said once, not for each kind.
+declare.adjust[#declare.adjust + 1] = function()
+  for _, k in ipairs(declared.kinds) do
+    if not declared.protocol and not k.document then
+      problems.add(k.at, k.path, 'needs a tm.protocol { tag = "path" } that says where a frame names its kind')
+      return
+    end
+  end
 end
 
 local dedup_fields = {
@@ -304,7 +349,7 @@ local dedup_fields = {
   occurrence = check.field(check.boolean),
   from = check.field(check.moment, { to = "from_us" }),
   within = check.field(check.duration, { to = "within_us" }),
-  window = check.field(check.duration, { to = "window_us" }),
+  window = check.field(window, { to = "window_us" }),
   memory = check.field(check.size, { to = "memory_bytes" }),
 }
 
@@ -392,7 +437,7 @@ local function apply_dedup(d)
   for field, value in pairs(d.settings) do s[field] = value end
   if d.settings.key then
     s.at, s.path = d.at, path
-    check_references(s)
+    if not check_references(s) then s.ok = false end
   end
 end
 

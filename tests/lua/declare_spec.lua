@@ -68,6 +68,7 @@ describe("declarations", function()
 
     it("become plain tables", function()
       gatherer()
+      tm.protocol { tag = "type" }
       stream { window = "2s", memory = "1KiB" }
       tm.kind "k" { stream = "s", from = { id = "a.id", price = { tm.decimal "a.p", tm.decimal("a.q", { one_minus = true }) } } }
       local declared = finish()

@@ -105,6 +105,10 @@ local function make_host(env, kept)
                  kept = kept, metrics = {} }
   local function record(name, ...) host.calls[#host.calls + 1] = { name, ... } end
   function host.where(level)
+    if type(level) == "function" then
+      local of = debug.getinfo(level, "S")
+      return ("%s:%d"):format(of.short_src:match("[^/]*$"), of.linedefined)
+    end
     local info = debug.getinfo(level + 1, "Sl")
     return info and ("%s:%d"):format(info.short_src:match("[^/]*$"), info.currentline) or "?"
   end

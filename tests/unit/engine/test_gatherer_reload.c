@@ -271,7 +271,7 @@ static void what_cannot_change_is_refused(void **state)
     (void)snprintf(relative, sizeof relative, "/tmp/../%s", f->dir); /* the same by another name, and said sizes */
     o = f->options;
     o.journal.dir = relative;
-    o.journal.bytes_max = TM_JOURNAL_BYTES_MAX;
+    o.journal.bytes_max = TM_JOURNAL_BYTES;
     assert_int_equal(tm_gatherer_check_reload(f->g, &o, &f->err), TM_OK);
     due(100, 0);
     expect_facts(f);

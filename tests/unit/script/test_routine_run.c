@@ -69,7 +69,7 @@ static struct tm_script *start(int slot, const char *body)
     int len = asprintf(&text,
                        "local tm = require 'tidemill'\nlocal host = require 'tidemill.host'\n"
                        "require 'kalshi.streams'\n"
-                       "tm.deduplicator { id = 'd', production = 'x', gatherers = { g = 'y' } }\n"
+                       "tm.deduplicator { id = 'd', production = 'dbname=x', gatherers = { g = 'dbname=y' } }\n"
                        "local function count(name) tm.counter(name, 'test'):add() end\n"
                        "local function use() return host, count end\n%s",
                        body);

@@ -86,7 +86,7 @@ static void start(const char *body)
     int fd = mkstemp(path);
     int len = asprintf(&text,
                        "local tm = require 'tidemill'\nlocal host = require 'tidemill.host'\nrequire 'kalshi.streams'\n"
-                       "tm.deduplicator { id = 'd', production = 'x', gatherers = { g = 'y' }, %s }\n"
+                       "tm.deduplicator { id = 'd', production = 'dbname=x', gatherers = { g = 'dbname=y' }, %s }\n"
                        "local rest = tm.rest { url = tm.env 'TEST_URL', per_second = 1000 }\n"
                        "local registry = tm.registry('markets', { 'status', 'close_time', 'volume' })\n"
                        "local function count(name) tm.counter(name, 'test'):add() end\n"

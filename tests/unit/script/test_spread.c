@@ -70,7 +70,7 @@ static void load(const char *body)
     int fd = mkstemp(path);
     int len = asprintf(&text,
                        "local tm = require 'tidemill'\nlocal host = require 'tidemill.host'\nrequire 'kalshi.streams'\n"
-                       "tm.deduplicator { id = 'd', production = 'x', gatherers = { g = 'y' } }\n"
+                       "tm.deduplicator { id = 'd', production = 'dbname=x', gatherers = { g = 'dbname=y' } }\n"
                        "local function count(name) tm.counter(name, 'test'):add() end\n"
                        "local function use() return host, count end\n%s",
                        body);

@@ -111,11 +111,6 @@ describe("kalshi.exchange", function()
     declared.dispatch { type = "subscribed", link_id = link, text = channel, sid = sid }
   end
 
-  local function lose(declared, link)
-    host.kept.sids[link] = {}
-    declared.dispatch { type = "link_down", link_id = link }
-  end
-
   local function put(ticker, fields)
     local row = { ticker = ticker, status = "active" }
     for name, value in pairs(fields or {}) do row[name] = value end

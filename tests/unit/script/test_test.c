@@ -220,16 +220,16 @@ static void test_declarations(void **state)
 static void test_a_run(void **state)
 {
     (void)state;
-    write_file("s.lua",
-               SCRIPT "require 'recovery' (ex, { backfill = false, pause = false, reconcile = false, snapshots = false })\n"
-                      "local registry = tm.registry('events', { 'title' })\n"
-                      "tm.on('start', function()\n"
-                      "  local ticks = tm.counter('ticks', 'help', 'a=\"b\"')\n"
-                      "  tm.every('1m', function() ticks:add(1) tm.sleep '90s' end)\n" /* leaves every second out */
-                      "  local e = registry:get 'E1'\n"
-                      "  tm.log.info('event', { title = e and e.title or 'none', at = tm.now(), time = os.time() })\n"
-                      "end)\n"
-                      "tm.on('error', function(e) error(e.text .. e.number) end)\n");
+    write_file("s.lua", SCRIPT
+               "require 'recovery' (ex, { backfill = false, pause = false, reconcile = false, snapshots = false })\n"
+               "local registry = tm.registry('events', { 'title' })\n"
+               "tm.on('start', function()\n"
+               "  local ticks = tm.counter('ticks', 'help', 'a=\"b\"')\n"
+               "  tm.every('1m', function() ticks:add(1) tm.sleep '90s' end)\n" /* leaves every second out */
+               "  local e = registry:get 'E1'\n"
+               "  tm.log.info('event', { title = e and e.title or 'none', at = tm.now(), time = os.time() })\n"
+               "end)\n"
+               "tm.on('error', function(e) error(e.text .. e.number) end)\n");
     write_file(
         "run_test.lua", HEAD
         "local function answer(request)\n"

@@ -15,6 +15,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from harness import Lab, LabOptions, PostgresCluster  # noqa: E402
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests marked slow run with scripts/test --all."""
+    config.addinivalue_line("markers", "slow: minutes of load or of waiting; with scripts/test --all only")
+
+
 @pytest.fixture
 def directory() -> Iterator[Path]:
     """A scratch directory with a short name (unix sockets) that other users may pass through (PostgreSQL)."""

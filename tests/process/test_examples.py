@@ -97,6 +97,7 @@ def test_01_first_capture(run_example: Callable[..., Run]) -> None:
     run.until(f"SELECT count(*) = {trades} FROM trades")
 
 
+@pytest.mark.slow
 def test_02_two_of_its_gatherers_make_one_production(run_example: Callable[..., Run], directory: Path,
                                                      make_cluster: Callable[[str], PostgresCluster]) -> None:
     run = run_example("02-three-gatherers")
@@ -138,6 +139,7 @@ def _listening(exchange: Exchange, channel: str) -> tuple[Counter[str], Counter[
     return told, off, connects
 
 
+@pytest.mark.slow
 def test_03_markets_follow_the_rules_and_a_reload_sends_the_difference(run_example: Callable[..., Run],
                                                                        directory: Path) -> None:
     script = directory / "gatherer.lua"
@@ -244,6 +246,7 @@ def inbox() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     thread.join()
 
 
+@pytest.mark.slow
 def test_06_alerts_are_told(run_example: Callable[..., Run], inbox: tuple[str, list[dict[str, Any]]]) -> None:
     url, messages = inbox
     run = run_example("06-alerts", OPS_URL=url, DISCONNECTED_FOR="1s",
@@ -277,6 +280,7 @@ def test_07_recovery_offline() -> None:
     assert done.returncode == 0 and "4 passed, 0 failed" in done.stdout, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_07_books_are_read_after_an_outage(run_example: Callable[..., Run]) -> None:
     run = run_example("07-recovery", feed={"seconds": 8})
     run.begin()

@@ -12,8 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
+import pytest
+
 from harness import Lab, wait_until
 from harness.paths import ROOT
+
+pytestmark = pytest.mark.slow
 
 MakeLab = Callable[..., Lab]
 

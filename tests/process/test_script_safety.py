@@ -19,6 +19,8 @@ import pytest
 from harness import Lab, wait_until
 from harness.paths import ROOT, program
 
+pytestmark = pytest.mark.slow
+
 MakeLab = Callable[..., Lab]
 
 BUDGET_MS = 200  # CPU time of a step; what an attack takes on the wall depends on the machine as well

@@ -117,9 +117,11 @@ def test_a_burst_of_gaps_is_answered_once_with_fresh_books(make_lab: MakeLab, di
     assert metrics.get("tidemill_recovery_running") == 0
 
 
-@pytest.mark.parametrize("storm", ["", "kind=rest,status=429,shape=flat,path=/trade-api/v2/markets/trades,count=3",
-                                   "kind=rest,status=429,shape=nested,path=/trade-api/v2/historical,count=2",
-                                   "kind=rest,status=503,shape=html,path=/trade-api/v2/markets/trades,count=2"])
+@pytest.mark.parametrize("storm", [
+    "kind=rest,status=429,shape=flat,path=/trade-api/v2/markets/trades,count=3",
+    *(pytest.param(storm, marks=pytest.mark.slow)
+      for storm in ("", "kind=rest,status=429,shape=nested,path=/trade-api/v2/historical,count=2",
+                    "kind=rest,status=503,shape=html,path=/trade-api/v2/markets/trades,count=2"))])
 def test_trades_that_nobody_heard_come_from_rest(make_lab: MakeLab, storm: str) -> None:
     lab = make_lab(gatherers=1, exchange=_options(14), gatherer_env={"KALSHI_CONNECTIONS": "1"},
                    expected_errors=("unhealthy",))

@@ -103,7 +103,7 @@ def test_a_script_that_is_rejected_says_why_with_78(daemon: Deduplicator, script
         str(line), str(line + 1)]
     policy = daemon.status()["policy"]
     assert (policy["generation"], policy["last_result"]) == (1, "failure")
-    assert f"own.lua:{line + 1}: " in policy["last_error"] and "1 more" in policy["last_error"]
+    assert f"own.lua:{line}: " in policy["last_error"] and "1 more" in policy["last_error"]
     assert daemon.metrics().get("tidemill_reload_last_result") == 0
     assert daemon.metrics().get("tidemill_reloads_total", result="failure") == 2
     script.write_text(good, encoding="utf-8")

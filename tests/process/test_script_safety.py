@@ -356,7 +356,7 @@ def test_a_file_that_hurts_while_it_is_loaded_is_refused(tmp_path: Path, source:
 def test_grants_are_the_operators(tmp_path: Path) -> None:
     script = tmp_path / "granted.lua"
     script.write_text('local tm = require "tidemill"\nassert(io.open and os.getenv "PATH")\n'
-                      'tm.gatherer { id = "g1", store = "x", data = "y" }\n', encoding="ascii")
+                      'tm.gatherer { id = "g1", store = "dbname=x", data = "y" }\n', encoding="ascii")
 
     def check(*options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([program("tidemill"), "check", *options, script], capture_output=True, text=True,

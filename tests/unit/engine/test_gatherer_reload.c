@@ -266,7 +266,7 @@ static void what_cannot_change_is_refused(void **state)
     o.plan = (struct tm_plan_def)PLAN(upsert_streams, plain_kinds);
     expect_refused(f, &o, "stream \"facts\" cannot become an upsert stream");
     o.plan = (struct tm_plan_def)PLAN(tiny_streams, plain_kinds);
-    expect_refused(f, &o, "facts: seen-set: memory is bounded to 1000 bytes");
+    expect_refused(f, &o, "stream \"facts\": seen-set: memory is bounded to 1000 bytes");
     char relative[96];
     (void)snprintf(relative, sizeof relative, "/tmp/../%s", f->dir); /* the same by another name, and said sizes */
     o = f->options;

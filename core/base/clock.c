@@ -18,3 +18,8 @@ int64_t tm_clock_mono_us(void)
 {
     return read_us(CLOCK_MONOTONIC);
 }
+
+int64_t tm_clock_thread_us(void)
+{
+    return read_us(CLOCK_THREAD_CPUTIME_ID);
+}

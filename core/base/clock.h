@@ -19,6 +19,9 @@ int64_t tm_clock_wall_us(void);
 /* Microseconds of CLOCK_MONOTONIC. */
 int64_t tm_clock_mono_us(void);
 
+/* Microseconds of CPU time that the calling thread has used. */
+int64_t tm_clock_thread_us(void);
+
 /* Unix microseconds to the microseconds of a PostgreSQL timestamptz, and back. */
 static inline int64_t tm_pg_time_us(int64_t unix_us)
 {

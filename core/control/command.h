@@ -23,7 +23,4 @@ struct tm_command {
 int tm_command_answer(const struct tm_command *commands, enum tm_command_role role, void *context, const char *line,
                       size_t len, struct tm_buf *out) TM_MUST_CHECK;
 
-/* Append `text` as a JSON string; what is not printable ASCII is escaped byte by byte. */
-int tm_json_put_string(struct tm_buf *out, const char *text) TM_MUST_CHECK;
-
 #endif

@@ -1,4 +1,6 @@
 #include "control/offline.h"
+
+#include "base/json.h"
 #include "control/command.h"
 
 #include "script/test.h"

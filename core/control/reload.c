@@ -2,6 +2,7 @@
 #include "control/daemon_private.h"
 
 #include "base/clock.h"
+#include "base/json.h"
 
 #include <inttypes.h>
 #include <stdio.h>

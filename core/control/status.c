@@ -1,6 +1,8 @@
 /* What a running process tells about itself on the control socket. */
+
 #include "control/daemon_private.h"
 
+#include "base/json.h"
 #include "engine/health.h"
 #include "script/grant.h"
 #include "script/routines.h"

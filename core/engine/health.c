@@ -1,5 +1,6 @@
 #include "engine/health.h"
 #include "base/clock.h"
+#include "base/json.h"
 #include "engine/deduplicator.h"
 #include "engine/gatherer.h"
 
@@ -36,22 +37,6 @@ static enum status judge_policy(enum tm_policy_state policy, enum status status,
 static int http_status(enum status s)
 {
     return s == UNHEALTHY ? 503 : 200;
-}
-
-/* Text into JSON: what our own error messages can contain. */
-static int put_string(struct tm_buf *out, const char *s)
-{
-    int rc = tm_buf_append(out, "\"", 1);
-    for (; !rc && *s; s++) {
-        unsigned char c = (unsigned char)*s;
-        if (c == '"' || c == '\\')
-            rc = tm_buf_printf(out, "\\%c", c);
-        else if (c < 0x20 || c >= 0x7f)
-            rc = tm_buf_printf(out, "\\u%04x", c);
-        else
-            rc = tm_buf_append(out, s, 1);
-    }
-    return rc ? rc : tm_buf_append(out, "\"", 1);
 }
 
 /*
@@ -94,7 +79,7 @@ int tm_health_gatherer(struct tm_gatherer *g, enum tm_policy_state policy, struc
                            status_name(status), s.links_up, s.store.connected ? "connected" : "disconnected", s.links,
                            s.last_durable_age_us / TM_US_PER_MS, s.last_message_age_us / TM_US_PER_MS, s.rows,
                            s.journal.durable, s.store.rows, s.store.journal_lag_bytes, tm_policy_state_name(policy));
-    rc = rc ? rc : put_string(out, reason);
+    rc = rc ? rc : tm_json_put_string(out, reason);
     rc = rc ? rc : tm_buf_append(out, "}\n", 2);
     return rc ? 503 : http_status(status);
 }
@@ -114,7 +99,7 @@ static int put_gatherers(struct tm_deduplicator *d, size_t count, struct fleet *
         fleet->connected += g.state == TM_PEER_CONNECTED;
         fleet->stopped += g.state == TM_PEER_STOPPED;
         rc = tm_buf_append(out, ",", i ? 1 : 0);
-        rc = rc ? rc : put_string(out, g.id);
+        rc = rc ? rc : tm_json_put_string(out, g.id);
         rc = rc ? rc : tm_buf_printf(out, ":\"%s\"", tm_peer_state_name(g.state));
     }
     return rc;
@@ -160,7 +145,7 @@ int tm_health_deduplicator(struct tm_deduplicator *d, enum tm_policy_state polic
                             status_name(status), (int)gatherers.len, gatherers.len ? (char *)gatherers.data : "",
                             s.production_connected ? "connected" : "disconnected", s.lag_us / TM_US_PER_MS,
                             s.transactions, tm_policy_state_name(policy));
-    rc = rc ? rc : put_string(out, reason);
+    rc = rc ? rc : tm_json_put_string(out, reason);
     rc = rc ? rc : tm_buf_append(out, "}\n", 2);
     tm_buf_fini(&gatherers);
     return rc ? 503 : http_status(status);

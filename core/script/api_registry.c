@@ -37,14 +37,11 @@ static uint32_t check_entry(lua_State *L, const struct tm_registry *r, int index
 /* The one of the stream, or a free one. */
 static struct tm_service_registry *place_of(struct tm_services *services, const char *stream)
 {
-    struct tm_service_registry *open = NULL;
-    for (size_t i = TM_STREAMS_MAX; i-- > 0;) {
-        struct tm_service_registry *r = &services->registries[i];
-        if (r->registry && strcmp(r->stream->name, stream) == 0)
-            return r;
-        open = r->registry ? open : r;
-    }
-    return open;
+    struct tm_service_registry *found = tm_services_find_registry(services, stream);
+    for (size_t i = 0; !found && i < TM_STREAMS_MAX; i++)
+        if (!services->registries[i].registry)
+            found = &services->registries[i];
+    return found;
 }
 
 /* The names stay on the stack. */

@@ -1,7 +1,6 @@
 /* host: routine_*: the table of recovery runs (script/routines.h), which generations of a script share. */
 #include "script/script_impl.h"
 
-#include "base/clock.h"
 #include "script/routines.h"
 
 #include <stdlib.h>
@@ -9,25 +8,17 @@
 
 #define FIELDS_BYTES_MAX 65536
 
+static int64_t now_us(lua_State *L)
+{
+    return tm_services_wall_us(tm_script_of(L)->services);
+}
+
 static struct tm_routines *routines_of(lua_State *L)
 {
     struct tm_services *services = tm_script_services(L, "a recovery run");
     if (!services->routines)
         services->routines = tm_routines_create(services->metrics);
     return services->routines;
-}
-
-/* A simulated world has one clock (script/test.h). */
-static int64_t wall_us(lua_State *L)
-{
-    int64_t simulated_us = tm_script_of(L)->services->simulated_us;
-    return simulated_us ? simulated_us : tm_clock_wall_us();
-}
-
-static int64_t mono_us(lua_State *L)
-{
-    int64_t simulated_us = tm_script_of(L)->services->simulated_us;
-    return simulated_us ? simulated_us : tm_clock_mono_us();
 }
 
 static size_t check_count(lua_State *L, int index)
@@ -99,8 +90,8 @@ static int routine_offer(lua_State *L)
     o.dry = lua_toboolean(L, -1);
     if (!o.routine || !o.subject || !o.event || !o.fields)
         return luaL_error(L, "routine: expected a routine, a subject, an event and its fields");
-    o.not_before_us = delay_us > 0 ? mono_us(L) + (int64_t)delay_us : 0;
-    lua_pushstring(L, names[tm_routines_offer(r, &o, wall_us(L))]);
+    o.not_before_us = delay_us > 0 ? tm_services_mono_us(tm_script_of(L)->services) + (int64_t)delay_us : 0;
+    lua_pushstring(L, names[tm_routines_offer(r, &o, now_us(L))]);
     return 1;
 }
 
@@ -138,9 +129,9 @@ static void set_number(lua_State *L, const char *name, double v)
 static int routine_next(lua_State *L)
 {
     struct tm_routines *r = routines_of(L);
-    int64_t now_us = wall_us(L);
+    int64_t started_us = now_us(L);
     lua_createtable(L, 0, 10);
-    const struct tm_run *run = tm_routines_next(r, tm_script_of(L), mono_us(L));
+    const struct tm_run *run = tm_routines_next(r, tm_script_of(L), tm_services_mono_us(tm_script_of(L)->services));
     if (!run)
         return 0;
     set_number(L, "id", (double)run->id);
@@ -151,10 +142,10 @@ static int routine_next(lua_State *L)
     set_text(L, "fields", run->fields);
     set_text(L, "saved", run->saved);
     set_number(L, "attempt", run->attempt);
-    set_number(L, "started", (double)now_us);
+    set_number(L, "started", (double)started_us);
     lua_pushboolean(L, run->dry);
     lua_setfield(L, -2, "dry");
-    tm_routines_start(r, run->id, tm_script_of(L), now_us); /* last: what is above may raise */
+    tm_routines_start(r, run->id, tm_script_of(L), started_us); /* last: what is above may raise */
     return 1;
 }
 
@@ -162,7 +153,7 @@ static int routine_next(lua_State *L)
 static int routine_step(lua_State *L)
 {
     uint64_t id = check_id(L);
-    tm_routines_step(routines_of(L), id, check_text(L, 2), wall_us(L));
+    tm_routines_step(routines_of(L), id, check_text(L, 2), now_us(L));
     return 0;
 }
 
@@ -206,7 +197,7 @@ static int routine_end(lua_State *L)
     static const char *const results[] = {"done", "failed", "timeout", "cancelled", NULL};
     uint64_t id = check_id(L);
     const char *result = results[luaL_checkoption(L, 2, NULL, results)];
-    tm_routines_end(routines_of(L), id, result, lua_isnoneornil(L, 3) ? NULL : check_text(L, 3), wall_us(L));
+    tm_routines_end(routines_of(L), id, result, lua_isnoneornil(L, 3) ? NULL : check_text(L, 3), now_us(L));
     return 0;
 }
 

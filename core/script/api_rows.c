@@ -2,8 +2,6 @@
 #include "script/json.h"
 #include "script/script_impl.h"
 
-#include "base/clock.h"
-
 #include <string.h>
 
 #define BATCH "tidemill.batch"
@@ -114,7 +112,7 @@ static int decode_body(struct decode *d, struct tm_services *services, const str
         memcpy(padded.data, body, len);
         memset(padded.data + len, 0, 16);
         struct tm_span document = {(const char *)padded.data, len};
-        int64_t now_us = services->simulated_us ? services->simulated_us : tm_clock_wall_us();
+        int64_t now_us = tm_services_wall_us(services);
         rc = tm_decode_document(services->decoder, kind, path, document, now_us, on_row, d, err);
     } else {
         (void)tm_error_set(err, rc, "no memory for the document");

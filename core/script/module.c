@@ -211,3 +211,9 @@ void tm_module_open(lua_State *L, struct tm_module_paths *paths)
     tm_module_push_require(L, paths);
     tm_sandbox_define(L, "require");
 }
+
+const char *tm_module_directory(struct tm_arena *arena, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? tm_arena_strndup(arena, path, slash == path ? 1 : (size_t)(slash - path)) : ".";
+}

@@ -29,6 +29,9 @@ struct tm_module_paths {
     struct tm_module_file *files;
 };
 
+/* The directory of the file at `path`. */
+const char *tm_module_directory(struct tm_arena *arena, const char *path);
+
 /* Define `require`; the table on top of the stack becomes the module "tidemill.host" and is popped. */
 void tm_module_open(lua_State *L, struct tm_module_paths *paths);
 

@@ -1,5 +1,6 @@
 #include "script/routines.h"
 #include "base/hash.h"
+#include "base/json.h"
 #include "base/log.h"
 
 #include <inttypes.h>
@@ -375,25 +376,10 @@ size_t tm_routines_waiting(const struct tm_routines *r)
 
 /* ---- status ---- */
 
-static int put_text(struct tm_buf *out, const char *s)
-{
-    int rc = tm_buf_append(out, "\"", 1);
-    for (; !rc && s && *s; s++) {
-        unsigned char c = (unsigned char)*s;
-        if (c == '"' || c == '\\')
-            rc = tm_buf_printf(out, "\\%c", c);
-        else if (c < 0x20 || c >= 0x7f)
-            rc = tm_buf_printf(out, "\\u%04x", c);
-        else
-            rc = tm_buf_append(out, s, 1);
-    }
-    return rc ? rc : tm_buf_append(out, "\"", 1);
-}
-
 static int put_field(struct tm_buf *out, const char *name, const char *value)
 {
     int rc = tm_buf_printf(out, ",\"%s\":", name);
-    return rc ? rc : put_text(out, value);
+    return rc ? rc : tm_json_put_string(out, value);
 }
 
 static int put_steps(const struct node *n, struct tm_buf *out)
@@ -403,7 +389,7 @@ static int put_steps(const struct node *n, struct tm_buf *out)
     for (size_t i = n->step_count - kept; !rc && i < n->step_count; i++) {
         const struct step *s = &n->steps[i % TM_RUN_STEPS_MAX];
         rc = tm_buf_printf(out, "%s{\"at\":%" PRId64 ",\"text\":", i > n->step_count - kept ? "," : "", s->at_us);
-        rc = rc ? rc : put_text(out, s->text);
+        rc = rc ? rc : tm_json_put_string(out, s->text);
         rc = rc ? rc : tm_buf_append(out, "}", 1);
     }
     return rc ? rc : tm_buf_append(out, "]", 1);

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 /* ---- where the library is ---- */
@@ -195,14 +194,6 @@ void tm_problems_sort(struct tm_problems *problems)
     qsort(problems->list, kept, sizeof *problems->list, compare_problems);
 }
 
-static char *directory_of(struct tm_arena *arena, const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    if (!slash)
-        return tm_arena_strdup(arena, ".");
-    return tm_arena_strndup(arena, path, slash == path ? 1 : (size_t)(slash - path));
-}
-
 static struct tm_script *create(const struct tm_script_options *options)
 {
     struct tm_script *script = calloc(1, sizeof *script);
@@ -212,7 +203,7 @@ static struct tm_script *create(const struct tm_script_options *options)
     tm_config_init(&script->config);
     script->arena = tm_arena_create();
     script->paths.library = tm_arena_strdup(script->arena, options->library ? options->library : tm_script_library());
-    script->paths.script = directory_of(script->arena, options->path);
+    script->paths.script = tm_module_directory(script->arena, options->path);
     script->path = tm_arena_strdup(script->arena, options->path);
     script->memory_bytes_max = options->memory_bytes_max;
     script->paths.arena = script->arena;
@@ -245,13 +236,6 @@ static void add_files(struct tm_script *script)
     }
 }
 
-static int64_t thread_cpu_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
 int tm_script_open(const struct tm_script_options *options, struct tm_script **out, struct tm_error *err)
 {
     *out = NULL;
@@ -272,7 +256,7 @@ int tm_script_open(const struct tm_script_options *options, struct tm_script **o
 int tm_script_load(const struct tm_script_options *options, struct tm_problems *problems, struct tm_script **out)
 {
     int64_t cpu_us = options->load_cpu_us ? options->load_cpu_us : TM_SCRIPT_LOAD_CPU_US;
-    int64_t begun_us = thread_cpu_us();
+    int64_t begun_us = tm_clock_thread_us();
     struct tm_error err;
     struct tm_script *script;
     int rc = tm_script_open(options, &script, &err);
@@ -285,7 +269,7 @@ int tm_script_load(const struct tm_script_options *options, struct tm_problems *
     tm_config_verify(&script->config, problems);
     tm_problems_sort(problems);
     add_files(script);
-    script->load_cpu_us = thread_cpu_us() - begun_us;
+    script->load_cpu_us = tm_clock_thread_us() - begun_us;
     return problems->count ? TM_EINVAL : TM_OK;
 }
 

@@ -66,7 +66,7 @@ bool tm_script_start_failed(const struct tm_script *script);
 /*
  * A newer generation runs: timers are cancelled, tasks that sleep end, handlers of events that came before run. Tasks
  * that wait for an answer get it and run until they sleep; opening links, spawning and setting timers is an error from
- * now on. Tasks that are kept (host.keep_task: recovery routines) go on to their end.
+ * now on. Tasks that are kept (host.keep: recovery routines) go on to their end.
  */
 void tm_script_drain(struct tm_script *script);
 size_t tm_script_tasks(const struct tm_script *script); /* alive */

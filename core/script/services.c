@@ -1,6 +1,7 @@
 #include "script/services.h"
 #include "script/routines.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 
 #include <stdlib.h>
@@ -50,6 +51,26 @@ void tm_services_set_plan(struct tm_services *s, const struct tm_plan *plan)
 }
 
 /* ---- links ---- */
+
+int64_t tm_services_wall_us(const struct tm_services *s)
+{
+    return s->simulated_us ? s->simulated_us : tm_clock_wall_us();
+}
+
+int64_t tm_services_mono_us(const struct tm_services *s)
+{
+    return s->simulated_us ? s->simulated_us : tm_clock_mono_us();
+}
+
+struct tm_service_registry *tm_services_find_registry(struct tm_services *s, const char *stream)
+{
+    for (size_t i = 0; i < TM_STREAMS_MAX; i++) {
+        struct tm_service_registry *r = &s->registries[i];
+        if (r->registry && strcmp(r->stream->name, stream) == 0)
+            return r;
+    }
+    return NULL;
+}
 
 void tm_services_close_link(struct tm_services *s, int link)
 {

@@ -87,6 +87,13 @@ void tm_services_fini(struct tm_services *s); /* the script room's part */
  * closed. NULL: none. */
 void tm_services_set_plan(struct tm_services *s, const struct tm_plan *plan);
 
+/* The clocks that scripts live by: the real ones, or that of a simulated world, which has one. */
+int64_t tm_services_wall_us(const struct tm_services *s);
+int64_t tm_services_mono_us(const struct tm_services *s);
+
+/* The registry of that stream, or NULL when none is open. */
+struct tm_service_registry *tm_services_find_registry(struct tm_services *s, const char *stream);
+
 void tm_services_close_link(struct tm_services *s, int link);
 
 /* The number of the link of that name, or -1. */

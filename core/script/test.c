@@ -1,10 +1,10 @@
 #include "script/test.h"
 
+#include "base/clock.h"
 #include "script/test_world.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 struct run {
     const struct tm_test_options *options;
@@ -18,13 +18,6 @@ struct run {
     const char *broken;
     char broken_at[160];
 };
-
-static int64_t thread_cpu_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
 
 static bool is_test_file(const char *path)
 {
@@ -80,7 +73,7 @@ static int file_body(lua_State *L)
 /* CPU time since the turn began, or since this was asked last, is the test's. */
 static void spend(struct run *run)
 {
-    int64_t now_us = thread_cpu_us();
+    int64_t now_us = tm_clock_thread_us();
     run->cpu_us += now_us - run->turn_us;
     run->turn_us = now_us;
 }
@@ -142,7 +135,7 @@ static int run_all(struct run *run, struct tm_error *err)
         struct tm_error failure;
         int64_t budget_us = run->task ? TM_SCRIPT_STEP_CPU_US : TM_SCRIPT_LOAD_CPU_US;
         turns = run->task ? turns + 1 : 0;
-        run->turn_us = thread_cpu_us();
+        run->turn_us = tm_clock_thread_us();
         if (tm_call(run->script->vm, turn_body, run, budget_us, &failure) < 0)
             rc = break_off(run, failure.message, err);
         else if (turns > TM_TEST_TURNS_MAX)

@@ -88,12 +88,6 @@ static void make_environment(lua_State *L, struct world *w, int host, int os)
     w->paths.environment = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
-static const char *directory_of(struct tm_arena *arena, const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? tm_arena_strndup(arena, path, slash == path ? 1 : (size_t)(slash - path)) : ".";
-}
-
 static int world_open(lua_State *L)
 {
     const char *path = luaL_checkstring(L, 1);
@@ -102,7 +96,7 @@ static int world_open(lua_State *L)
     lua_settop(L, 3);
     struct world *w = push_world(L);
     w->paths.library = tm_script_of(L)->paths.library;
-    w->paths.script = directory_of(w->arena, path);
+    w->paths.script = tm_module_directory(w->arena, path);
     make_environment(L, w, 2, 3);
     tm_module_load(L, &w->paths, path, path);
     return 2;
@@ -342,16 +336,6 @@ static int put_row(lua_State *L, struct world *world, const struct tm_stream *st
     return 0;
 }
 
-static struct tm_service_registry *registry_of(struct world *w, const char *stream)
-{
-    for (size_t i = 0; i < TM_STREAMS_MAX; i++) {
-        struct tm_service_registry *r = &w->services.registries[i];
-        if (r->registry && strcmp(r->stream->name, stream) == 0)
-            return r;
-    }
-    return NULL;
-}
-
 /* put(world, stream, row): times are microseconds since 1970, amounts as stored, as registries give them. */
 static int world_put(lua_State *L)
 {
@@ -361,7 +345,7 @@ static int world_put(lua_State *L)
     lua_settop(L, 3);
     if (!stream)
         return luaL_error(L, "there is no stream '%s'", lua_tostring(L, 2));
-    struct tm_service_registry *kept = registry_of(w, stream->name);
+    struct tm_service_registry *kept = tm_services_find_registry(&w->services, stream->name);
     if (!kept)
         return luaL_error(L, "the script keeps no registry of %s (tm.registry)", stream->name);
     check_names(L, stream, 3);

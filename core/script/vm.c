@@ -1,12 +1,12 @@
 #include "script/vm.h"
 #include "script/call.h"
 
+#include "base/clock.h"
 #include "script/grant.h"
 
 #include <luajit.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #define HOOK_INSTRUCTIONS 100
 #define SLOW_US 500       /* so long for HOOK_INSTRUCTIONS: count each one from now on ... */
@@ -37,19 +37,12 @@ struct tm_vm {
     const char *stack;               /* where the C stack stood at the outermost entry */
 };
 
-static int64_t clock_us(clockid_t clock)
-{
-    struct timespec t;
-    clock_gettime(clock, &t);
-    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
 /* CPU time never runs faster than the clock on the wall, so it need not be read before that could have got there. */
 static bool is_over(struct tm_vm *vm, int64_t now_us)
 {
     if (now_us < vm->look_us)
         return false;
-    int64_t left_us = vm->deadline_us - clock_us(CLOCK_THREAD_CPUTIME_ID);
+    int64_t left_us = vm->deadline_us - tm_clock_thread_us();
     vm->look_us = now_us + (left_us > LOOK_US_MIN ? left_us : LOOK_US_MIN);
     return left_us <= 0;
 }
@@ -66,7 +59,7 @@ static void set_hook(struct tm_vm *vm, lua_State *L, int count)
 /* LuaJIT allows a hook to be set at any moment (its own interpreter does it in a signal handler). */
 static void look_while_allocating(struct tm_vm *vm)
 {
-    if (!vm->depth || vm->killed || !is_over(vm, clock_us(CLOCK_MONOTONIC)))
+    if (!vm->depth || vm->killed || !is_over(vm, tm_clock_mono_us()))
         return;
     vm->killed = over_budget;
     set_hook(vm, vm->L, 1);
@@ -171,7 +164,7 @@ static void keep_place(struct tm_vm *vm, lua_State *L, int level)
 static void on_count(lua_State *L, lua_Debug *ar)
 {
     struct tm_vm *vm = tm_vm_of(L);
-    int64_t now_us = clock_us(CLOCK_MONOTONIC);
+    int64_t now_us = tm_clock_mono_us();
     if (!vm->killed && (vm->killed = verdict(vm, L, ar, now_us)))
         keep_place(vm, L, 0);
     if (!vm->killed) {
@@ -186,7 +179,7 @@ static void on_count(lua_State *L, lua_Debug *ar)
 void tm_vm_check(lua_State *L)
 {
     struct tm_vm *vm = tm_vm_of(L);
-    if (!vm->killed && vm->depth && is_over(vm, clock_us(CLOCK_MONOTONIC))) {
+    if (!vm->killed && vm->depth && is_over(vm, tm_clock_mono_us())) {
         vm->killed = over_budget;
         keep_place(vm, L, 1);
         set_hook(vm, L, 1);
@@ -209,8 +202,8 @@ void tm_vm_enter(struct tm_vm *vm, int64_t cpu_us)
         return;
     vm->killed = NULL;
     vm->stack = __builtin_frame_address(0);
-    vm->entered_us = clock_us(CLOCK_THREAD_CPUTIME_ID);
-    vm->hook_us = clock_us(CLOCK_MONOTONIC);
+    vm->entered_us = tm_clock_thread_us();
+    vm->hook_us = tm_clock_mono_us();
     tm_vm_set_budget(vm, cpu_us);
     set_hook(vm, vm->L, HOOK_INSTRUCTIONS);
 }

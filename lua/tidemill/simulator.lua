@@ -294,7 +294,7 @@ function make.is_live(world)
 end
 
 -- There is no reload in a test, nor a budget of one's own.
-for _, name in ipairs { "keep", "keep_task", "callback", "limits" } do
+for _, name in ipairs { "keep", "callback", "limits" } do
   make[name] = function() return function() end end
 end
 

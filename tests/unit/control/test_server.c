@@ -1,4 +1,5 @@
 /* The control socket under rude peers: split writes, hang-ups, long lines, silence, too many of them. */
+#include "base/json.h"
 #include "control/server.h"
 #include "base/log.h"
 

@@ -1,5 +1,6 @@
 /* host: where, env, log, json_*, null. Usable at declare time and at run time. */
 #include "script/json.h"
+#include "script/place.h"
 #include "script/script_impl.h"
 #include "script/secret.h"
 
@@ -17,7 +18,7 @@ static int where_function(lua_State *L)
     if (!lua_getinfo(L, ">S", &ar) || ar.linedefined <= 0)
         lua_pushliteral(L, "?");
     else
-        lua_pushfstring(L, "%s:%d", ar.short_src, ar.linedefined);
+        lua_pushfstring(L, "%s:%d", tm_place_file(&ar), ar.linedefined);
     return 1;
 }
 
@@ -25,14 +26,10 @@ static int where_function(lua_State *L)
  * none, as after a tail call. where(fn): where a function is defined. */
 static int where(lua_State *L)
 {
-    lua_Debug ar;
     if (lua_isfunction(L, 1))
         return where_function(L);
-    int level = (int)luaL_checkinteger(L, 1);
-    if (!lua_getstack(L, level, &ar) || !lua_getinfo(L, "Sl", &ar) || ar.currentline <= 0)
+    if (!tm_place_push(L, (int)luaL_checkinteger(L, 1)))
         lua_pushliteral(L, "?");
-    else
-        lua_pushfstring(L, "%s:%d", ar.short_src, ar.currentline);
     return 1;
 }
 

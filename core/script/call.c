@@ -1,4 +1,5 @@
 #include "script/call.h"
+#include "script/place.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -18,12 +19,15 @@ const char *tm_call_traceback(void)
     return traceback;
 }
 
-/* Errors may be any value; tables (and nil) are described by their type, never converted by their metamethods. */
-static const char *message_of(lua_State *L, int index)
+/* The error at `index` of `of`, pushed on L (a dead coroutine has nobody to catch an error of memory). Errors may be any
+ * value; tables (and nil) are described by their type, never converted by their metamethods. */
+static const char *message_of(lua_State *L, lua_State *of, int index)
 {
-    int type = lua_type(L, index);
-    if (type == LUA_TSTRING || type == LUA_TNUMBER)
-        return lua_tostring(L, index);
+    int type = lua_type(of, index);
+    if (type == LUA_TSTRING)
+        return tm_place_expand(L, lua_tostring(of, index));
+    if (type == LUA_TNUMBER)
+        return lua_pushfstring(L, "%f", lua_tonumber(of, index));
     return lua_pushfstring(L, "error(%s value)", lua_typename(L, type));
 }
 
@@ -36,7 +40,7 @@ static void keep_traceback(lua_State *L, lua_State *of, const char *message, int
 
 static int on_error(lua_State *L)
 {
-    const char *message = message_of(L, 1);
+    const char *message = message_of(L, L, 1);
     keep_traceback(L, L, message, 1);
     lua_pushstring(L, message);
     return 1;
@@ -87,7 +91,7 @@ int tm_call_resume(lua_State *L, lua_State *co, int args, struct tm_error *err)
         lua_settop(co, 0);
         return status == 0;
     }
-    const char *message = status == LUA_ERRMEM ? "not enough memory" : message_of(co, -1);
+    const char *message = status == LUA_ERRMEM ? "not enough memory" : message_of(L, co, -1);
     keep_traceback(L, co, message, 0);
     return set_error(err, status, message);
 }

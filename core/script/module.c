@@ -1,5 +1,6 @@
 #include "script/module.h"
 #include "script/grant.h"
+#include "script/place.h"
 #include "script/vm.h"
 
 #include "base/hash.h"
@@ -103,6 +104,7 @@ void tm_module_load(lua_State *L, struct tm_module_paths *paths, const char *pat
         len -= skip;
     }
     lua_pushfstring(L, "@%s", name);
+    tm_place_learn(L, lua_tostring(L, -1));
     if (luaL_loadbufferx(L, source, len, lua_tostring(L, -1), "t"))
         lua_error(L);
     lua_remove(L, -2);

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "engine/metrics.h"
+#include "script/place.h"
 #include "script/routines.h"
 
 #include <inttypes.h>
@@ -67,9 +68,9 @@ static void push_caller(lua_State *L)
     lua_Debug ar;
     int level = 1;
     while (lua_getstack(L, level, &ar) && lua_getinfo(L, "S", &ar) &&
-           (ar.what[0] == 'C' || strncmp(ar.short_src, "tidemill/", 9) == 0))
+           (ar.what[0] == 'C' || strncmp(tm_place_file(&ar), "tidemill/", 9) == 0))
         level++;
-    luaL_where(L, level);
+    tm_place_where(L, level);
 }
 
 struct tm_services *tm_script_services(lua_State *L, const char *what)

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "script/grant.h"
+#include "script/place.h"
 
 #include <luajit.h>
 #include <stdio.h>
@@ -31,7 +32,7 @@ struct tm_vm {
     size_t used, limit;
     int depth, hook_count, fast_hooks;
     const char *killed; /* why; NULL: it is not */
-    char killed_at[128];
+    char killed_at[1024];
     int64_t entered_us, deadline_us; /* thread CPU time */
     int64_t look_us, hook_us;        /* monotonic: when to look at the CPU time again; when the hook fired last */
     const char *stack;               /* where the C stack stood at the outermost entry */
@@ -122,7 +123,7 @@ bool tm_vm_is_killed(const struct tm_vm *vm)
 
 static _Noreturn void raise_kill(struct tm_vm *vm, lua_State *L, int level)
 {
-    luaL_where(L, level);
+    tm_place_where(L, level);
     lua_pushfstring(L, "%sstopped: %s", lua_tostring(L, -1), vm->killed);
     lua_error(L);
     __builtin_unreachable();
@@ -157,7 +158,7 @@ static void keep_place(struct tm_vm *vm, lua_State *L, int level)
     lua_Debug ar;
     vm->killed_at[0] = '\0';
     if (lua_getstack(L, level, &ar) && lua_getinfo(L, "Sl", &ar) && ar.currentline > 0)
-        (void)snprintf(vm->killed_at, sizeof vm->killed_at, "%s:%d", ar.short_src, ar.currentline);
+        (void)snprintf(vm->killed_at, sizeof vm->killed_at, "%s:%d", tm_place_file(&ar), ar.currentline);
 }
 
 /* LuaJIT keeps one hook for all coroutines of a state, so new ones need no hook of their own. */

@@ -267,8 +267,8 @@ static void *peer_run(void *arg)
         p->conns[n].fd = fd;
         p->conns[n].number = n;
         p->accepted_us[n] = tm_clock_mono_us();
+        atomic_store(&p->accepted, n + 1); /* before its conversation, at whose end tests look */
         pthread_create(&p->conns[n].thread, NULL, peer_conn_run, &p->conns[n]);
-        atomic_store(&p->accepted, n + 1);
     }
 }
 

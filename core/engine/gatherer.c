@@ -62,9 +62,11 @@ static void wake_io(void *arg)
 }
 
 /* On the journal thread; the lock keeps the writer from going away under the call. */
-static void on_durable(void *arg)
+static void on_durable(void *arg, int64_t oldest_us)
 {
     struct tm_gatherer *g = arg;
+    if (oldest_us) /* 0: a segment that was cut back, nothing new */
+        tm_metric_observe_us(g->durable, tm_clock_mono_us() - oldest_us);
     pthread_mutex_lock(&g->lock);
     if (g->writer)
         tm_writer_wake(g->writer);
@@ -144,6 +146,9 @@ int tm_gatherer_start(const struct tm_gatherer_options *options, struct tm_gathe
                                            "Events that policy did not take in time.", NULL);
     g->connected =
         tm_metrics_gauge(options->metrics, "ws_client_connected", "WebSocket connections that are up.", NULL);
+    g->durable = tm_metrics_histogram(
+        options->metrics, "tidemill_append_to_durable_seconds",
+        "From a record's arrival to its fdatasync in the journal, oldest record of each group.", NULL);
     int rc = open_plan(g, options, err);
     rc = rc ? rc : tm_gatherer_io_open(g, options, err);
     rc = rc ? rc : open_writer(g, options, err);

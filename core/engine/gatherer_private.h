@@ -74,7 +74,7 @@ struct tm_gatherer {
 
     /* between the threads */
     struct tm_queue *commands, *events;
-    struct tm_metric *events_dropped, *connected;
+    struct tm_metric *events_dropped, *connected, *durable;
     void (*wake)(void *arg);
     void *wake_arg;
     pthread_mutex_t lock; /* guards what follows */

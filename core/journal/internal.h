@@ -32,6 +32,7 @@ struct tm_block {
     size_t frame;        /* io: where the open frame's head is */
     uint32_t count;      /* io: its items; 0: no frame is open */
     size_t written;      /* writer: up to here it is on file */
+    int64_t oldest_us;   /* monotonic time of its first append */
 };
 
 /* A declaration: written under the lock once, then constant. */
@@ -55,6 +56,7 @@ struct tm_tail {
     bool dirty;                      /* written or truncated since the last sync */
     bool cut_needed;                 /* a failed write may have left bytes behind offset */
     uint64_t records, payload_bytes; /* written since the last sync */
+    int64_t oldest_us;               /* the first append among them; 0: none */
 };
 
 struct tm_journal {
@@ -85,7 +87,7 @@ struct tm_journal {
     struct tm_journal_position durable, released; /* lock */
     uint64_t trimmed;                             /* lock: the released segment that was last acted on */
     struct tm_journal_stats stats;                /* lock; some fields are filled by tm_journal_stats */
-    void (*wake)(void *arg);                      /* lock */
+    tm_journal_wake_fn *wake;                     /* lock */
     void *wake_arg;                               /* lock */
 
     struct tm_tail tail;         /* writer */

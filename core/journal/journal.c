@@ -35,9 +35,9 @@ struct tm_block *tm_block_get(struct tm_journal *j)
         j->spares--;
     }
     pthread_mutex_unlock(&j->lock);
-    if (!b)
-        return calloc(1, sizeof *b);
-    *b = (struct tm_block){.bytes = b->bytes};
+    if (!b && !(b = calloc(1, sizeof *b)))
+        return NULL;
+    *b = (struct tm_block){.bytes = b->bytes, .oldest_us = tm_clock_mono_us()};
     tm_buf_clear(&b->bytes);
     return b;
 }
@@ -458,7 +458,7 @@ int tm_journal_wait(struct tm_journal *j, int64_t timeout_us)
 
 /* ---- positions and figures ---- */
 
-void tm_journal_set_wake(struct tm_journal *j, void (*wake)(void *arg), void *arg)
+void tm_journal_set_wake(struct tm_journal *j, tm_journal_wake_fn *wake, void *arg)
 {
     pthread_mutex_lock(&j->lock);
     j->wake = wake;

@@ -122,8 +122,10 @@ void tm_journal_flush(struct tm_journal *j);
 /* Wait until all that was flushed so far is durable: TM_OK or TM_ETIMEOUT. For tests and orderly ends. */
 int tm_journal_wait(struct tm_journal *j, int64_t timeout_us) TM_MUST_CHECK;
 
-/* Called on the journal thread after each durable group; keep it short (an eventfd write, an ev_async send). */
-void tm_journal_set_wake(struct tm_journal *j, void (*wake)(void *arg), void *arg);
+/* Called on the journal thread after each durable group, whose oldest record was appended at the monotonic time
+ * `oldest_us`; keep it short (an eventfd write, an ev_async send). */
+typedef void tm_journal_wake_fn(void *arg, int64_t oldest_us);
+void tm_journal_set_wake(struct tm_journal *j, tm_journal_wake_fn *wake, void *arg);
 
 /* Everything before this position may be deleted: the store has it, durably. Goes only forward. */
 void tm_journal_release(struct tm_journal *j, struct tm_journal_position position);

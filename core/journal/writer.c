@@ -74,12 +74,12 @@ static void publish(struct tm_journal *j, int64_t started_us)
     j->segments[j->segment_count - 1].end = t->offset;
     j->stats.durable += t->records;
     j->stats.disk_bytes = j->disk_bytes;
-    void (*wake)(void *arg) = j->wake;
+    tm_journal_wake_fn *wake = j->wake;
     void *arg = j->wake_arg;
     pthread_cond_broadcast(&j->synced);
     pthread_mutex_unlock(&j->lock);
     if (wake)
-        wake(arg);
+        wake(arg, t->oldest_us);
 }
 
 static void sync_tail(struct tm_journal *j)
@@ -95,6 +95,7 @@ static void sync_tail(struct tm_journal *j)
     atomic_fetch_sub(&j->buffered_bytes, t->payload_bytes);
     publish(j, started_us);
     t->records = t->payload_bytes = 0;
+    t->oldest_us = 0;
 }
 
 /* ---- segments ---- */
@@ -268,6 +269,7 @@ static void note_written(struct tm_journal *j, const struct tm_block *b, size_t 
 {
     struct tm_tail *t = &j->tail;
     struct tm_item item;
+    t->oldest_us = t->oldest_us ? t->oldest_us : b->oldest_us;
     for (size_t at = first; at < end; at += frame_bytes(b, at)) {
         const uint8_t *head = b->bytes.data + at;
         uint32_t length = tm_get_be32(head), in = 0;

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from .daemons import Deduplicator, Exchange, Gatherer
 from .lab import Lab, LabOptions
-from .postgres import PostgresCluster
+from .postgres import PostgresCluster, Templates
 from .process import Process
 from .verifier import Verdict, Verifier
 from .waiting import Timeout, wait_until
 
-__all__ = ["Deduplicator", "Exchange", "Gatherer", "Lab", "LabOptions", "PostgresCluster", "Process", "Timeout",
+__all__ = ["Deduplicator", "Exchange", "Gatherer", "Lab", "LabOptions", "PostgresCluster", "Templates", "Process", "Timeout",
            "Verdict", "Verifier", "wait_until"]

@@ -59,6 +59,21 @@ class Metrics:
         return sum(value for sample, has, value in self.samples
                    if sample == name and labels.items() <= has.items())
 
+    def quantile(self, name: str, share: float, since: "Metrics | None" = None) -> float:
+        """Of a histogram's observations since an earlier scrape, in its unit, interpolated inside the bucket."""
+        def buckets(metrics: Metrics) -> dict[float, float]:
+            return {float(has["le"]): value for sample, has, value in metrics.samples if sample == f"{name}_bucket"}
+
+        earlier = buckets(since) if since else {}
+        counts = {bound: count - earlier.get(bound, 0.0) for bound, count in sorted(buckets(self).items())}
+        wanted = share * max(counts.values())
+        low, below = 0.0, 0.0
+        for bound, count in counts.items():
+            if count >= wanted:
+                return low + (bound - low) * (wanted - below) / max(count - below, 1.0)
+            low, below = bound, count
+        raise ValueError(f"{name} has no bucket +Inf")
+
     def get(self, name: str, **labels: str) -> float:
         """As `sum`, but a series that is not there is a KeyError."""
         if not any(sample == name and labels.items() <= has.items() for sample, has, _ in self.samples):

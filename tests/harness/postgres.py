@@ -10,6 +10,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -41,8 +42,36 @@ SETTINGS = {
 }
 
 
+class Templates:
+    """Clusters that initdb has made, to be copied: a copy takes a tenth of the time. Handed out in turn, so that what
+    one test sees has different system identifiers, as separate databases have."""
+
+    COUNT = 8
+
+    def __init__(self, directory: Path) -> None:
+        self._made: list[PostgresCluster | None] = [None] * self.COUNT
+        self._locks = [threading.Lock() for _ in self._made]
+        self._next = 0
+        self._directory = directory
+
+    def take(self) -> PostgresCluster:
+        """The next one, made when it is first asked for. Any thread."""
+        with self._locks[0]:
+            index = self._next % self.COUNT
+            self._next += 1
+        with self._locks[index]:
+            made = self._made[index]
+            if made is None:
+                made = PostgresCluster(f"template-{index}", self._directory, "postgres")
+                made.make()
+                self._made[index] = made
+        return made
+
+
 class PostgresCluster:
     """One cluster with one database."""
+
+    templates: Templates | None = None  # where create() takes its files from; None: from initdb itself
 
     def __init__(self, name: str, directory: Path, database: str, settings: dict[str, str] | None = None) -> None:
         self.name = name
@@ -64,7 +93,16 @@ class PostgresCluster:
     # ---- life ----
 
     def create(self) -> None:
-        """initdb. Safe in a helper thread, so that several clusters can be made at once."""
+        """Make its files. Safe in a helper thread, so that several clusters can be made at once."""
+        if self.templates is None:
+            self.make()
+            return
+        template = self.templates.take()
+        self.password = template.password
+        subprocess.run(["cp", "-a", "--reflink=auto", template.data, self.data], check=True)
+
+    def make(self) -> None:
+        """initdb."""
         password_file = self.home / "password"
         password_file.write_text(self.password + "\n", encoding="ascii")
         if self.owner:

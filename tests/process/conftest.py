@@ -12,12 +12,23 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from harness import Lab, LabOptions, PostgresCluster  # noqa: E402
+from harness import Lab, LabOptions, PostgresCluster, Templates  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Tests marked slow run with scripts/test --all."""
     config.addinivalue_line("markers", "slow: minutes of load or of waiting; with scripts/test --all only")
+    config.addinivalue_line("markers", "alone: measures time, so that nothing else may run beside it")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def templates() -> Iterator[None]:
+    """initdb a few times a session rather than for each cluster."""
+    path = Path(tempfile.mkdtemp(prefix="tidemill-"))
+    os.chmod(path, 0o711)
+    PostgresCluster.templates = Templates(path)
+    yield
+    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture

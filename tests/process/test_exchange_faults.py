@@ -214,6 +214,7 @@ async def _pong(client: FeedClient) -> None:
     await (await client._socket.ping(b"during it"))  # pylint: disable=protected-access
 
 
+@pytest.mark.alone
 def test_slow_delays_everything(make_exchange: MakeExchange, connect: Connect) -> None:
     exchange = make_exchange(**BUSY)
     client = subscribed(exchange, connect)
@@ -357,6 +358,7 @@ def test_maintenance_pauses_trading_and_says_so(make_exchange: MakeExchange, con
     assert get(exchange.rest_url + "/exchange/status").body["trading_active"] is True
 
 
+@pytest.mark.alone
 def test_faults_of_the_command_line_wait_for_their_time(make_exchange: MakeExchange, connect: Connect) -> None:
     exchange = make_exchange(hold=True, markets=5, fault="at=200ms,kind=close,code=1013")
     client = connect(exchange)

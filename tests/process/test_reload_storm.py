@@ -1,12 +1,13 @@
 """Many reloads in a row under load: good, broken, changed; nothing is lost, doubled, dropped or leaked.
 
 In a normal run 60 reloads at 2,000 messages a second; TIDEMILL_RELOADS=1000 (scripts/test --all) makes it the full thing
-at 20,000. TIDEMILL_RELOAD_KEYS=1 changes keys, too: gatherers and deduplicator then do not agree for a moment.
+at 20,000, and compares the time from the exchange's send to durable in the journal with that before the reloads. TIDEMILL_RELOAD_KEYS=1 changes keys, too: gatherers and deduplicator then do not agree for a moment.
 """
 from __future__ import annotations
 
 import json
 import os
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,10 @@ from typing import Any, Callable
 import pytest
 
 from harness import Lab, wait_until
+from harness.http import Metrics
 from harness.paths import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 MakeLab = Callable[..., Lab]
 
@@ -29,6 +31,14 @@ SECONDS_PER_RELOAD = 0.3 if FULL else 0.5
 
 RSS_SLOPE_MB = 24.0  # seen-sets and buffers grow with the load; a leaked generation each time would be 0.5 MB
 RELOAD_P99_MS = 100  # of the full run: the small one shares its machine with other tests
+QUIET_S = 20 if FULL else 1  # without reloads, to compare with
+WORSE_MS = 10.0  # of the full run: 99 of 100 records are received and durable not later than that because of reloads
+
+RECEIVED = """
+SELECT percentile_cont(0.99) WITHIN GROUP (ORDER BY extract(epoch FROM p.received_at - t.emitted_at) * 1000)
+FROM orderbook_deltas p JOIN truth.orderbook_deltas t USING (ticker, exchange_ts, side, price, delta, occurrence)
+WHERE t.emitted_at BETWEEN to_timestamp(%s) AND to_timestamp(%s)
+"""
 
 SUBSCRIBE = 'exchange:subscribe("ticker")'
 
@@ -90,6 +100,41 @@ class Target:
         wait_until("older generations are closed", lambda: self.daemon.status()["policy"]["draining"] == 0, 90)
 
 
+class Latency:
+    """From send to received, by the rows themselves, and from there to durable, by the metric; without and with reloads."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._times = [time.time()]
+        self._scrapes = [self._scrape()]
+
+    def _scrape(self) -> Metrics:
+        return self._lab.gatherers["g1"].metrics()
+
+    def _mark(self) -> None:
+        self._times.append(time.time())
+        self._scrapes.append(self._scrape())
+
+    def quiet_ends(self) -> None:
+        """The first reload comes now."""
+        self._mark()
+
+    def reloads_end(self) -> None:
+        """The last one has come."""
+        self._mark()
+
+    def judge(self) -> None:
+        """Both halves of the way, in milliseconds."""
+        received = [float(self._lab.production.value(RECEIVED, self._times[i:i + 2])) for i in range(2)]
+        durable = [1000 * self._scrapes[i + 1].quantile("tidemill_append_to_durable_seconds", 0.99, self._scrapes[i])
+                   for i in range(2)]
+        print(f"p99 without and with reloads: sent to received {received[0]:.1f} and {received[1]:.1f} ms, "
+              f"received to durable {durable[0]:.1f} and {durable[1]:.1f} ms")
+        if FULL:
+            worse = received[1] - received[0] + durable[1] - durable[0]
+            assert worse < WORSE_MS, f"records are durable {worse:.1f} ms later because of reloads"
+
+
 def _own_script(directory: Path, name: str) -> Path:
     path = directory / f"{name}.lua"
     path.write_text((ROOT / f"lua/kalshi/{name}.lua").read_text(encoding="utf-8"), encoding="utf-8")
@@ -109,7 +154,7 @@ def _percentile(values: list[int], share: float) -> int:
 
 
 def test_reloads_in_a_row_under_load(make_lab: MakeLab, tmp_path: Path) -> None:
-    seconds = int(RELOADS * SECONDS_PER_RELOAD) + 5
+    seconds = QUIET_S + int(RELOADS * SECONDS_PER_RELOAD) + 5
     gatherer_script, deduplicator_script = _own_script(tmp_path, "gatherer"), _own_script(tmp_path, "deduplicator")
     lab = make_lab(gatherers=1, gatherer_script=gatherer_script, deduplicator_script=deduplicator_script,
                    exchange={"seed": 7, "markets": 200, "rate": RATE, "seconds": seconds},
@@ -119,12 +164,16 @@ def test_reloads_in_a_row_under_load(make_lab: MakeLab, tmp_path: Path) -> None:
     deduplicator = Target(lab.deduplicator, deduplicator_script, "deduplicator")
     wanted = gatherer.daemon.health()["ws_connections"]
     before = _connections(lab)
+    latency = Latency(lab)
+    lab.wait_emitted(QUIET_S * RATE)
+    latency.quiet_ends()
     for count in range(RELOADS):
-        lab.wait_emitted(int((count + 1) * SECONDS_PER_RELOAD * RATE))
+        lab.wait_emitted(int((QUIET_S + (count + 1) * SECONDS_PER_RELOAD) * RATE))
         for target in (gatherer, deduplicator):
             target.reload(count)
             if count == RELOADS // 5:
                 target.baseline = target.usage()
+    latency.reloads_end()
     for target in (gatherer, deduplicator):
         target.settle()
     wait_until("only the connections of the stock script are there",
@@ -136,6 +185,9 @@ def test_reloads_in_a_row_under_load(make_lab: MakeLab, tmp_path: Path) -> None:
     _assert_sockets_kept(lab, before, gatherer)
     for target in (gatherer, deduplicator):
         _assert_flat(target)
+        print(f"{target.role}: reloads p50 {_percentile(target.durations, 0.5)} ms, "
+              f"p99 {_percentile(target.durations, 0.99)} ms")
+    latency.judge()
 
 
 def _assert_sockets_kept(lab: Lab, before: Counter[str], gatherer: Target) -> None:

@@ -19,7 +19,7 @@ import pytest
 from harness import Lab, wait_until
 from harness.paths import ROOT, program
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 MakeLab = Callable[..., Lab]
 

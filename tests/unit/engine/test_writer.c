@@ -43,8 +43,9 @@ static int group_teardown(void **state)
 
 /* ---- the journal and the writer ---- */
 
-static void wake(void *arg)
+static void wake(void *arg, int64_t oldest_us)
 {
+    (void)oldest_us;
     tm_writer_wake(arg);
 }
 

@@ -518,8 +518,12 @@ static void test_close_tells_what_was_not_written(void **state)
 
 static _Atomic int woken;
 
-static void on_wake(void *arg)
+static _Atomic int64_t oldest_us;
+
+static void on_wake(void *arg, int64_t of_group_us)
 {
+    if (!atomic_load(&oldest_us))
+        atomic_store(&oldest_us, of_group_us);
     atomic_fetch_add((_Atomic int *)arg, 1);
 }
 
@@ -529,8 +533,11 @@ static void test_wake(void **state)
     struct tm_journal *j = open_ok(&f->mem);
     tm_journal_set_wake(j, on_wake, &woken);
     int id = stream_ok(j, "trades", COLUMNS);
+    int64_t before_us = tm_clock_mono_us();
     append_range(j, id, 1, 3);
+    int64_t after_us = tm_clock_mono_us();
     WAIT_UNTIL(atomic_load(&woken) > 0);
+    assert_in_range(atomic_load(&oldest_us), before_us, after_us);
     close_ok(j);
 }
 

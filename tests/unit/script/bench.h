@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define UNUSED __attribute__((unused)) /* not every test asks for everything */
 #define LIBRARY TM_SOURCE_DIR "/lua"
 #define DEADLINE_US INT64_C(60000000)
 
@@ -87,7 +88,7 @@ static char *bench_log(void)
     return text;
 }
 
-static bool bench_logged(const char *text)
+static UNUSED bool bench_logged(const char *text)
 {
     char *log = bench_log();
     bool found = strstr(log, text) != NULL;
@@ -165,7 +166,7 @@ static void bench_until(const char *name, double value)
         bench_fail(name);
 }
 
-static void bench_no_errors(void)
+static UNUSED void bench_no_errors(void)
 {
     if (bench_metric("tidemill_script_errors_total") > 0)
         bench_fail("tidemill_script_errors_total");
@@ -179,7 +180,7 @@ static bool bench_has_problem(const char *text)
     return false;
 }
 
-static void bench_expect_problem(const char *text)
+static UNUSED void bench_expect_problem(const char *text)
 {
     if (bench_has_problem(text))
         return;

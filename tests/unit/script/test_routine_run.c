@@ -1,57 +1,23 @@
 /* Events of one's own, waiting for them, and recovery routines on a real VM and loop; two generations of a script on one
  * set of services. What scripts did is read from the metrics they set. */
+#include "bench.h"
+
 #include "script/routines.h"
-#include "script/script.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-#define LIBRARY TM_SOURCE_DIR "/lua"
-#define DEADLINE_US INT64_C(20000000)
-
-struct bench {
-    struct tm_services services;
-    struct tm_script *scripts[2];
-    struct tm_problems problems;
-    struct tm_timer poll, deadline;
-    bool late;
-    const char *until_metric;
-    double until_value;
-};
-
-static struct bench bench;
+static struct tm_script *scripts[2]; /* generations; bench.script is the newest */
 
 static int setup(void **state)
 {
-    (void)state;
-    bench = (struct bench){.problems = {.arena = tm_arena_create()}};
-    bench.services.loop = tm_loop_create();
-    bench.services.metrics = tm_metrics_create();
-    return 0;
+    scripts[0] = scripts[1] = NULL;
+    return bench_setup(state);
 }
 
 static int teardown(void **state)
 {
-    (void)state;
-    tm_script_destroy(bench.scripts[0]);
-    tm_script_destroy(bench.scripts[1]);
-    tm_services_fini(&bench.services);
-    tm_loop_destroy(bench.services.loop);
-    tm_metrics_destroy(bench.services.metrics);
-    tm_arena_destroy(bench.problems.arena);
-    return 0;
-}
-
-static double metric(const char *name)
-{
-    return tm_metric_get(tm_metrics_counter(bench.services.metrics, name, "", NULL));
+    tm_script_destroy(scripts[0]);
+    tm_script_destroy(scripts[1]);
+    bench.script = NULL;
+    return bench_teardown(state);
 }
 
 static double runs(const char *result)
@@ -63,65 +29,18 @@ static double runs(const char *result)
 
 static struct tm_script *start(int slot, const char *body)
 {
-    char path[] = "/tmp/tm-run-XXXXXX", *text;
-    struct tm_error err;
-    int fd = mkstemp(path);
-    int len = asprintf(&text,
-                       "local tm = require 'tidemill'\nlocal host = require 'tidemill.host'\n"
-                       "require 'kalshi.streams'\n"
-                       "tm.deduplicator { id = 'd', production = 'dbname=x', gatherers = { g = 'dbname=y' } }\n"
-                       "local function count(name) tm.counter(name, 'test'):add() end\n"
-                       "local function use() return host, count end\n%s",
-                       body);
-    assert_true(fd >= 0 && len > 0 && write(fd, text, (size_t)len) == len);
-    close(fd);
+    char *text;
+    assert_true(asprintf(&text, "role()\n%s", body) > 0);
+    bench_run(text);
     free(text);
-    struct tm_script_options options = {.path = path, .library = LIBRARY};
-    int rc = tm_script_load(&options, &bench.problems, &bench.scripts[slot]);
-    unlink(path);
-    if (rc)
-        fail_msg("%s: %s", bench.problems.list[0].where, bench.problems.list[0].message);
-    bench.services.plan = tm_script_config(bench.scripts[slot])->plan;
-    if (tm_script_start(bench.scripts[slot], &bench.services, &err) < 0)
-        fail_msg("%s", err.message);
-    return bench.scripts[slot];
-}
-
-static void poll(void *arg)
-{
-    (void)arg;
-    if (metric(bench.until_metric) >= bench.until_value)
-        tm_loop_stop(bench.services.loop);
-}
-
-static void on_deadline(void *arg)
-{
-    (void)arg;
-    bench.late = true;
-    tm_loop_stop(bench.services.loop);
-}
-
-static void run_until(const char *name, double value)
-{
-    bench.until_metric = name;
-    bench.until_value = value;
-    tm_timer_init(&bench.poll, bench.services.loop, poll, NULL);
-    tm_timer_init(&bench.deadline, bench.services.loop, on_deadline, NULL);
-    tm_timer_start(&bench.poll, 1000, 1000);
-    tm_timer_start(&bench.deadline, DEADLINE_US, 0);
-    tm_loop_run(bench.services.loop);
-    tm_timer_stop(&bench.poll);
-    tm_timer_stop(&bench.deadline);
-    if (bench.late)
-        fail_msg("%s did not reach %g, it is %g; errors %g", name, value, metric(name),
-                 metric("tidemill_script_errors_total"));
+    return scripts[slot] = bench.script;
 }
 
 static void outage(int slot, double from)
 {
     struct tm_watch_event event = {
         .type = TM_WATCH_OUTAGE_OVER, .link = -1, .name = "l", .text = "gap", .from_us = (int64_t)from, .to_us = 9};
-    tm_script_watch(bench.scripts[slot], &event);
+    tm_script_watch(scripts[slot], &event);
 }
 
 static void events_reach_those_who_wait(void **state)
@@ -146,10 +65,10 @@ static void events_reach_those_who_wait(void **state)
           "  assert(e.from == 1790000000123456 and e.to == 9 and e.text == 'gap' and e.name == 'l' and e.link == nil)\n"
           "  count 'watched'\n"
           "end)\n");
-    run_until("done", 1);
+    bench_until("done", 1);
     outage(0, 1790000000123456.0);
-    run_until("watched", 1);
-    assert_true(metric("tidemill_script_errors_total") == 0);
+    bench_until("watched", 1);
+    assert_true(bench_metric("tidemill_script_errors_total") == 0);
 }
 
 static void tasks_can_be_parked_woken_and_killed(void **state)
@@ -173,9 +92,9 @@ static void tasks_can_be_parked_woken_and_killed(void **state)
              "  tm.sleep '60ms'\n"
              "  count 'done'\n"
              "end)\n");
-    run_until("done", 1);
-    assert_true(metric("woken") == 1 && metric("never") == 0 && metric("other") == 1);
-    assert_true(metric("tidemill_script_errors_total") == 0);
+    bench_until("done", 1);
+    assert_true(bench_metric("woken") == 1 && bench_metric("never") == 0 && bench_metric("other") == 1);
+    assert_true(bench_metric("tidemill_script_errors_total") == 0);
 }
 
 static void a_run_from_event_to_end(void **state)
@@ -190,11 +109,11 @@ static void a_run_from_event_to_end(void **state)
              "    count 'second'\n"
              "  end }\n");
     outage(0, 1790000000123456.0);
-    run_until("second", 1);
-    assert_true(metric("first") == 1);
+    bench_until("second", 1);
+    assert_true(bench_metric("first") == 1);
     assert_true(runs("timeout") == 1);
     while (tm_routines_running(bench.services.routines))
-        run_until("second", 1);
+        bench_until("second", 1);
     assert_true(runs("done") == 1);
 }
 
@@ -208,7 +127,7 @@ static void a_run_that_its_budget_ends_is_not_running_for_ever(void **state)
              "  end\n"
              "end)\n");
     outage(0, 1);
-    run_until("failed", 1);
+    bench_until("failed", 1);
     assert_int_equal(tm_routines_running(bench.services.routines), 0);
 }
 
@@ -232,16 +151,16 @@ static void a_new_generation_waits_for_the_run_of_the_old_one(void **state)
     (void)state;
     start_named(0, "old", "tm.now() > 0 and #tm.routine.list().waiting > 0");
     outage(0, 1);
-    run_until("begin_old", 1);
+    bench_until("begin_old", 1);
     start_named(1, "new", "true");
     outage(1, 2); /* waits; which lets the old one's end */
     assert_int_equal(tm_routines_running(bench.services.routines), 1);
-    run_until("end_new", 1);
-    assert_true(metric("end_old") == 1 && metric("begin_old") == 1 && metric("begin_new") == 1);
+    bench_until("end_new", 1);
+    assert_true(bench_metric("end_old") == 1 && bench_metric("begin_old") == 1 && bench_metric("begin_new") == 1);
     assert_true(runs("done") >= 1);
     outage(0, 3); /* an old script may not start anything more */
-    run_until("end_new", 2);
-    assert_true(metric("begin_old") == 1);
+    bench_until("end_new", 2);
+    assert_true(bench_metric("begin_old") == 1);
 }
 
 static void a_run_outlives_the_end_of_its_script(void **state)
@@ -249,12 +168,12 @@ static void a_run_outlives_the_end_of_its_script(void **state)
     (void)state;
     start_named(0, "old", "false");
     outage(0, 1);
-    run_until("begin_old", 1);
+    bench_until("begin_old", 1);
     start_named(1, "new", "true");
-    tm_script_destroy(bench.scripts[0]);
-    bench.scripts[0] = NULL;
-    run_until("end_new_after_old", 1);
-    assert_true(metric("end_old") == 0);
+    tm_script_destroy(scripts[0]);
+    scripts[0] = NULL;
+    bench_until("end_new_after_old", 1);
+    assert_true(bench_metric("end_old") == 0);
 }
 
 /* Every function, with arguments that nobody gives. */
@@ -276,8 +195,8 @@ static void nonsense_is_refused(void **state)
         "  end\n"
         "  count 'done'\n"
         "end)\n");
-    run_until("done", 1);
-    assert_true(metric("tidemill_script_errors_total") == 0);
+    bench_until("done", 1);
+    assert_true(bench_metric("tidemill_script_errors_total") == 0);
 }
 
 int main(void)

@@ -1,139 +1,61 @@
 /* Run time: handlers, timers, waiting, HTTP and registries on a real loop. What scripts did is read from the
  * metrics they set. */
-#include "script/script.h"
+#include "bench.h"
 
 #include "net/httpd.h"
 
 #include <arpa/inet.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
-#include <cmocka.h>
-
-#define LIBRARY TM_SOURCE_DIR "/lua"
-#define DEADLINE_US INT64_C(20000000)
 #define ADDRESS "127.0.0.1:0"
 
-struct bench {
-    struct tm_services services;
-    struct tm_httpd *httpd;
-    struct tm_script *script;
-    struct tm_problems problems;
-    struct tm_timer poll, deadline;
-    bool late;
-    const char *limits; /* of the role, or NULL */
-    const char *until_metric;
-    double until_value;
-    int requests;
-};
-
-static struct bench bench;
+static struct tm_httpd *httpd;
+static const char *limits; /* of the role, or NULL */
+static int requests;
 
 static void serve(void *arg, const char *path, const char *query, struct tm_httpd_answer *answer)
 {
-    struct bench *b = arg;
-    b->requests++;
-    answer->status = strstr(query, "fail") && b->requests < 3 ? 503 : 200;
+    (void)arg;
+    requests++;
+    answer->status = strstr(query, "fail") && requests < 3 ? 503 : 200;
     if (tm_buf_printf(answer->body, "{\"path\":\"%s\",\"query\":\"%s\"}", path, query) < 0)
         answer->status = 500;
 }
 
 static int setup(void **state)
 {
-    (void)state;
     struct tm_error err;
-    bench = (struct bench){.problems = {.arena = tm_arena_create()}};
-    bench.services.loop = tm_loop_create();
-    bench.services.metrics = tm_metrics_create();
-    if (tm_http_create(bench.services.loop, 4, 100, &bench.services.http, &err) < 0 ||
-        tm_httpd_create(bench.services.loop, &bench.httpd, &err) < 0 ||
-        tm_httpd_listen(bench.httpd, ADDRESS, &err) < 0 ||
-        tm_httpd_route(bench.httpd, ADDRESS, "/base/thing", serve, &bench, &err) < 0)
+    limits = NULL;
+    requests = 0;
+    if (bench_setup(state) || tm_httpd_create(bench.services.loop, &httpd, &err) < 0 ||
+        tm_httpd_listen(httpd, ADDRESS, &err) < 0 ||
+        tm_httpd_route(httpd, ADDRESS, "/base/thing", serve, NULL, &err) < 0)
         return -1;
     char url[64];
-    (void)snprintf(url, sizeof url, "http://127.0.0.1:%d/base", tm_httpd_port(bench.httpd, ADDRESS));
+    (void)snprintf(url, sizeof url, "http://127.0.0.1:%d/base", tm_httpd_port(httpd, ADDRESS));
     return setenv("TEST_URL", url, 1);
 }
 
 static int teardown(void **state)
 {
-    (void)state;
-    tm_http_destroy(bench.services.http);
-    tm_services_fini(&bench.services);
-    tm_script_destroy(bench.script);
-    tm_httpd_destroy(bench.httpd);
-    tm_loop_destroy(bench.services.loop);
-    tm_metrics_destroy(bench.services.metrics);
-    tm_arena_destroy(bench.problems.arena);
-    return 0;
-}
-
-static double metric(const char *name)
-{
-    return tm_metric_get(tm_metrics_counter(bench.services.metrics, name, "", NULL));
+    tm_http_destroy(bench.services.http); /* its connections end before their server does */
+    bench.services.http = NULL;
+    tm_httpd_destroy(httpd);
+    return bench_teardown(state);
 }
 
 static void start(const char *body)
 {
-    char path[] = "/tmp/tm-run-XXXXXX", *text;
-    struct tm_error err;
-    int fd = mkstemp(path);
+    char *text;
     int len = asprintf(&text,
-                       "local tm = require 'tidemill'\nlocal host = require 'tidemill.host'\nrequire 'kalshi.streams'\n"
                        "tm.deduplicator { id = 'd', production = 'dbname=x', gatherers = { g = 'dbname=y' }, %s }\n"
                        "local rest = tm.rest { url = tm.env 'TEST_URL', per_second = 1000 }\n"
                        "local registry = tm.registry('markets', { 'status', 'close_time', 'volume' })\n"
-                       "local function count(name) tm.counter(name, 'test'):add() end\n"
-                       "local function use() return host, rest, registry, count end\n%s",
-                       bench.limits ? bench.limits : "", body);
-    assert_true(fd >= 0 && len > 0 && write(fd, text, (size_t)len) == len);
-    close(fd);
+                       "local function used() return rest, registry end\n%s",
+                       limits ? limits : "", body);
+    assert_true(len > 0);
+    bench_run(text);
     free(text);
-    struct tm_script_options options = {.path = path, .library = LIBRARY};
-    int rc = tm_script_load(&options, &bench.problems, &bench.script);
-    unlink(path);
-    if (rc)
-        fail_msg("%s: %s", bench.problems.list[0].where, bench.problems.list[0].message);
-    bench.services.plan = tm_script_config(bench.script)->plan;
-    if (tm_script_start(bench.script, &bench.services, &err) < 0)
-        fail_msg("%s", err.message);
-}
-
-static void poll(void *arg)
-{
-    (void)arg;
-    if (metric(bench.until_metric) >= bench.until_value)
-        tm_loop_stop(bench.services.loop);
-}
-
-static void on_deadline(void *arg)
-{
-    (void)arg;
-    bench.late = true;
-    tm_loop_stop(bench.services.loop);
-}
-
-/* Run the loop until the script has counted that far. */
-static void run_until(const char *name, double value)
-{
-    bench.until_metric = name;
-    bench.until_value = value;
-    tm_timer_init(&bench.poll, bench.services.loop, poll, NULL);
-    tm_timer_init(&bench.deadline, bench.services.loop, on_deadline, NULL);
-    tm_timer_start(&bench.poll, 1000, 1000);
-    tm_timer_start(&bench.deadline, DEADLINE_US, 0);
-    tm_loop_run(bench.services.loop);
-    tm_timer_stop(&bench.poll);
-    tm_timer_stop(&bench.deadline);
-    if (bench.late)
-        fail_msg("%s did not reach %g, it is %g; errors %g", name, value, metric(name),
-                 metric("tidemill_script_errors_total"));
 }
 
 static void test_handlers_and_timers(void **state)
@@ -151,12 +73,12 @@ static void test_handlers_and_timers(void **state)
           "end)\n"
           "tm.every('2ms', function() ticks = ticks + 1 if ticks == 5 then count 'ticked' end end)\n"
           "tm.every('1ms', function() count 'slow' tm.sleep '1h' end)\n");
-    run_until("ticked", 1);
-    run_until("spawned", 1);
-    run_until("after", 1);
-    assert_true(metric("started") == 1);
-    assert_true(metric("slow") == 1); /* a run that is not over leaves ticks out */
-    assert_true(metric("tidemill_script_errors_total") == 0);
+    bench_until("ticked", 1);
+    bench_until("spawned", 1);
+    bench_until("after", 1);
+    assert_true(bench_metric("started") == 1);
+    assert_true(bench_metric("slow") == 1); /* a run that is not over leaves ticks out */
+    assert_true(bench_metric("tidemill_script_errors_total") == 0);
 }
 
 static void test_failures_cost_nothing_but_themselves(void **state)
@@ -171,9 +93,9 @@ static void test_failures_cost_nothing_but_themselves(void **state)
           "tm.on('start', function() local t = {} while true do t[#t + 1] = ('x'):rep(1e6) .. #t end end)\n"
           "tm.on('start', function() tm.sleep '5ms' error('after a wait') end)\n"
           "tm.on('start', function() tm.sleep '50ms' count 'fine' end)\n");
-    run_until("fine", 1);
-    run_until("tidemill_script_errors_total", 8);
-    assert_true(metric("tidemill_script_errors_total") == 8);
+    bench_until("fine", 1);
+    bench_until("tidemill_script_errors_total", 8);
+    assert_true(bench_metric("tidemill_script_errors_total") == 8);
     assert_true(tm_script_memory(bench.script) < (16 << 20)); /* the balloon is gone */
 }
 
@@ -185,7 +107,7 @@ static void test_waiting_inside_pcall(void **state)
           "  assert(not ok and err == 'inside')\n"
           "  count 'caught'\n"
           "end)\n");
-    run_until("caught", 1);
+    bench_until("caught", 1);
 }
 
 /* A flood costs handlers and timers nothing: some room is theirs, and who sleeps is not counted with the timers. */
@@ -200,10 +122,10 @@ static void test_too_many_tasks(void **state)
           "end)\n"
           "tm.every('1ms', function() tm.sleep '1ms' count 'timer' end)\n"
           "tm.on('start', function() tm.sleep '20ms' count 'second' end)\n");
-    run_until("tidemill_script_errors_total", 2);
-    run_until("second", 1);
-    run_until("timer", 5);
-    assert_true(metric("tidemill_script_errors_total") == 2);
+    bench_until("tidemill_script_errors_total", 2);
+    bench_until("second", 1);
+    bench_until("timer", 5);
+    assert_true(bench_metric("tidemill_script_errors_total") == 2);
 }
 
 static void test_http(void **state)
@@ -226,8 +148,8 @@ static void test_http(void **state)
           "b\\r\\nC: d' } }))\n"
           "  count 'done'\n"
           "end)\n");
-    run_until("done", 2);
-    assert_true(metric("tidemill_script_errors_total") == 0);
+    bench_until("done", 2);
+    assert_true(bench_metric("tidemill_script_errors_total") == 0);
 }
 
 static void test_patient_get(void **state)
@@ -239,8 +161,8 @@ static void test_patient_get(void **state)
           "  assert(r.status == 200)\n"
           "  count 'done'\n"
           "end)\n");
-    run_until("done", 1);
-    assert_true(metric("retried") == 2);
+    bench_until("done", 1);
+    assert_true(bench_metric("retried") == 2);
 }
 
 /* A port where connections are taken and nothing is said; its URL is TEST_SILENT. */
@@ -265,13 +187,13 @@ static void test_script_ends_while_it_waits(void **state)
     start("tm.on('start', function() count 'asked' host.http { method = 'GET', url = tm.env 'TEST_SILENT' } "
           "count 'never' end)\n"
           "tm.on('start', function() tm.sleep '1h' end)\n");
-    run_until("asked", 1);
+    bench_until("asked", 1);
     close(silent);
     tm_script_destroy(bench.script);
     bench.script = NULL;
     tm_http_destroy(bench.services.http);
     bench.services.http = NULL;
-    assert_true(metric("never") == 0);
+    assert_true(bench_metric("never") == 0);
 }
 
 static void test_registry(void **state)
@@ -307,8 +229,8 @@ static void test_registry(void **state)
           "  assert(not pcall(host.decode, 'trade', '', '{}') and not pcall(host.registry_get, id, 99))\n"
           "  count 'done'\n"
           "end)\n");
-    run_until("done", 1);
-    assert_true(metric("tidemill_script_errors_total") == 0);
+    bench_until("done", 1);
+    assert_true(bench_metric("tidemill_script_errors_total") == 0);
 }
 
 /* Host functions refuse arguments of any wrong type with an error, and nothing worse. */
@@ -327,7 +249,7 @@ static void test_host_functions_with_wrong_arguments(void **state)
           "  end\n"
           "  count 'survived'\n"
           "end)\n");
-    run_until("survived", 1);
+    bench_until("survived", 1);
 }
 
 static const struct tm_callback *callback(const char *prefix)
@@ -349,11 +271,11 @@ static void test_callbacks_that_keep_failing_are_disabled(void **state)
           "{ failures = 3 })\n"
           "tm.every('1ms', function() count 'good' end)\n"
           "tm.on('start', function() for i = 1, 30 do tm.spawn(function() error('spawned') end) end end)\n");
-    run_until("stock", 10);
-    double good = metric("good");
-    run_until("good", good + 50);
-    run_until("mixed", 40);
-    assert_true(metric("bad") == 3 && metric("stock") == 10);
+    bench_until("stock", 10);
+    double good = bench_metric("good");
+    bench_until("good", good + 50);
+    bench_until("mixed", 40);
+    assert_true(bench_metric("bad") == 3 && bench_metric("stock") == 10);
     assert_true(tm_metric_get(tm_metrics_gauge(bench.services.metrics, "tidemill_callbacks_disabled", "", NULL)) == 2);
     const struct tm_callback *bad = callback("tm.every at");
     assert_true(bad->disabled && bad->failures == 3 && bad->runs == 3 && bad->skipped > 0 && bad->limit == 3);
@@ -376,10 +298,10 @@ static void test_events_of_a_disabled_handler_are_left_out(void **state)
     event->text_len = (size_t)snprintf(event->text, 8, "boom");
     for (int i = 1; i <= 5; i++) {
         tm_script_event(bench.script, event);
-        run_until("fine", i);
+        bench_until("fine", i);
     }
     free(event);
-    assert_true(metric("failing") == 2);
+    assert_true(bench_metric("failing") == 2);
     const struct tm_callback *c = callback("tm.on unknown");
     assert_true(c->disabled && c->skipped == 3 && strcmp(c->last_error, "boom") == 0);
 }
@@ -387,7 +309,7 @@ static void test_events_of_a_disabled_handler_are_left_out(void **state)
 static void test_limits_of_the_role(void **state)
 {
     (void)state;
-    bench.limits = "limits = { step = '20ms', routine = '300ms', memory = '32MiB' }, callback_failures = 2";
+    limits = "limits = { step = '20ms', routine = '300ms', memory = '32MiB' }, callback_failures = 2";
     start("local hog = function() local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(1e5) .. i end end\n"
           "tm.on('start', function() pcall(hog) while true do end end)\n"
           "tm.every('1ms', function() count 'two' error('x') end)\n"
@@ -396,9 +318,9 @@ static void test_limits_of_the_role(void **state)
           "  host.spawn('slow', function() while true do end end)\n"
           "  tm.sleep '30ms' count 'done'\n"
           "end)\n");
-    run_until("done", 1);
-    run_until("two", 2);
-    run_until("tidemill_script_errors_total", 4);
+    bench_until("done", 1);
+    bench_until("two", 2);
+    bench_until("tidemill_script_errors_total", 4);
     const struct tm_config *config = tm_script_config(bench.script);
     assert_true(config->limits.step_us == 20000 && config->limits.routine_us == 300000 &&
                 config->limits.load_us == TM_SCRIPT_LOAD_CPU_US && config->limits.memory_bytes == (32 << 20));
@@ -416,7 +338,7 @@ static void test_the_library_is_read_only(void **state)
           "  assert(n > 20)\n"
           "  count 'done'\n"
           "end)\n");
-    run_until("done", 1);
+    bench_until("done", 1);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)

@@ -1,111 +1,20 @@
 /* Spreads and subscriptions as scripts see them, over generations of a script on the same services. */
-#include "script/script.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-#define LIBRARY TM_SOURCE_DIR "/lua"
-#define DEADLINE_US INT64_C(60000000)
-
-struct bench {
-    struct tm_services services;
-    struct tm_script *script;
-    struct tm_problems problems;
-    struct tm_timer poll, deadline;
-    bool late;
-    double done; /* what "done" has to reach */
-};
-
-static struct bench bench;
-
-static int setup(void **state)
-{
-    (void)state;
-    bench = (struct bench){.problems = {.arena = tm_arena_create()}};
-    bench.services.loop = tm_loop_create();
-    bench.services.metrics = tm_metrics_create();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    tm_services_fini(&bench.services);
-    tm_script_destroy(bench.script);
-    tm_loop_destroy(bench.services.loop);
-    tm_metrics_destroy(bench.services.metrics);
-    tm_arena_destroy(bench.problems.arena);
-    return 0;
-}
-
-static double metric(const char *name)
-{
-    return tm_metric_get(tm_metrics_counter(bench.services.metrics, name, "", NULL));
-}
-
-static void poll(void *arg)
-{
-    (void)arg;
-    if (metric("done") >= bench.done || metric("tidemill_script_errors_total") > 0)
-        tm_loop_stop(bench.services.loop);
-}
-
-static void on_deadline(void *arg)
-{
-    (void)arg;
-    bench.late = true;
-    tm_loop_stop(bench.services.loop);
-}
-
-static void load(const char *body)
-{
-    char path[] = "/tmp/tm-spread-XXXXXX", *text;
-    int fd = mkstemp(path);
-    int len = asprintf(&text,
-                       "local tm = require 'tidemill'\nlocal host = require 'tidemill.host'\nrequire 'kalshi.streams'\n"
-                       "tm.deduplicator { id = 'd', production = 'dbname=x', gatherers = { g = 'dbname=y' } }\n"
-                       "local function count(name) tm.counter(name, 'test'):add() end\n"
-                       "local function use() return host, count end\n%s",
-                       body);
-    assert_true(fd >= 0 && len > 0 && write(fd, text, (size_t)len) == len);
-    close(fd);
-    free(text);
-    struct tm_script_options options = {.path = path, .library = LIBRARY};
-    int rc = tm_script_load(&options, &bench.problems, &bench.script);
-    unlink(path);
-    if (rc)
-        fail_msg("%s: %s", bench.problems.list[0].where, bench.problems.list[0].message);
-}
+#include "bench.h"
 
 /* Run a generation until it has counted "done" once more. The one before it ends first; its plan is let go of with it, so
  * registries, which read it, are not carried over here. */
 static void run(const char *body)
 {
-    struct tm_error err;
+    char *text;
+    double done = bench_metric("done") + 1;
     tm_script_destroy(bench.script);
     bench.script = NULL;
-    load(body);
-    bench.services.plan = tm_script_config(bench.script)->plan;
-    bench.done = metric("done") + 1;
-    if (tm_script_start(bench.script, &bench.services, &err) < 0)
-        fail_msg("%s", err.message);
-    tm_timer_init(&bench.poll, bench.services.loop, poll, NULL);
-    tm_timer_init(&bench.deadline, bench.services.loop, on_deadline, NULL);
-    tm_timer_start(&bench.poll, 1000, 1000);
-    tm_timer_start(&bench.deadline, DEADLINE_US, 0);
-    tm_loop_run(bench.services.loop);
-    tm_timer_stop(&bench.poll);
-    tm_timer_stop(&bench.deadline);
-    assert_false(bench.late);
-    assert_true(metric("tidemill_script_errors_total") == 0);
-    assert_true(metric("done") == bench.done);
+    assert_true(asprintf(&text, "role()\n%s", body) > 0);
+    bench_run(text);
+    free(text);
+    bench_until("done", done);
+    bench_no_errors();
+    assert_true(bench_metric("done") == done);
 }
 
 static void test_operations(void **state)
@@ -347,14 +256,12 @@ static void test_a_rule_over_100000_markets(void **state)
                   tm_metric_get(tm_metrics_gauge(m, "longest_again", "", NULL)) / 1e3);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_operations),      TEST(test_the_next_generation_finds_it),
-        TEST(test_wrong_arguments), TEST(test_subscriptions_of_links),
-        TEST(test_quiet_columns),   TEST(test_a_rule_over_100000_markets),
+        BENCH_TEST(test_operations),      BENCH_TEST(test_the_next_generation_finds_it),
+        BENCH_TEST(test_wrong_arguments), BENCH_TEST(test_subscriptions_of_links),
+        BENCH_TEST(test_quiet_columns),   BENCH_TEST(test_a_rule_over_100000_markets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

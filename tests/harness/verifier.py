@@ -23,7 +23,7 @@ from .ledger import STREAMS, Stream, load
 from .postgres import PostgresCluster
 
 SAMPLE_ROWS = 5
-WORK_MEM = "256MB"
+WORK_MEM = "1GB"  # of hash tables and sorts: full runs compare millions of rows
 
 
 @dataclass

@@ -27,7 +27,7 @@ RELOADS = int(os.environ.get("TIDEMILL_RELOADS", "60"))
 FULL = RELOADS >= 1000
 RATE = 20_000 if FULL else 2_000
 KEYS = os.environ.get("TIDEMILL_RELOAD_KEYS") == "1"
-SECONDS_PER_RELOAD = 0.3 if FULL else 0.5
+SECONDS_PER_RELOAD = 0.2 if FULL else 0.5
 
 RSS_SLOPE_MB = 24.0  # seen-sets and buffers grow with the load; a leaked generation each time would be 0.5 MB
 RELOAD_P99_MS = 100  # of the full run: the small one shares its machine with other tests

@@ -11,6 +11,7 @@ logs complain about fails the test, unless the test itself failed already.
 """
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -64,6 +65,7 @@ class Lab:
         paths.program("tidemill")  # before anything is made that would have to be removed
         self.directory = _make_directory(options.keep)
         self.swept = False
+        self.resources = contextlib.ExitStack()  # proxies, networks: closed after everything has been stopped
         names = [f"g{number}" for number in range(1, options.gatherers + 1)]
         self.late_names = names[len(names) - options.late:]
         self.exchange = Exchange(self.directory, {"hold": True, **options.exchange})
@@ -204,6 +206,7 @@ class Lab:
         finally:
             for cluster in self.clusters:
                 cluster.stop("fast" if self.options.keep else "immediate")
+            self.resources.close()
             if not self.options.keep:
                 shutil.rmtree(self.directory, ignore_errors=True)
 

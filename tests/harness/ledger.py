@@ -183,16 +183,18 @@ SNAPSHOTS = """
 CREATE UNLOGGED TABLE truth.orderbook_snapshots AS
 SELECT l.number, truth.at(l.wall_us) AS emitted_at, c.label AS gatherer, l.ticker,
     l.detail::jsonb -> 'yes_dollars_fp' AS yes_levels, l.detail::jsonb -> 'no_dollars_fp' AS no_levels,
-    c.last = {forever} AS expected
+    c.last = {forever} AND NOT EXISTS (SELECT FROM truth.ledger x WHERE x.what = 'lost'
+        AND (x.client, x.sid, x.seq, x.ticker) = (l.client, l.sid, l.seq, l.ticker)) AS expected
 FROM truth.ledger l JOIN truth.clients c USING (client) WHERE l.what IN ('snapshot', 'resnapshot');
 """
 
+# Poison may be kept as unknown, or be quarantined as a row; a drill counts both (X21).
 UNKNOWN = """
 CREATE UNLOGGED TABLE truth.unknown_frames AS
 SELECT l.number, truth.at(l.wall_us) AS emitted_at, c.label AS gatherer,
-    decode(substr(l.detail, 3), 'hex') AS raw, c.last = {forever} AS expected
+    decode(substr(l.detail, 3), 'hex') AS raw, c.last = {forever} AND l.stream <> 'poison' AS expected
 FROM truth.ledger l JOIN truth.clients c USING (client)
-WHERE l.what = 'injected' AND l.stream IN ('unknown', 'malformed');
+WHERE l.what = 'injected' AND l.stream IN ('unknown', 'malformed', 'poison');
 """
 
 

@@ -25,6 +25,14 @@ def program(name: str) -> Path:
     return path
 
 
+def library(name: str) -> Path:
+    """A library that is built for tests only."""
+    path = build_dir() / "tests" / name
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there; build the target tidemill-shim (without sanitizers)")
+    return path
+
+
 def free_port() -> int:
     """A port on loopback that nobody listens on now and that was not given out before."""
     while True:

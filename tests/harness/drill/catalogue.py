@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
-from ..lab import LabOptions
+from ..lab import Lab, LabOptions
 from ..waiting import wait_until
 from .observer import Sample
 from .run import Run
@@ -24,6 +24,7 @@ class Drill:
     limit: dict[str, float] = field(default_factory=dict)  # figure: at most
     lab: dict[str, Any] = field(default_factory=dict)  # more options of the lab
     exchange: dict[str, Any] = field(default_factory=dict)
+    prepare: Callable[[Lab], None] = lambda lab: None  # before anything is started: proxies, networks, preloaded faults
 
     def options(self, seed: int) -> LabOptions:
         """The lab that it needs."""

@@ -24,7 +24,10 @@ from typing import Any, Callable
 
 from . import paths
 from .daemons import Deduplicator, Exchange, Gatherer
+from .netns import Network
 from .postgres import PostgresCluster
+from .proxy import Proxy
+from .shim import Shim
 from .verifier import Verdict, Verifier
 from .waiting import wait_until
 
@@ -66,6 +69,9 @@ class Lab:
         self.directory = _make_directory(options.keep)
         self.swept = False
         self.resources = contextlib.ExitStack()  # proxies, networks: closed after everything has been stopped
+        self.proxies: dict[str, Proxy] = {}  # by gatherer, where a drill has put some
+        self.shims: dict[str, Shim] = {}  # likewise
+        self.network: Network | None = None  # of its own, likewise
         names = [f"g{number}" for number in range(1, options.gatherers + 1)]
         self.late_names = names[len(names) - options.late:]
         self.exchange = Exchange(self.directory, {"hold": True, **options.exchange})

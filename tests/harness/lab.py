@@ -71,6 +71,7 @@ class Lab:
         self.resources = contextlib.ExitStack()  # proxies, networks: closed after everything has been stopped
         self.proxies: dict[str, Proxy] = {}  # by gatherer, where a drill has put some
         self.shims: dict[str, Shim] = {}  # likewise
+        self.blackouts: list[int] = []  # moments (Unix microseconds) when the network took all connections
         self.network: Network | None = None  # of its own, likewise
         names = [f"g{number}" for number in range(1, options.gatherers + 1)]
         self.late_names = names[len(names) - options.late:]
@@ -188,7 +189,7 @@ class Lab:
         """Compare production with the ledger."""
         if self.exchange.process.running:
             self.exchange.flush_ledger()
-        return Verifier(self.production, self.exchange.ledger).verify()
+        return Verifier(self.production, self.exchange.ledger, self.blackouts).verify()
 
     # ---- end ----
 

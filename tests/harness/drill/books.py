@@ -3,7 +3,8 @@
 The base of each market is its earliest snapshot in production after which nobody missed a delta: with one gatherer
 always alive that is the first one, so that every delta of the run takes part. What came before and what after a snapshot
 is the exchange's ledger's word (production keeps no order between them), the levels and changes are production's own.
-The truth is what the exchange's REST shows now that it is finished.
+The truth is what the exchange's REST shows now that it is finished. A market that closes loses its book without a
+delta, so only open ones count.
 """
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from typing import Iterable
 
 from ..http import request
 from ..lab import Lab
+from ..ledger import FOREVER
 
 BATCH = 100  # tickers in one request, its limit
 
@@ -45,11 +47,16 @@ def differences(lab: Lab) -> list[str]:
     rebuilt = _rebuilt(lab)
     shown = _shown(lab, lab.production.query(
         "SELECT DISTINCT ticker FROM truth.orderbook_snapshots s WHERE EXISTS"
-        " (SELECT FROM truth.spans WHERE spans.ticker = s.ticker AND last = %s)", (2**62,)))
+        " (SELECT FROM truth.spans WHERE spans.ticker = s.ticker AND last = %s))", (FOREVER,)))
     if not shown:
         return ["the exchange shows no book at all, so none could be compared"]
     return [_difference(ticker, rebuilt.get(ticker), book) for ticker, book in sorted(shown.items())
-            if rebuilt.get(ticker) != book]
+            if rebuilt.get(ticker) != book and _trades(lab, ticker)]
+
+
+def _trades(lab: Lab, ticker: str) -> bool:
+    """Whether the market is open."""
+    return bool(request(f"{lab.exchange.rest_url}/markets/{ticker}").json()["market"]["status"] == "active")
 
 
 def _difference(ticker: str, rebuilt: Book | None, book: Book) -> str:

@@ -78,15 +78,15 @@ def _outage(run: Run, begin: Callable[[], object], end: Callable[[], object]) ->
 
 
 def _judge_tries(run: Run, wanted: dict[str, int], since: float, until: float) -> None:
-    """Never more than one try a second a connection: no second of a gatherer has more tries than it has connections.
-    The figure is how many pauses between a gatherer's tries, times its connections, were up to so long."""
+    """Never more than one try a second a connection: no second of a gatherer has more tries than it has connections; a
+    quarter more is allowed, as the proxy learns of them late by some tens of milliseconds. The figure is how many pauses between a gatherer's tries, times its connections, were up to so long."""
     pauses: Counter[str] = Counter()
     worst = 0.0
     for name, proxy in run.lab.proxies.items():
         tries = [at for at in proxy.attempts if since <= at <= until]
         busiest = max((sum(at <= other < at + 1.0 for other in tries) for at in tries), default=0)
         worst = max(worst, busiest / wanted[name])
-        run.expect(busiest <= wanted[name], f"{name} tried {busiest} times in a second with {wanted[name]} connections")
+        run.expect(busiest <= wanted[name] * 1.25, f"{name} tried {busiest} times in a second with {wanted[name]} connections")
         run.expect(bool(tries), f"{name} did not try to come back in {until - since:.0f} s")
         for one, next_one in itertools.pairwise(tries):
             pause = (next_one - one) * wanted[name]
@@ -118,7 +118,12 @@ def exchange_is_a_black_hole(run: Run) -> None:
     if network is None:
         raise AssertionError("the lab has no network of its own")
     run.run_for(2 * RATE)
-    run.break_it(lambda: _all(run, lambda proxy: network.drop(proxy.port)))
+
+    def vanish() -> None:
+        run.lab.blackouts.append(time.time_ns() // 1000)
+        _all(run, lambda proxy: network.drop(proxy.port))
+
+    run.break_it(vanish)
     run.detected("nobody hears anything", hears_nothing)
     _wait(run, AWAY_S)
     run.mend_it(network.clear)

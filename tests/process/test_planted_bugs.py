@@ -32,7 +32,7 @@ def drill(name: str, bug: str) -> tuple[int, dict[str, Any]]:
     """scripts/drill, with programs that are built already."""
     done = subprocess.run([sys.executable, "-m", "harness.drill", name, "--json"], capture_output=True, text=True,
                           env={**os.environ, "TIDEMILL_PLANTED": bug, "PYTHONPATH": str(paths.ROOT / "tests")},
-                          timeout=300, check=False)
+                          timeout=900, check=False)
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
 

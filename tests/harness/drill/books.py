@@ -47,7 +47,7 @@ def differences(lab: Lab) -> list[str]:
     rebuilt = _rebuilt(lab)
     shown = _shown(lab, lab.production.query(
         "SELECT DISTINCT ticker FROM truth.orderbook_snapshots s WHERE EXISTS"
-        " (SELECT FROM truth.spans WHERE spans.ticker = s.ticker AND last = %s))", (FOREVER,)))
+        " (SELECT FROM truth.spans WHERE spans.ticker = s.ticker AND last = %s)", (FOREVER,)))
     if not shown:
         return ["the exchange shows no book at all, so none could be compared"]
     return [_difference(ticker, rebuilt.get(ticker), book) for ticker, book in sorted(shown.items())

@@ -188,7 +188,7 @@ def _with_rebuild(lab: Lab) -> None:
 
 
 @drill("E4", "a gatherer's store and journal are lost and rebuilt from production", "no duplicate; nothing exported as fresh",
-       exchange={"seconds": 30}, prepare=_with_rebuild)
+       exchange={"seconds": 180}, prepare=_with_rebuild)
 def rebuilt_from_production(run: Run) -> None:
     gatherer, store = run.lab.gatherers["g1"], run.lab.stores["g1"]
     run.run_for(4 * RATE)

@@ -79,7 +79,8 @@ def _outage(run: Run, begin: Callable[[], object], end: Callable[[], object]) ->
 
 def _judge_tries(run: Run, wanted: dict[str, int], since: float, until: float) -> None:
     """Never more than one try a second a connection: no second of a gatherer has more tries than it has connections; a
-    quarter more is allowed, as the proxy learns of them late by some tens of milliseconds. The figure is how many pauses between a gatherer's tries, times its connections, were up to so long."""
+    quarter more is allowed, as the proxy learns of them late by some tens of milliseconds. The figure is how many pauses
+    between a gatherer's tries, times its connections, were up to so long."""
     pauses: Counter[str] = Counter()
     worst = 0.0
     for name, proxy in run.lab.proxies.items():

@@ -22,7 +22,7 @@ def _one_shimmed(lab: Lab) -> None:
 
 
 @drill("X3", "the only gatherer loses its power while its database is away", "all that was durable is stored",
-       lab={"gatherers": 1}, prepare=_one_shimmed)
+       lab={"gatherers": 1}, exchange={"rate": RATE // 2, "seconds": 300}, prepare=_one_shimmed)
 def power_loss(run: Run) -> None:
     """Of the time before the loss nothing but the last moment may be missing, and the ledger says so."""
     gatherer, store, shim = run.lab.gatherers["g1"], run.lab.stores["g1"], run.lab.shims["g1"]
@@ -40,6 +40,7 @@ def power_loss(run: Run) -> None:
         run.mend_it(gatherer.start)
         run.run_for(RATE)
     run.recovered()
+    run.lab.exchange.finish()
 
 
 @drill("X4", "bytes of a journal are flipped, cut and repeated while its gatherer is down",

@@ -7,7 +7,7 @@ from typing import Callable
 from ..lab import Lab
 from ..verifier import Verdict
 from ..waiting import wait_until
-from . import books
+from . import replay
 from .figures import Figures
 from .observer import Observer, Sample
 
@@ -123,7 +123,7 @@ class Run:
         lags = [s.lag_s for s in self._observer.samples() if s.lag_s is not None]
         self.figures.max_lag_s = max(lags, default=0.0)
         self._judge(self.lab.verify())
-        for difference in books.differences(self.lab)[:BOOKS_SHOWN]:
+        for difference in replay.differences(self.lab)[:BOOKS_SHOWN]:
             self.expect(False, difference)
         return self.figures
 

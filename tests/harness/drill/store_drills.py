@@ -97,7 +97,7 @@ def nobody_ends(run: Run) -> None:
 # ---- E: a gatherer's database ----
 
 @drill("E1", "a local PostgreSQL is killed again and again", "nothing lost, WebSocket never dropped",
-       exchange={"seconds": 30})
+       exchange={"seconds": 300})
 def local_store_killed(run: Run) -> None:
     store, gatherer = run.lab.stores["g1"], run.lab.gatherers["g1"]
     run.run_for(RATE)
@@ -109,6 +109,7 @@ def local_store_killed(run: Run) -> None:
         run.run_for(RATE // 2)
     run.recovered()
     run.expect("connection lost" not in gatherer.process.log(), "g1 lost a connection with the exchange")
+    run.lab.exchange.finish()
 
 
 def _shimmed(lab: Lab) -> None:

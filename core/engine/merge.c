@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/endian.h"
 #include "base/log.h"
+#include "base/planted.h"
 #include "dedup/seen.h"
 #include "engine/days.h"
 #include "engine/fpset.h"
@@ -96,7 +97,7 @@ static int choose_row(struct tm_merge *m, struct work *w, struct tm_batch *b, ui
         b->quarantined++;
         return tm_buf_append(&w->absurd, &choice, sizeof choice);
     }
-    if (w->seen && tm_seen_contains(w->seen, r->fp)) {
+    if ((w->seen && tm_seen_contains(w->seen, r->fp)) || (TM_PLANTED(skip_row) && r->fp.lo % 1000 == 1)) {
         b->duplicate++;
         return TM_OK;
     }

@@ -1,6 +1,7 @@
 #include "base/backoff.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/planted.h"
 #include "engine/dedup_private.h"
 #include "record/schema.h"
 #include "store/keys.h"
@@ -316,6 +317,8 @@ static int look_at_stream(struct poller *p, const struct standing *s, struct tm_
     if (!rc) {
         note_verified(p, s);
         forget_complaint(p, s);
+        if (TM_PLANTED(early_cursor))
+            b->to++;
         at->seq = b->to;
         at->hash = b->hash;
         p->ready[p->ready_count++] = b;

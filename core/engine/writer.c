@@ -299,6 +299,34 @@ static int release(struct tm_writer *w, struct tm_error *err)
 
 /* ---- a session: from connect to the first error ---- */
 
+static void tell_rebuilt(struct tm_writer *w, bool is_new, const char *what)
+{
+    pthread_mutex_lock(&w->lock);
+    w->stats.rebuilds++;
+    w->stats.rebuilt_is_new = is_new;
+    pthread_mutex_unlock(&w->lock);
+    tm_log(is_new ? TM_LOG_INFO : TM_LOG_WARN, "store", what);
+}
+
+/* Whether a table whose rows are replaced is not there. Its rows are in no journal for long: policy has to ask the
+ * exchange for them again. To be asked before tables are made. */
+static int lacks_reference(struct tm_writer *w, bool *lacks, struct tm_error *err)
+{
+    *lacks = false;
+    for (size_t i = 0; !*lacks && i < tm_plan_stream_count(w->settings->plan); i++) {
+        const struct tm_stream *stream = tm_plan_stream(w->settings->plan, i);
+        char missing[8];
+        if (stream->mode != TM_STREAM_UPSERT)
+            continue;
+        int rc =
+            query_text(w, "SELECT to_regclass(quote_ident($1)) IS NULL", stream->name, missing, sizeof missing, err);
+        if (rc)
+            return rc;
+        *lacks = strcmp(missing, "t") == 0;
+    }
+    return TM_OK;
+}
+
 /* A store without any checkpoint is a new one, or one that was made anew: policy may want to fill it. */
 static int note_rebuilt(struct tm_writer *w, struct tm_error *err)
 {
@@ -307,16 +335,12 @@ static int note_rebuilt(struct tm_writer *w, struct tm_error *err)
     if (rc || strcmp(empty, "t") != 0)
         return rc;
     bool is_new = tm_journal_oldest(w->journal).segment <= 1 && !w->stats.batches;
-    pthread_mutex_lock(&w->lock);
-    w->stats.rebuilds++;
-    w->stats.rebuilt_is_new = is_new;
-    pthread_mutex_unlock(&w->lock);
-    tm_log(is_new ? TM_LOG_INFO : TM_LOG_WARN, "store",
-           is_new ? "the store is new" : "the store is empty although rows were stored before: it was made anew");
+    tell_rebuilt(w, is_new,
+                 is_new ? "the store is new" : "the store is empty although rows were stored before: it was made anew");
     return TM_OK;
 }
 
-static int load_checkpoint(struct tm_writer *w, struct tm_error *err)
+static int load_checkpoint(struct tm_writer *w, bool lacks_reference_rows, struct tm_error *err)
 {
     char number[16];
     const char *values[] = {number};
@@ -334,6 +358,8 @@ static int load_checkpoint(struct tm_writer *w, struct tm_error *err)
     }
     PQclear(result);
     rc = known ? TM_OK : note_rebuilt(w, err);
+    if (known && lacks_reference_rows)
+        tell_rebuilt(w, false, "tables of reference data were not there and were made anew");
     if (rc)
         return rc;
     rc = tm_pg_query(w->pg, "SELECT stream, seq, hash FROM tidemill.streams WHERE epoch_no = $1", 1, values, &result,
@@ -413,8 +439,10 @@ static int open_session(struct tm_writer *w, struct tm_error *err)
     int rc = tm_pg_connect(&options, &w->pg, err);
     rc = rc ? rc : tm_pg_exec(w->pg, "SET synchronous_commit = off", err);
     rc = rc ? rc : lock_store(w, err);
+    bool lacks = false;
+    rc = rc ? rc : lacks_reference(w, &lacks, err);
     rc = rc ? rc : make_schema(w, err);
-    rc = rc ? rc : load_checkpoint(w, err);
+    rc = rc ? rc : load_checkpoint(w, lacks, err);
     return rc ? rc : open_reader(w, err);
 }
 

@@ -46,7 +46,8 @@ struct tm_writer_stats {
     int64_t last_commit_us;       /* monotonic; 0: none since start */
     int64_t last_row_received_us; /* Unix time of arrival of the newest row committed; 0: none */
     uint64_t journal_lag_bytes;   /* durable but not yet stored */
-    uint64_t rebuilds;            /* sessions that found a store which knows nothing of any journal */
+    uint64_t rebuilds;            /* sessions that found a store which knows nothing of any journal, or without tables
+                                     of reference data */
     bool rebuilt_is_new;          /* at the last of them the journal held all that it ever had */
     char last_error[256];
 };

@@ -15,7 +15,8 @@
  *   fragment     frames arrive in pieces of 7 bytes                                count
  *   unknown      an extra frame of a type nobody knows; spends a seq               count, what (its type)
  *   malformed    an extra frame that is not JSON; spends no seq                    count
- *   poison       an extra frame that is JSON but cannot be stored as it is         count, what (number of the case)
+ *   poison       an extra frame that is JSON but cannot be stored as it is         count, what (number of the case, or
+ *                                                                                  huge: a ticker of 10 MB)
  *   protocol     bytes that break RFC 6455: masked, rsv, opcode, huge, continuation, interleaved, control_long,
  *                control_fragment, bad_utf8, close_code, pings, empty_fragments    what (masked)
  *   error        an error on the sid, then silence                                 code (25)

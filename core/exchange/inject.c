@@ -38,6 +38,7 @@ static const struct {
 
 #define POISON_COUNT (sizeof poisons / sizeof poisons[0])
 
+#define HUGE_BYTES ((size_t)10 << 20) /* a ticker of this size: no message may be so long */
 #define SIXTY_FOUR "................................................................"
 
 static const struct {
@@ -102,6 +103,21 @@ static void send_typed(struct tm_sub *s, const struct tm_fault *fault, const cha
     tm_buf_fini(&text);
 }
 
+/* Valid but for its size. The ledger has its beginning, as its bytes would be most of it. */
+static void send_huge(struct tm_sub *s)
+{
+    struct tm_buf text = {0};
+    static const char start[] = "{\"type\":\"trade\",\"sid\":1,\"msg\":{\"market_ticker\":\"KX";
+    TM_FATAL_UNLESS(tm_buf_append(&text, start, sizeof start - 1) == TM_OK);
+    TM_FATAL_UNLESS(tm_buf_reserve(&text, HUGE_BYTES) == TM_OK);
+    memset(text.data + text.len, 'X', HUGE_BYTES);
+    text.len += HUGE_BYTES;
+    TM_FATAL_UNLESS(tm_buf_append(&text, "\"}}", 3) == TM_OK);
+    write_fact(s, "huge", (struct tm_slice){start, sizeof start - 1}, false);
+    TM_FATAL_UNLESS(tm_ws_append(s->client->data, TM_WS_TEXT, text.data, text.len) == TM_OK);
+    tm_buf_fini(&text);
+}
+
 static void send_malformed(struct tm_sub *s, const struct tm_fault *fault, uint32_t round)
 {
     static const char *const texts[] = {"{\"type\":\"orderbook_delta\",\"sid\":1,\"seq\":", "not json at all\n",
@@ -135,6 +151,8 @@ void tm_inject(struct tm_sub *s, const struct tm_fault *fault, uint32_t round)
         send_malformed(s, fault, round);
     else if (fault->kind == TM_FAULT_PROTOCOL)
         send_breach(s, fault);
+    else if (fault->kind == TM_FAULT_POISON && strcmp(fault->what, "huge") == 0)
+        send_huge(s);
     else if (fault->kind == TM_FAULT_POISON)
         send_typed(s, fault, poisons[poison % POISON_COUNT].type, poisons[poison % POISON_COUNT].text);
     else

@@ -164,9 +164,11 @@ function Markets:sweep(everything)
   return true
 end
 
---- Events and series: reference data that nothing waits for.
-function Markets:sweep_reference()
+--- Events and series: reference data that nothing waits for. `everything`: as in sweep.
+---@param everything? boolean
+function Markets:sweep_reference(everything)
   read_pages(self, "events", { limit = 200, status = "open" }, function(body)
+    if everything then submit(self, "event", "events", body) end
     submit(self, "event", "events", body, self.events)
   end)
   local response = fetch(self, "series", {})

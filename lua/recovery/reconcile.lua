@@ -23,7 +23,7 @@ return function(exchange, given, at)
       run:step("reading the registry of markets", { because = event.type, everything = everything or nil })
       if run:dry() then return end
       if not exchange.markets:sweep(everything) then error("the registry could not be read whole", 0) end
-      if everything then exchange.markets:sweep_reference() end
+      if everything then exchange.markets:sweep_reference(true) end
       run:step("the registry is reconciled", { markets = exchange.markets.registry:count() })
     end,
   }

@@ -24,6 +24,7 @@ class Exchange:
     def __init__(self, directory: Path, options: Mapping[str, Any], name: str = "exchange") -> None:
         self.ledger = directory / f"{name}.ledger"
         self.options = dict(options)
+        self._finished = False
         self.port = paths.free_port()
         self.ws_url = f"ws://127.0.0.1:{self.port}/trade-api/ws/v2"
         self.rest_url = f"http://127.0.0.1:{self.port}/trade-api/v2"
@@ -78,7 +79,12 @@ class Exchange:
 
     def is_finished(self) -> bool:
         """Whether all that was ordered has been emitted; it goes on serving."""
-        return bool(self.stats()["state"] == "ended")
+        return bool(self.stats()["state"] == "ended") or self._finished
+
+    def finish(self) -> None:
+        """No more events than those that were emitted so far."""
+        self.control("stop")
+        self._finished = True
 
     def has_all_markets(self, label: str) -> bool:
         """Whether the connections with this label together listen to the depth of every market."""

@@ -11,6 +11,7 @@ logs complain about fails the test, unless the test itself failed already.
 """
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -23,7 +24,10 @@ from typing import Any, Callable
 
 from . import paths
 from .daemons import Deduplicator, Exchange, Gatherer
+from .netns import Network
 from .postgres import PostgresCluster
+from .proxy import Proxy
+from .shim import Shim
 from .verifier import Verdict, Verifier
 from .waiting import wait_until
 
@@ -64,6 +68,11 @@ class Lab:
         paths.program("tidemill")  # before anything is made that would have to be removed
         self.directory = _make_directory(options.keep)
         self.swept = False
+        self.resources = contextlib.ExitStack()  # proxies, networks: closed after everything has been stopped
+        self.proxies: dict[str, Proxy] = {}  # by gatherer, where a drill has put some
+        self.shims: dict[str, Shim] = {}  # likewise
+        self.blackouts: list[int] = []  # moments (Unix microseconds) when the network took all connections
+        self.network: Network | None = None  # of its own, likewise
         names = [f"g{number}" for number in range(1, options.gatherers + 1)]
         self.late_names = names[len(names) - options.late:]
         self.exchange = Exchange(self.directory, {"hold": True, **options.exchange})
@@ -180,7 +189,7 @@ class Lab:
         """Compare production with the ledger."""
         if self.exchange.process.running:
             self.exchange.flush_ledger()
-        return Verifier(self.production, self.exchange.ledger).verify()
+        return Verifier(self.production, self.exchange.ledger, self.blackouts).verify()
 
     # ---- end ----
 
@@ -204,6 +213,7 @@ class Lab:
         finally:
             for cluster in self.clusters:
                 cluster.stop("fast" if self.options.keep else "immediate")
+            self.resources.close()
             if not self.options.keep:
                 shutil.rmtree(self.directory, ignore_errors=True)
 

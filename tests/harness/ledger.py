@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Sequence
 
 import psycopg2.extensions
 
@@ -56,7 +57,11 @@ STREAMS = (
 )
 
 CHANNEL_STREAM = """CASE {0} WHEN 'orderbook_delta' THEN 'orderbook_deltas' WHEN 'trade' THEN 'trades'
-    WHEN 'ticker' THEN 'tickers' ELSE 'lifecycle' END"""
+    WHEN 'ticker' THEN 'tickers' WHEN 'multivariate_market_lifecycle' THEN 'combo_lifecycle' ELSE 'lifecycle' END"""
+
+# Events of combos go to a channel of their own, whatever stream they become.
+EVENT_SPAN = """CASE WHEN e.stream = 'lifecycle' AND starts_with(e.ticker, 'KXMVE') THEN 'combo_lifecycle'
+    ELSE e.stream END"""
 
 SCHEMA = """
 DROP SCHEMA IF EXISTS truth CASCADE;
@@ -76,7 +81,10 @@ CREATE UNLOGGED TABLE truth.clients AS
 WITH ticks AS (
     SELECT wall_us / 100000 AS tick, max(number) AS number FROM truth.ledger WHERE what = 'emit' GROUP BY 1
 ), ends AS (
-    SELECT client, wall_us FROM truth.ledger WHERE what = 'disconnect'
+    SELECT client, min(wall_us) AS wall_us FROM (
+        SELECT client, wall_us FROM truth.ledger WHERE what = 'disconnect'
+        UNION ALL SELECT client, at FROM truth.ledger, unnest(ARRAY[{blackouts}]::int8[]) at
+        WHERE what = 'connect' AND wall_us < at) every GROUP BY 1
 )
 SELECT c.client, c.label, CASE WHEN e.client IS NULL THEN {forever} ELSE
     coalesce((SELECT max(number) FROM ticks WHERE (tick + 1) * 100000 <= e.wall_us - {grace}), 0) END AS last
@@ -122,8 +130,8 @@ CREATE UNLOGGED TABLE truth.{stream} AS
 SELECT e.number, truth.at(e.wall_us) AS emitted_at, {columns},
     coalesce(e.number <@ one.numbers, false) OR coalesce(e.number <@ every.numbers, false) AS expected
 FROM truth.ledger e
-LEFT JOIN truth.coverage one ON one.stream = e.stream AND one.ticker = e.ticker
-LEFT JOIN truth.coverage every ON every.stream = e.stream AND every.ticker IS NULL
+LEFT JOIN truth.coverage one ON one.stream = {span} AND one.ticker = e.ticker
+LEFT JOIN truth.coverage every ON every.stream = {span} AND every.ticker IS NULL
 WHERE e.what = 'emit' AND e.stream = '{stream}';
 
 UPDATE truth.{stream} t SET expected = false FROM truth.withheld w
@@ -183,28 +191,32 @@ SNAPSHOTS = """
 CREATE UNLOGGED TABLE truth.orderbook_snapshots AS
 SELECT l.number, truth.at(l.wall_us) AS emitted_at, c.label AS gatherer, l.ticker,
     l.detail::jsonb -> 'yes_dollars_fp' AS yes_levels, l.detail::jsonb -> 'no_dollars_fp' AS no_levels,
-    c.last = {forever} AS expected
+    c.last = {forever} AND NOT EXISTS (SELECT FROM truth.ledger x WHERE x.what = 'lost'
+        AND (x.client, x.sid, x.seq, x.ticker) = (l.client, l.sid, l.seq, l.ticker)) AS expected
 FROM truth.ledger l JOIN truth.clients c USING (client) WHERE l.what IN ('snapshot', 'resnapshot');
 """
 
+# Poison may be kept as unknown, or be quarantined as a row; a drill counts both (X21).
 UNKNOWN = """
 CREATE UNLOGGED TABLE truth.unknown_frames AS
 SELECT l.number, truth.at(l.wall_us) AS emitted_at, c.label AS gatherer,
-    decode(substr(l.detail, 3), 'hex') AS raw, c.last = {forever} AS expected
+    decode(substr(l.detail, 3), 'hex') AS raw, c.last = {forever} AND l.stream <> 'poison' AS expected
 FROM truth.ledger l JOIN truth.clients c USING (client)
-WHERE l.what = 'injected' AND l.stream IN ('unknown', 'malformed');
+WHERE l.what = 'injected' AND l.stream IN ('unknown', 'malformed', 'poison');
 """
 
 
-def load(cursor: psycopg2.extensions.cursor, path: Path) -> None:
-    """Make the schema `truth` anew from a ledger file."""
+def load(cursor: psycopg2.extensions.cursor, path: Path, blackouts: Sequence[int] = ()) -> None:
+    """Make the schema `truth` anew from a ledger file. At the moments of `blackouts` (Unix microseconds) the network took
+    every connection that there was, which the exchange could not know."""
     cursor.execute(SCHEMA)
     with open(path, encoding="utf-8") as ledger:
         cursor.copy_expert(f"COPY truth.ledger ({', '.join(COLUMNS)}) FROM STDIN", ledger)
-    cursor.execute(CLIENTS.format(forever=FOREVER, grace=GRACE_US))
+    cursor.execute(CLIENTS.format(forever=FOREVER, grace=GRACE_US,
+                                  blackouts=", ".join(str(at) for at in blackouts)))
     cursor.execute(SPANS.format(forever=FOREVER, channel_stream=CHANNEL_STREAM.format("o.stream")))
     for stream, columns in EVENT_COLUMNS.items():
-        cursor.execute(EVENTS.format(stream=stream, columns=columns))
+        cursor.execute(EVENTS.format(stream=stream, columns=columns, span=EVENT_SPAN))
     cursor.execute(BURSTS)
     for stream in STREAMS:
         if stream.within:

@@ -91,6 +91,10 @@ class Process:
             self._sent.add(int(number))
             os.kill(self.pid, number)
 
+    def expect_end(self, number: signal.Signals) -> None:
+        """It may end itself by this signal, as long as it is not started again."""
+        self._sent.add(int(number))
+
     def wait_end(self, timeout: float) -> int:
         """Wait until it has ended; its exit status."""
         wait_until(f"{self.name} (process {self.pid}) ends", lambda: not self.running, timeout, self.log_tail)

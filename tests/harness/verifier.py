@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 import psycopg2.extensions
 
@@ -103,8 +103,9 @@ class Verdict:
 class Verifier:
     """Compares one production database with one ledger."""
 
-    def __init__(self, production: PostgresCluster, ledger: Path) -> None:
+    def __init__(self, production: PostgresCluster, ledger: Path, blackouts: Sequence[int] = ()) -> None:
         self._production = production
+        self._blackouts = blackouts
         self._ledger = ledger
 
     def verify(self) -> Verdict:
@@ -114,7 +115,7 @@ class Verifier:
             with connection.cursor() as cursor:
                 cursor.execute("SET work_mem = %s", (WORK_MEM,))
                 cursor.execute("SET synchronous_commit = off")
-                load(cursor, self._ledger)
+                load(cursor, self._ledger, self._blackouts)
                 verdict = Verdict({stream.name: _compare(cursor, stream) for stream in STREAMS})
                 verdict.lag_ms_p50, verdict.lag_ms_p99 = _lag(cursor)
                 verdict.rows_per_s = _rows_per_second(cursor, verdict.figures().production)

@@ -317,10 +317,10 @@ describe("reconcile", function()
     host.calls = {}
   end)
 
-  local function stored_without_registry()
+  local function stored_without_registry(kind)
     local n = 0
     for _, call in ipairs(fake.named(host, "decode")) do
-      if call[2] == "market" and call[5] == nil then n = n + 1 end
+      if call[2] == (kind or "market") and call[5] == nil then n = n + 1 end
     end
     return n
   end
@@ -343,6 +343,7 @@ describe("reconcile", function()
     loop.run(host, "5s")
     assert.same({ "reconcile/markets done" }, results())
     assert.equal(3, stored_without_registry())
+    assert.equal(1, stored_without_registry "event")
   end)
 end)
 

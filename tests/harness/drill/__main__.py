@@ -10,6 +10,7 @@ from typing import Sequence
 
 from ..lab import Lab
 from . import figures as table
+from . import exchange_drills, journal_drills, store_drills  # noqa: F401  (they fill the catalogue)
 from .catalogue import CATALOGUE, Drill
 from .figures import Figures
 from .run import Run
@@ -36,6 +37,7 @@ def run(drill: Drill, seed: int) -> Figures:
     with Lab(drill.options(seed)) as lab:
         one = Run(drill.id, seed, lab)
         try:
+            drill.prepare(lab)
             one.begin()
             drill.act(one)
             result = one.finish()
@@ -50,25 +52,33 @@ def run(drill: Drill, seed: int) -> Figures:
         return result
 
 
+def _order(name: str) -> tuple[str, int]:
+    return name[0], int("".join(filter(str.isdigit, name)))
+
+
 def main(argv: Sequence[str]) -> int:
     """Exit statuses: 0 every invariant held, 1 one did not, 2 usage."""
     options = parse(argv)
     if options.list:
-        for drill in CATALOGUE.values():
+        for drill in sorted(CATALOGUE.values(), key=lambda one: _order(one.id)):
             print(f"{drill.id:<5} {drill.title:<70} {drill.target}")
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     out = sys.stderr if options.json else sys.stdout
     print(table.head(), file=out, flush=True)
     failed = passed = 0
-    for name in options.names or CATALOGUE:
+    for name in options.names or sorted(CATALOGUE, key=_order):
+        runs = []
         for seed in range(1, options.seeds + 1):
             result = run(CATALOGUE[name], seed)
+            runs.append(result)
             passed += result.passed
             failed += not result.passed
             print(table.line(result, CATALOGUE[name].target), file=out, flush=True)
             if options.json:
-                print(json.dumps(asdict(result)), flush=True)
+                print(json.dumps({**asdict(result), "target": CATALOGUE[name].target}), flush=True)
+        if len(runs) > 1:
+            print("\n".join(table.summary(runs, CATALOGUE[name].target)), file=out, flush=True)
     print(f"{passed} passed, {failed} failed", file=out)
     return 1 if failed else 0
 

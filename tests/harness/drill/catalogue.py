@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
-from ..lab import LabOptions
+from ..lab import Lab, LabOptions
 from ..waiting import wait_until
 from .observer import Sample
 from .run import Run
@@ -24,6 +24,7 @@ class Drill:
     limit: dict[str, float] = field(default_factory=dict)  # figure: at most
     lab: dict[str, Any] = field(default_factory=dict)  # more options of the lab
     exchange: dict[str, Any] = field(default_factory=dict)
+    prepare: Callable[[Lab], None] = lambda lab: None  # before anything is started: proxies, networks, preloaded faults
 
     def options(self, seed: int) -> LabOptions:
         """The lab that it needs."""
@@ -39,19 +40,6 @@ def drill(identifier: str, title: str, target: str, **more: Any) -> Callable[[Ca
     def add(act: Callable[[Run], None]) -> None:
         CATALOGUE[identifier] = Drill(identifier, title, target, act, **more)
     return add
-
-
-def _gatherer_is(name: str, *states: str) -> Callable[[Sample], bool]:
-    return lambda sample: sample.health.get("dedup", {}).get("gatherers", {}).get(name) in states
-
-
-def _unhealthy(name: str) -> Callable[[Sample], bool]:
-    return lambda sample: sample.health.get(name, {}).get("status") in ("degraded", "unhealthy")
-
-
-def _hears_nothing(sample: Sample) -> bool:
-    found = [health for name, health in sample.health.items() if name != "dedup"]
-    return bool(found) and all(health.get("ws_connections") == 0 for health in found)
 
 
 def _silent(name: str) -> Callable[[Sample], bool]:
@@ -151,69 +139,6 @@ def zombie(run: Run) -> None:
     run.lab.drain()
     second.process.stop()
     run.expect(not second.process.complaints(), f"the second one complains: {second.process.complaints()}")
-
-
-# ---- D: the exchange ----
-
-AWAY = 4.0  # seconds that the exchange is away; its control endpoint shares the listener, so the fault ends by itself
-
-
-def _away(run: Run, kind: str) -> None:
-    exchange = run.lab.exchange
-    run.run_for(2 * RATE)
-    run.break_it(lambda: exchange.fault("kind=disconnect", f"kind={kind},for={AWAY:g}s"))
-    run.detected("nobody hears anything", _hears_nothing)
-    wait_until("the exchange answers again", exchange.reachable, AWAY + 30)
-    run.mend_it()
-    run.recovered()
-
-
-@drill("D1", "the exchange refuses connections", "attempts bounded; RTO_first < 5 s", limit={"rto_first_s": 5})
-def exchange_refuses(run: Run) -> None:
-    _away(run, "refuse")
-
-
-@drill("D3", "the exchange hangs: connections stay, nothing comes", "t_detect <= 20 s", limit={"t_detect_s": 20, "rto_first_s": 5})
-def exchange_hangs(run: Run) -> None:
-    run.run_for(2 * RATE)
-    run.break_it(run.lab.exchange.process.pause)
-    run.detected("nobody hears anything", _hears_nothing)
-    run.mend_it(run.lab.exchange.process.resume)
-    run.recovered()
-
-
-@drill("D4", "the exchange accepts connections and never answers", "t_detect <= 20 s", limit={"t_detect_s": 20, "rto_first_s": 5})
-def exchange_is_mute(run: Run) -> None:
-    _away(run, "silence")
-
-
-@drill("D5", "the exchange answers upgrades with 503, then 429", "attempts bounded; RTO_first < 5 s", limit={"rto_first_s": 5})
-def exchange_is_busy(run: Run) -> None:
-    exchange = run.lab.exchange
-    run.run_for(2 * RATE)
-    run.break_it(lambda: exchange.fault("kind=disconnect", "kind=handshake,status=503"))
-    run.detected("nobody hears anything", _hears_nothing)
-    exchange.control("clear")
-    exchange.fault("kind=handshake,status=429", "kind=disconnect")
-    run.run_for(RATE)
-    run.mend_it(lambda: exchange.control("clear"))
-    run.recovered()
-
-
-# ---- E: a gatherer's database ----
-
-@drill("E1", "a local PostgreSQL is killed again and again", "nothing lost, WebSocket never dropped")
-def local_store_killed(run: Run) -> None:
-    store, gatherer = run.lab.stores["g1"], run.lab.gatherers["g1"]
-    run.run_for(RATE)
-    for _ in range(5):
-        run.break_it(store.kill)
-        run.run_for(RATE // 2)
-        store.start()
-        run.mend_it()
-        run.run_for(RATE // 2)
-    run.recovered()
-    run.expect("connection lost" not in gatherer.process.log(), "g1 lost a connection with the exchange")
 
 
 # ---- X: more ----

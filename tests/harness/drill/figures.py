@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from statistics import median
+from typing import Any, Sequence
 
 
 @dataclass
@@ -18,9 +20,11 @@ class Figures:
     rows_dup: int = 0  # stored twice, or never sent
     rows_gap_flagged: int = 0  # that nobody could hear, inside gaps of every gatherer
     rows_gap_silent: int = 0  # likewise, but outside
-    catchup_rows_per_s: float | None = None
+    catchup_rows_per_s: float | None = None  # offered: rows that cursors passed
+    catchup_unique_per_s: float | None = None  # of those, stored
     peak_rss_mb: float = 0.0
     max_lag_s: float = 0.0
+    more: dict[str, Any] = field(default_factory=dict)  # a drill's own figures
     broken: list[str] = field(default_factory=list)  # invariants that failed, in words
 
     @property
@@ -30,11 +34,13 @@ class Figures:
 
 
 COLUMNS = ("t_detect_s", "rto_first_s", "rto_full_s", "rows", "rows_lost", "rows_dup", "rows_gap_flagged",
-           "rows_gap_silent", "catchup_rows_per_s", "peak_rss_mb", "max_lag_s")
-WIDTH = {"rows": 9, "catchup_rows_per_s": 10, "rows_gap_flagged": 8, "rows_gap_silent": 7}
+           "rows_gap_silent", "catchup_rows_per_s", "catchup_unique_per_s", "peak_rss_mb", "max_lag_s")
+WIDTH = {"rows": 9, "catchup_rows_per_s": 10, "catchup_unique_per_s": 8, "rows_gap_flagged": 8, "rows_gap_silent": 7}
+MORE_IS_BETTER = ("rows", "catchup_rows_per_s", "catchup_unique_per_s")
 HEADS = {"t_detect_s": "t_detect", "rto_first_s": "RTO_first", "rto_full_s": "RTO_full", "rows_lost": "lost",
          "rows_dup": "dup", "rows_gap_flagged": "flagged", "rows_gap_silent": "silent",
-         "catchup_rows_per_s": "catch-up/s", "peak_rss_mb": "RSS MB", "max_lag_s": "max lag"}
+         "catchup_rows_per_s": "catch-up/s", "catchup_unique_per_s": "unique/s",
+         "peak_rss_mb": "RSS MB", "max_lag_s": "max lag"}
 
 
 def head() -> str:
@@ -47,7 +53,23 @@ def line(figures: Figures, target: str) -> str:
     """One run as a line of the table."""
     cells = [_cell(getattr(figures, column)).rjust(WIDTH.get(column, 9)) for column in COLUMNS]
     verdict = "ok" if figures.passed else "FAILED: " + "; ".join(figures.broken)
-    return f"{figures.drill:<6} {figures.seed:>4} {' '.join(cells)}  {target}  {verdict}"
+    more = "".join(f"  {name}={value}" for name, value in figures.more.items())
+    return f"{figures.drill:<6} {figures.seed:>4} {' '.join(cells)}  {target}  {verdict}{more}"
+
+
+def summary(runs: Sequence[Figures], target: str) -> list[str]:
+    """Median and worst over the seeds of one drill, as two lines of the table."""
+    lines = []
+    for name, choose in (("median", median), ("worst", max)):
+        cells = []
+        for column in COLUMNS:
+            values = [value for value in (getattr(one, column) for one in runs) if value is not None]
+            if name == "worst" and column in MORE_IS_BETTER:
+                values = [-value for value in values]
+            cells.append(_cell(abs(choose(values)) if values else None).rjust(WIDTH.get(column, 9)))
+        failed = sum(not one.passed for one in runs)
+        lines.append(f"{runs[0].drill:<4} {name:>6} {' '.join(cells)}  {target}  {failed} of {len(runs)} failed")
+    return lines
 
 
 def _cell(value: float | int | None) -> str:

@@ -1,6 +1,7 @@
 """What can be seen from outside, twenty times a second, in a thread of its own."""
 from __future__ import annotations
 
+import os
 import threading
 import time
 from dataclasses import dataclass, field
@@ -8,9 +9,11 @@ from typing import Any
 
 import psycopg2
 
+from ..daemons import Daemon
 from ..lab import Lab
 
 PERIOD = 0.05
+METRICS_EVERY = 5  # looks; they are longer to read than the rest
 
 
 @dataclass
@@ -20,6 +23,8 @@ class Sample:
     at: float  # time.monotonic()
     health: dict[str, dict[str, Any]] = field(default_factory=dict)  # by the name of the daemon
     position: int | None = None  # sum of all cursors in production; None: production does not answer
+
+    written: float | None = None  # rows that the deduplicator has stored since its start, now and then
 
     @property
     def lag_s(self) -> float | None:
@@ -38,6 +43,9 @@ class Observer:
         self._connection: psycopg2.extensions.connection | None = None
         self._lock = threading.Lock()
         self._samples: list[Sample] = []
+        self._looks = 0
+        self.peak_rss_mb = 0.0
+        self.peak: dict[str, int] = {"fds": 0, "threads": 0}
 
     def start(self) -> None:
         """Begin to look."""
@@ -67,8 +75,23 @@ class Observer:
             health = daemon.try_health()
             if health is not None:
                 sample.health[daemon.name] = health
+            self._measure(daemon)
         sample.position = self._position()
+        self._looks += 1
+        if self._looks % METRICS_EVERY == 1:
+            metrics = self._lab.deduplicator.try_metrics()
+            sample.written = metrics.sum("tidemill_written_rows_total") if metrics else None
         return sample
+
+    def _measure(self, daemon: Daemon) -> None:
+        """What the process takes of the machine; it may end meanwhile."""
+        try:
+            process = daemon.process
+            self.peak_rss_mb = max(self.peak_rss_mb, process.status_kb("VmHWM") / 1024)
+            self.peak["threads"] = max(self.peak["threads"], process.status_kb("Threads"))
+            self.peak["fds"] = max(self.peak["fds"], len(os.listdir(f"/proc/{process.pid}/fd")))
+        except (OSError, KeyError, RuntimeError):
+            pass
 
     def _position(self) -> int | None:
         try:

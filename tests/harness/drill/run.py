@@ -7,10 +7,13 @@ from typing import Callable
 from ..lab import Lab
 from ..verifier import Verdict
 from ..waiting import wait_until
+from . import replay
 from .figures import Figures
 from .observer import Observer, Sample
 
 LAG_OK_S = 1.0
+BOOKS_SHOWN = 3
+BOUNDS = {"fds": 512, "threads": 64}  # of one process, at any time
 EDGE_S = 1.0  # a gap's edges may be off by so much
 
 # What was sent while nobody listened and is not in production, and whether every gatherer's ledger says so. A market
@@ -43,7 +46,6 @@ class Run:
         self._observer = Observer(lab)
         self._broke_at: float | None = None
         self._whole_at: float | None = None
-        self._peak_mb = 0.0
 
     # ---- what a drill calls ----
 
@@ -89,6 +91,21 @@ class Run:
         self.figures.rto_full_s = round(full.at - since, 2)
         rows = (full.position or 0) - before
         self.figures.catchup_rows_per_s = round(rows / max(full.at - since, 0.001), 0)
+        self.figures.catchup_unique_per_s = self._unique_per_s(since, full.at)
+
+    def _unique_per_s(self, since: float, until: float) -> float | None:
+        """Between the last count before and the first one after; a deduplicator that was started anew counts from 0."""
+        counts = [s for s in self._observer.samples() if s.written is not None]
+        start = max((s for s in counts if s.at < since), key=lambda s: s.at, default=None)
+        end = min((s for s in counts if s.at >= until), key=lambda s: s.at, default=None)
+        if start is None or end is None:
+            return None
+        grown = (end.written or 0) - (start.written or 0)
+        return round((grown if grown >= 0 else end.written or 0) / max(end.at - since, 0.001), 0)
+
+    def samples(self) -> list[Sample]:
+        """What was seen since it broke."""
+        return self._observer.samples(self._broke_at or 0.0)
 
     def expect(self, holds: bool, otherwise: str) -> None:
         """An invariant of the drill's own."""
@@ -106,13 +123,14 @@ class Run:
         lags = [s.lag_s for s in self._observer.samples() if s.lag_s is not None]
         self.figures.max_lag_s = max(lags, default=0.0)
         self._judge(self.lab.verify())
+        for difference in replay.differences(self.lab)[:BOOKS_SHOWN]:
+            self.expect(False, difference)
         return self.figures
 
     def _note_memory(self) -> None:
-        for daemon in (*self.lab.gatherers.values(), self.lab.deduplicator):
-            if daemon.process.running:
-                self._peak_mb = max(self._peak_mb, daemon.process.peak_rss_mb)
-        self.figures.peak_rss_mb = round(self._peak_mb, 1)
+        self.figures.peak_rss_mb = round(self._observer.peak_rss_mb, 1)
+        for what, most in BOUNDS.items():
+            self.expect(self._observer.peak[what] <= most, f"{self._observer.peak[what]} {what}, expected {most} at most")
 
     def _judge(self, verdict: Verdict) -> None:
         every = verdict.streams.values()

@@ -1,0 +1,88 @@
+"""X3, X4: what becomes of a journal that was not synced, or was damaged."""
+from __future__ import annotations
+
+import random
+import signal
+from pathlib import Path
+
+from ..lab import Lab
+from ..shim import Shim
+from ..waiting import wait_until
+from .catalogue import drill
+from .run import Run
+from .store_drills import WIPE, journal_of
+
+RATE = 2000
+
+
+def _one_shimmed(lab: Lab) -> None:
+    gatherer = lab.gatherers["g1"]
+    lab.shims["g1"] = Shim(gatherer.directory, lab.directory / "g1-faults")
+    gatherer.process.env.update(lab.shims["g1"].env)
+
+
+@drill("X3", "the only gatherer loses its power while its database is away", "all that was durable is stored",
+       lab={"gatherers": 1}, exchange={"rate": RATE // 2, "seconds": 300}, prepare=_one_shimmed)
+def power_loss(run: Run) -> None:
+    """Of the time before the loss nothing but the last moment may be missing, and the ledger says so."""
+    gatherer, store, shim = run.lab.gatherers["g1"], run.lab.stores["g1"], run.lab.shims["g1"]
+    run.run_for(RATE)
+    for _ in range(3):
+        store.kill()
+        run.run_for(2 * RATE)
+        durable = int(gatherer.health()["durable"])
+        run.break_it(lambda: shim.order("do=power on=pwrite nth=3"))
+        gatherer.process.expect_end(signal.SIGKILL)
+        wait_until("g1 has no power", lambda: not gatherer.process.running, 20)
+        shim.clear()
+        store.start()
+        run.expect(durable > 0, "nothing was durable")
+        run.mend_it(gatherer.start)
+        run.run_for(RATE)
+    run.recovered()
+    run.lab.exchange.finish()
+
+
+@drill("X4", "bytes of a journal are flipped, cut and repeated while its gatherer is down",
+       "loss told, never stepped over; the others fill it",
+       exchange={"seconds": 30, "mix": "deltas=90,tickers=6,trades=4,lifecycle=0"},  # no market that only one has heard of
+       lab={"expected_errors": ("damage", "damaged", "a stream is not taken further", "journal")})
+def damaged_journal(run: Run) -> None:
+    gatherer, store = run.lab.gatherers["g1"], run.lab.stores["g1"]
+    chance = random.Random(run.figures.seed)
+    run.run_for(2 * RATE)
+    store.kill()  # what is damaged now only the journal has
+    before = {path: path.stat().st_size for path in journal_of(gatherer)}
+    run.run_for(6 * RATE)
+    gatherer.process.kill()
+    newest = journal_of(gatherer)[-1]
+    run.break_it(lambda: _damage(newest, before.get(newest, 0), chance))
+    store.start()
+    run.mend_it(gatherer.start)
+    run.recovered()
+    run.detected("the deduplicator stops at the hole", lambda sample: sample.health.get("dedup", {}).get(
+        "gatherers", {}).get("g1") == "stopped")
+    run.expect("damage stepped over" in gatherer.process.log(), f"g1 says nothing of the damage: {gatherer.process.log_tail()}")
+    _replace(run)
+
+
+def _replace(run: Run) -> None:
+    """What was damaged is never stepped over in silence: the history ends, and an empty gatherer takes its place."""
+    gatherer, store = run.lab.gatherers["g1"], run.lab.stores["g1"]
+    gatherer.process.kill()
+    for path in gatherer.data.glob("*"):
+        path.unlink()
+    store.execute(WIPE)
+    gatherer.start()
+    wait_until("g1 is taken again", lambda: run.lab.deduplicator.health()["gatherers"]["g1"] == "connected", 60,
+               run.lab.deduplicator.process.log_tail)
+
+
+def _damage(path: Path, after: int, chance: random.Random) -> None:
+    """Flip bits in three places of the part that no store has, and cut the end off."""
+    data = bytearray(path.read_bytes())
+    for _ in range(3):
+        at = chance.randrange(after + (len(data) - after) // 4, len(data) - 2000)
+        data[at] ^= 1 << chance.randrange(8)
+    del data[len(data) - chance.randrange(1, 500):]
+    path.write_bytes(bytes(data))

@@ -14,6 +14,13 @@ tm.gatherer {
   socket     = tm.env "TIDEMILL_SOCKET",
   log_level  = tm.env("TIDEMILL_LOG_LEVEL", "info"),
   log_format = tm.env("TIDEMILL_LOG_FORMAT", "logfmt"),
+
+  -- what production has acknowledged leaves the local store after this time; at the limit, where one is set, at once
+  keep           = tm.env("TIDEMILL_KEEP", "7d"),
+  store_limit    = tm.env "TIDEMILL_STORE_LIMIT",
+  partition_rows = tm.env("TIDEMILL_PARTITION_ROWS", 4000000),
+  -- and when that does not help, rows that production does not have, the loudest first and trades last
+  expire         = { "tickers", "orderbook_snapshots", "orderbook_deltas", "trades" },
 }
 
 local exchange = kalshi.exchange {

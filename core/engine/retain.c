@@ -114,11 +114,13 @@ static int drop(struct tm_retain *r, const struct tm_retain_context *c, const st
     return TM_OK;
 }
 
-/* What was announced may go, as it is now: meanwhile production may have taken more of it. */
-static int finish_expiry(struct tm_retain *r, const struct tm_retain_context *c, const struct tm_retention_rule *rule,
+/* What was announced goes, also when there is a little room again by now, or the ledger would tell of rows that are there.
+ * It goes as it is now: meanwhile production may have taken more of it. */
+static int finish_expiry(struct tm_retain *r, const struct tm_retain_context *c, struct tm_retention_rule *rule,
                          struct tm_error *err)
 {
     struct tm_retention_part now;
+    rule->pressure = true;
     bool there = false;
     int rc = is_in_ledger(r, c, &there, err);
     if (rc || !there) {
@@ -128,7 +130,7 @@ static int finish_expiry(struct tm_retain *r, const struct tm_retain_context *c,
     }
     rc = tm_retention_next(c->pg, rule, &now, err);
     if (rc <= 0 || strcmp(now.table, r->part.table) != 0) {
-        r->asked = rc < 0; /* there is room now, or another one may go without loss */
+        r->asked = rc < 0; /* another one may go without loss now */
         return rc < 0 ? rc : TM_OK;
     }
     rc = drop(r, c, &now, err);

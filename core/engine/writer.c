@@ -162,18 +162,15 @@ static int quarantine(void *arg, const struct tm_stream *stream, const struct tm
     return TM_OK;
 }
 
-/* A batch that crosses the end of a partition needs the one of its first row too. */
+/* A batch may cross the ends of partitions, small ones many at a time. */
 static int make_partition(struct tm_writer *w, const struct tm_lane *lane, struct tm_error *err)
 {
     struct tm_family *f = lane->family;
+    int64_t seq = f->first > f->partition_end ? f->first : f->partition_end + 1;
     int rc = TM_OK;
-    if (f->first > f->partition_end) {
-        rc = tm_migrate_local_partition_of(w->pg, lane->stream, w->epoch_no, f->first, w->partition_rows, err);
-        f->partition_end = rc ? 0 : tm_migrate_local_partition_end(f->first, w->partition_rows);
-    }
-    if (!rc && f->seq > f->partition_end) {
-        rc = tm_migrate_local_partition_of(w->pg, lane->stream, w->epoch_no, f->seq, w->partition_rows, err);
-        f->partition_end = rc ? 0 : tm_migrate_local_partition_end(f->seq, w->partition_rows);
+    for (; !rc && seq <= f->seq; seq = f->partition_end + 1) {
+        rc = tm_migrate_local_partition_of(w->pg, lane->stream, w->epoch_no, seq, w->partition_rows, err);
+        f->partition_end = rc ? 0 : tm_migrate_local_partition_end(seq, w->partition_rows);
     }
     return rc;
 }

@@ -7,8 +7,10 @@
 #include "control/client.h"
 #include "control/daemon.h"
 #include "control/granting.h"
+#include "control/journal_tool.h"
 #include "control/offline.h"
 #include "control/plan.h"
+#include "control/quarantine_tool.h"
 #include "control/remote.h"
 #include "control/replay.h"
 #include "control/testing.h"
@@ -156,6 +158,10 @@ static const struct tm_cli_command commands[] = {
      TM_CLI_FILES_MAX, tm_testing_command},
     {"replay", "FILE", "recorded frames through a script's streams and keys, without any server", tm_replay_options, 1,
      1, tm_replay_command},
+    {"journal", "check|dump|repair DIR", "look at the journal in a directory, or repair a damaged one",
+     tm_journal_tool_options, 2, 2, tm_journal_tool_command},
+    {"quarantine", "list|retry|drop FILE [ID...]", "rows that the store of a script could not take",
+     tm_quarantine_tool_options, 2, TM_CLI_FILES_MAX, tm_quarantine_tool_command},
     {"reload", NULL, "make a running process read its script anew, and say what changed", reload_options, 0, 0, reload},
     {"status", NULL, "what a running process is doing", status_options, 0, 0, status},
     {"version", NULL, "print the version", NULL, 0, 0, version},

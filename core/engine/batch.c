@@ -25,6 +25,7 @@ void tm_batch_destroy(struct tm_batch *b)
     tm_plan_put(b->stream->plan);
     free(b->rows);
     free(b->explained);
+    free(b->absent);
     free(b);
 }
 
@@ -85,11 +86,33 @@ static struct tm_fp fingerprint(const struct tm_stream *stream, const struct tm_
     return counted && fields[at].len == 2 ? tm_fp_occurrence(fp, tm_get_be16(fields[at].bytes)) : fp;
 }
 
-/* The next seq that must come after those that are known to be missing. */
-static int64_t skip_explained(struct tm_batch *b, int64_t expected)
+static int64_t skip_quarantined(struct tm_batch *b, int64_t expected)
 {
     for (; b->explained_at < b->explained_count && b->explained[b->explained_at] <= expected; b->explained_at++)
         expected += b->explained[b->explained_at] == expected;
+    return expected;
+}
+
+static int64_t skip_absent(struct tm_batch *b, int64_t expected)
+{
+    for (size_t i = 0; i < b->absent_count; i++) {
+        const struct tm_absent *a = &b->absent[i];
+        if (expected < a->first || expected > a->last || expected > b->to)
+            continue;
+        int64_t next = (a->last < b->to ? a->last : b->to) + 1;
+        *(a->lost ? &b->absent_lost : &b->absent_released) += (uint64_t)(next - expected);
+        expected = next;
+    }
+    return expected;
+}
+
+/* The next seq that must come after those that are known to be missing. */
+static int64_t skip_explained(struct tm_batch *b, int64_t expected)
+{
+    for (int64_t before = expected - 1; before != expected;) {
+        before = expected;
+        expected = skip_absent(b, skip_quarantined(b, expected));
+    }
     return expected;
 }
 
@@ -140,6 +163,7 @@ int tm_batch_index(struct tm_batch *b, const struct tm_hash_key *key, struct tm_
     int64_t expected = b->from + 1;
     int rc = TM_OK;
     b->count = b->explained_at = 0;
+    b->absent_lost = b->absent_released = 0;
     b->missing = b->received_min_us = b->received_max_us = 0;
     b->newest_us = INT64_MIN;
     for (size_t at = 0; !rc && at < b->bytes.len;) {

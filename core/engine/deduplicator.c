@@ -119,6 +119,10 @@ static void make_metrics(struct tm_deduplicator *d, struct tm_metrics *m)
                               "Age of the oldest record that a gatherer has and production has not.", NULL);
     d->connected = tm_metrics_gauge(m, "dedup_rds_connected", "1 while production is connected.", NULL);
     d->errors = tm_metrics_counter(m, "rds_connection_errors_total", "Sessions with production that failed.", NULL);
+    d->absent_lost = tm_metrics_counter(m, "dedup_absent_rows_total", "Rows stepped over that gatherers have no more.",
+                                        "reason=\"lost\"");
+    d->absent_released = tm_metrics_counter(m, "dedup_absent_rows_total",
+                                            "Rows stepped over that gatherers have no more.", "reason=\"released\"");
     d->holes = tm_metrics_counter(m, "tidemill_poll_holes_total",
                                   "Streams of gatherers that were refused: holes, forks, other columns.", NULL);
     d->conflicts = tm_metrics_counter(m, "tidemill_copy_conflicts_total",

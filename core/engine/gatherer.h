@@ -51,6 +51,10 @@ struct tm_gatherer_options {
     int64_t sequence_start;     /* the number a subscription's frames begin with; 0: whatever comes first */
     double connects_per_second; /* over all links, after a first burst of 200; 0: 20 */
     bool migrate;
+    int64_t keep_us; /* these four: engine/writer.h */
+    uint64_t store_bytes_max;
+    const char *const *expire;
+    int64_t partition_rows;
     int64_t key_margin_us; /* a key may begin so long after what was taken (record/keys.h); 0: 5 s */
 };
 

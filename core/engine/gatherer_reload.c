@@ -96,6 +96,12 @@ static int check_journal_room(struct tm_gatherer *g, const struct tm_plan *plan,
     return tm_journal_check_streams(g->journal, streams, count, err);
 }
 
+/* The queue of commands has many producers: the store writer's thread is one. */
+static int submit_rows(void *arg, const struct tm_stream *stream, struct tm_buf *bytes)
+{
+    return tm_gatherer_submit(arg, stream, bytes);
+}
+
 struct tm_writer_options tm_gatherer_writer_options(const struct tm_gatherer *g,
                                                     const struct tm_gatherer_options *options)
 {
@@ -104,7 +110,13 @@ struct tm_writer_options tm_gatherer_writer_options(const struct tm_gatherer *g,
                                       .journal = g->journal,
                                       .plan = g->plan,
                                       .metrics = g->metrics,
-                                      .migrate = options->migrate};
+                                      .migrate = options->migrate,
+                                      .keep_us = options->keep_us,
+                                      .store_bytes_max = options->store_bytes_max,
+                                      .expire = options->expire,
+                                      .partition_rows = options->partition_rows,
+                                      .submit = submit_rows,
+                                      .submit_arg = (void *)(uintptr_t)g};
 }
 
 /* ---- a change ---- */

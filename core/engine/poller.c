@@ -5,6 +5,7 @@
 #include "engine/dedup_private.h"
 #include "record/schema.h"
 #include "store/keys.h"
+#include "store/retention.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@
 #define REST_HOLE_US                                                                                                   \
     (1 * TM_US_PER_S) /* a hole may be filled: look again soon, but not with every commit                    \
                        */
+#define ACKNOWLEDGE_US (2 * TM_US_PER_S)
 #define WAIT_CURSORS_US (200 * TM_US_PER_MS)
 #define WAIT_ROOM_US (20 * TM_US_PER_MS)
 #define READY_MAX (TM_STREAMS_MAX * 4) /* batches of one look: streams of a few epochs */
@@ -48,6 +50,9 @@ struct poller {
     size_t complaint_count;
     struct stream_of_epoch verified[READY_MAX]; /* in this session */
     size_t verified_count;
+    int64_t acknowledge_at_us; /* monotonic; INT64_MAX: it is not allowed */
+    int64_t acknowledged;      /* sum of the seqs last told */
+    bool told_unacknowledged;
 };
 
 /* What the gatherer says about a stream: a row of tidemill.streams joined with its epoch. */
@@ -256,15 +261,57 @@ static int load_explained(struct poller *p, const struct standing *s, struct tm_
     return TM_OK;
 }
 
+/* Rows that were taken away on purpose have a line in tidemill.absent, which an older gatherer does not have, and which
+ * this role may not be allowed to read: then nothing explains the hole. */
+static int load_absent(struct poller *p, const struct standing *s, struct tm_batch *b, struct tm_error *err)
+{
+    char from[24], to[24];
+    const char *values[] = {s->epoch, s->stream, from, to};
+    PGresult *result;
+    (void)snprintf(from, sizeof from, "%" PRId64, b->from);
+    (void)snprintf(to, sizeof to, "%" PRId64, b->to);
+    int rc = query(p,
+                   "SELECT first_seq, last_seq, reason <> 'released' FROM tidemill.absent WHERE epoch = $1 AND "
+                   "stream = $2 AND last_seq > $3 AND first_seq <= $4 ORDER BY first_seq, last_seq",
+                   4, values, &result, err);
+    if (rc)
+        return rc;
+    b->absent_count = (size_t)PQntuples(result);
+    free(b->absent);
+    b->absent = calloc(b->absent_count + 1, sizeof *b->absent);
+    TM_FATAL_UNLESS(b->absent);
+    for (int i = 0; i < PQntuples(result); i++)
+        b->absent[i] = (struct tm_absent){.first = strtoll(PQgetvalue(result, i, 0), NULL, 10),
+                                          .last = strtoll(PQgetvalue(result, i, 1), NULL, 10),
+                                          .lost = PQgetvalue(result, i, 2)[0] == 't'};
+    PQclear(result);
+    return TM_OK;
+}
+
 static int fetch_rows(struct poller *p, const struct standing *s, struct tm_batch *b, struct tm_error *err)
 {
     struct tm_error ignored;
     tm_buf_clear(&b->bytes);
     int rc = copy_rows(p, s, b, err);
     rc = rc ? rc : tm_batch_index(b, &p->d->hash_key, err);
-    if (rc != TM_ESTATE || load_explained(p, s, b, &ignored) || !b->explained_count)
+    if (rc != TM_ESTATE || load_explained(p, s, b, &ignored))
         return rc;
-    return tm_batch_index(b, &p->d->hash_key, err);
+    if (load_absent(p, s, b, &ignored))
+        b->absent_count = 0;
+    return b->explained_count || b->absent_count ? tm_batch_index(b, &p->d->hash_key, err) : rc;
+}
+
+/* A hole is stepped over only where the gatherer says why, and never in silence. */
+static void tell_absent(struct poller *p, const struct tm_batch *b)
+{
+    tm_metric_add(p->d->absent_lost, b->absent_lost);
+    tm_metric_add(p->d->absent_released, b->absent_released);
+    if (b->absent_lost || b->absent_released)
+        tm_log(b->absent_lost ? TM_LOG_ERROR : TM_LOG_WARN, "poller",
+               "rows that the gatherer has no more are stepped over; its tidemill.absent says why",
+               TM_F_STR("gatherer", p->peer->id), TM_F_STR("epoch", b->epoch), TM_F_STR("stream", b->stream->name),
+               TM_F_I64("after_seq", b->from), TM_F_I64("to_seq", b->to), TM_F_U64("lost", b->absent_lost),
+               TM_F_U64("released", b->absent_released));
 }
 
 /* What lies before a hole up to a mark is whole, and is taken. */
@@ -319,6 +366,7 @@ static int look_at_stream(struct poller *p, const struct standing *s, struct tm_
         forget_complaint(p, s);
         if (TM_PLANTED(early_cursor))
             b->to++;
+        tell_absent(p, b);
         at->seq = b->to;
         at->hash = b->hash;
         p->ready[p->ready_count++] = b;
@@ -331,6 +379,84 @@ static int look_at_stream(struct poller *p, const struct standing *s, struct tm_
     bool session_is_good = rc == TM_ESTATE || rc == TM_ECORRUPT;
     rest(p, s, session_is_good ? REST_HOLE_US : REST_US);
     return session_is_good ? TM_OK : rc;
+}
+
+/* ---- acknowledging ---- */
+
+/* What production has committed of this gatherer, as three arrays; the sum tells whether anything moved. */
+struct acknowledgement {
+    struct tm_buf epochs, streams, seqs;
+    int64_t sum;
+    char production[128];
+};
+
+static int put_cursor(struct acknowledgement *a, const struct tm_cursor *c)
+{
+    const char *comma = a->seqs.len > 1 ? "," : "";
+    int rc = tm_buf_printf(&a->epochs, "%s%s", comma, c->epoch);
+    rc = rc ? rc : tm_buf_printf(&a->streams, "%s%s", comma, c->stream);
+    rc = rc ? rc : tm_buf_printf(&a->seqs, "%s%" PRId64, comma, c->seq);
+    a->sum += c->seq;
+    return rc;
+}
+
+/* Under the lock: the published cursors move only after COMMIT. */
+static int collect(struct poller *p, struct acknowledgement *a)
+{
+    const struct tm_deduplicator *d = p->d;
+    struct tm_buf *all[] = {&a->epochs, &a->streams, &a->seqs};
+    int rc = TM_OK;
+    if (!d->stats.identity[0] || !p->orders.settings || d->generation != p->orders.generation)
+        return TM_ESTATE;
+    rc = tm_retention_production(d->stats.identity, p->orders.settings->options.production, a->production);
+    for (size_t i = 0; !rc && i < 3; i++)
+        rc = tm_buf_append(all[i], "{", 1);
+    for (size_t i = 0; !rc && i < d->cursors.count; i++)
+        if (strcmp(d->cursors.items[i].gatherer, p->peer->id) == 0 && d->cursors.items[i].seq > 0)
+            rc = put_cursor(a, &d->cursors.items[i]);
+    for (size_t i = 0; !rc && i < 3; i++)
+        rc = tm_buf_append(all[i], "}", 1) || !tm_buf_cstr(all[i]) ? TM_ENOMEM : TM_OK;
+    return rc;
+}
+
+static int send_acknowledgement(struct poller *p, const struct acknowledgement *a, struct tm_error *err)
+{
+    int rc = tm_retention_acknowledge(p->pg, a->production, (const char *)a->epochs.data, (const char *)a->streams.data,
+                                      (const char *)a->seqs.data, err);
+    if (!rc) {
+        p->acknowledged = a->sum;
+        return TM_OK;
+    }
+    if (!tm_pg_is_open(p->pg))
+        return rc;
+    p->acknowledge_at_us = INT64_MAX; /* of this session */
+    if (!p->told_unacknowledged)
+        tm_log(
+            TM_LOG_WARN, "poller",
+            "what production has cannot be acknowledged to the gatherer, so its store deletes nothing; may this role "
+            "write tidemill.acknowledged there?",
+            TM_F_STR("gatherer", p->peer->id), TM_F_ERR(err));
+    p->told_unacknowledged = true;
+    return TM_OK;
+}
+
+/* Tell the gatherer up to where production has its rows, so that it may let them go (store/retention.h). Without the right
+ * to, polling goes on as ever. */
+static int acknowledge(struct poller *p, struct tm_error *err)
+{
+    struct acknowledgement a = {0};
+    int64_t now_us = tm_clock_mono_us();
+    if (now_us < p->acknowledge_at_us)
+        return TM_OK;
+    p->acknowledge_at_us = now_us + ACKNOWLEDGE_US;
+    pthread_mutex_lock(&p->d->lock);
+    int rc = collect(p, &a);
+    pthread_mutex_unlock(&p->d->lock);
+    rc = rc || a.seqs.len <= 2 || a.sum == p->acknowledged ? TM_OK : send_acknowledgement(p, &a, err);
+    tm_buf_fini(&a.epochs);
+    tm_buf_fini(&a.streams);
+    tm_buf_fini(&a.seqs);
+    return rc;
 }
 
 /* ---- one look at everything ---- */
@@ -434,6 +560,9 @@ static int turn(struct poller *p, struct tm_error *err)
         if (rc)
             return rc;
         set_state(p, p->refused ? TM_PEER_STOPPED : TM_PEER_CONNECTED, NULL);
+        rc = acknowledge(p, err);
+        if (rc)
+            return rc;
         wait_us = p->ready_count ? 0 : p->orders.settings->options.poll_us;
         rc = hand_over(p, err);
         if (rc)
@@ -459,6 +588,7 @@ static void close_session(struct poller *p)
 {
     drop_ready(p);
     p->verified_count = 0;
+    p->acknowledge_at_us = p->acknowledged = 0;
     tm_pg_close(p->pg);
     p->pg = NULL;
 }

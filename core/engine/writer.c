@@ -23,6 +23,7 @@
 #define BACKOFF_MAX_US (10 * TM_US_PER_S)
 #define COMMIT_EVERY_US (15 * TM_US_PER_MS) /* a commit costs the same for one row as for a thousand */
 #define IDLE_US (1 * TM_US_PER_S)           /* housekeeping when nothing comes */
+#define COUNT_EVERY_US (5 * TM_US_PER_S)
 #define DRAIN_US (5 * TM_US_PER_S)
 #define CONNECT_US (5 * TM_US_PER_S)
 
@@ -46,9 +47,11 @@ struct tm_writer {
     struct tm_journal_position release;   /* may go once `release_lsn` is flushed */
     char release_lsn[32];                 /* "": nothing pending */
     int64_t release_checked_us;
+    int64_t partition_rows, counted_us;
+    struct tm_retain retain;
     struct tm_buf sql;
 
-    struct tm_metric *connected, *errors, *quarantined, *lag, *latency;
+    struct tm_metric *connected, *errors, *quarantined, *quarantine_rows, *lag, *latency;
     pthread_mutex_t lock; /* guards stats */
     struct tm_writer_stats stats;
 };
@@ -159,18 +162,15 @@ static int quarantine(void *arg, const struct tm_stream *stream, const struct tm
     return TM_OK;
 }
 
-/* A batch that crosses the end of a partition needs the one of its first row too. */
+/* A batch may cross the ends of partitions, small ones many at a time. */
 static int make_partition(struct tm_writer *w, const struct tm_lane *lane, struct tm_error *err)
 {
     struct tm_family *f = lane->family;
+    int64_t seq = f->first > f->partition_end ? f->first : f->partition_end + 1;
     int rc = TM_OK;
-    if (f->first > f->partition_end) {
-        rc = tm_migrate_local_partition(w->pg, lane->stream, w->epoch_no, f->first, err);
-        f->partition_end = rc ? 0 : tm_migrate_local_partition_end(f->first);
-    }
-    if (!rc && f->seq > f->partition_end) {
-        rc = tm_migrate_local_partition(w->pg, lane->stream, w->epoch_no, f->seq, err);
-        f->partition_end = rc ? 0 : tm_migrate_local_partition_end(f->seq);
+    for (; !rc && seq <= f->seq; seq = f->partition_end + 1) {
+        rc = tm_migrate_local_partition_of(w->pg, lane->stream, w->epoch_no, seq, w->partition_rows, err);
+        f->partition_end = rc ? 0 : tm_migrate_local_partition_end(seq, w->partition_rows);
     }
     return rc;
 }
@@ -295,6 +295,40 @@ static int release(struct tm_writer *w, struct tm_error *err)
         return TM_OK;
     w->release = w->committed;
     return query_text(w, "SELECT pg_current_wal_insert_lsn()", NULL, w->release_lsn, sizeof w->release_lsn, err);
+}
+
+/* ---- housekeeping ---- */
+
+/* Rows come into quarantine from here and leave it by hand (`tidemill quarantine`). */
+static int count_quarantine(struct tm_writer *w, struct tm_error *err)
+{
+    char count[24];
+    int64_t now_us = tm_clock_mono_us();
+    if (now_us - w->counted_us < COUNT_EVERY_US)
+        return TM_OK;
+    w->counted_us = now_us;
+    int rc = query_text(w, "SELECT count(*) FROM tidemill.quarantine", NULL, count, sizeof count, err);
+    if (!rc)
+        tm_metric_set(w->quarantine_rows, strtod(count, NULL));
+    return rc;
+}
+
+static int keep_house(struct tm_writer *w, struct tm_error *err)
+{
+    const struct tm_writer_settings *s = w->settings;
+    struct tm_retain_context c = {.pg = w->pg,
+                                  .plan = s->plan,
+                                  .gatherer = w->gatherer,
+                                  .epoch_no = w->epoch_no,
+                                  .partition_rows = w->partition_rows,
+                                  .keep_us = s->keep_us,
+                                  .bytes_max = s->store_bytes_max,
+                                  .expire = (const char *const *)s->expire,
+                                  .submit = s->submit,
+                                  .arg = s->submit_arg};
+    int rc = release(w, err);
+    rc = rc ? rc : count_quarantine(w, err);
+    return rc ? rc : tm_retain_step(&w->retain, &c, err);
 }
 
 /* ---- a session: from connect to the first error ---- */
@@ -430,6 +464,12 @@ static int take_settings(struct tm_writer *w, struct tm_error *err)
     return schema ? make_schema(w, err) : TM_OK;
 }
 
+/* A full disk refuses every commit, so room is made before the first. */
+static int make_room(struct tm_writer *w, struct tm_error *err)
+{
+    return w->retain.full ? keep_house(w, err) : TM_OK;
+}
+
 static int open_session(struct tm_writer *w, struct tm_error *err)
 {
     struct tm_pg_options options = {.conninfo = w->settings->conninfo,
@@ -442,6 +482,8 @@ static int open_session(struct tm_writer *w, struct tm_error *err)
     bool lacks = false;
     rc = rc ? rc : lacks_reference(w, &lacks, err);
     rc = rc ? rc : make_schema(w, err);
+    rc = rc ? rc : tm_migrate_partition_rows(w->pg, w->settings->partition_rows, &w->partition_rows, err);
+    rc = rc ? rc : make_room(w, err);
     rc = rc ? rc : load_checkpoint(w, lacks, err);
     return rc ? rc : open_reader(w, err);
 }
@@ -504,7 +546,7 @@ static int run_session(struct tm_writer *w, struct tm_error *err)
         rc = take_settings(w, err);
         if (!rc && tm_lanes_rows(w->lanes))
             rc = commit(w, err);
-        rc = rc ? rc : release(w, err);
+        rc = rc ? rc : keep_house(w, err);
         if (rc)
             return rc;
         note_lag(w);
@@ -543,6 +585,7 @@ static void *writer_main(void *arg)
         int rc = take_settings(w, &err);
         w->moved = false;
         rc = rc ? rc : run_session(w, &err);
+        w->retain.full |= rc && w->pg && strcmp(tm_pg_sqlstate(w->pg), "53100") == 0;
         close_session(w);
         if (!rc || rc == TM_ESTOPPED || (is_draining(w) && failures))
             return NULL;
@@ -582,6 +625,9 @@ static void make_metrics(struct tm_writer *w, struct tm_metrics *m)
         tm_metrics_counter(m, "tidemill_store_errors_total", "Sessions with the local store that failed.", NULL);
     w->quarantined =
         tm_metrics_counter(m, "tidemill_store_quarantined_total", "Rows that the local store can never take.", NULL);
+    w->quarantine_rows =
+        tm_metrics_gauge(m, "tidemill_store_quarantine_rows", "Rows in the local store's quarantine now.", NULL);
+    tm_retain_init(&w->retain, m);
     w->lag =
         tm_metrics_gauge(m, "tidemill_journal_lag_bytes", "Durable in the journal, not yet in the local store.", NULL);
     w->latency = tm_metrics_histogram(m, "tidemill_journal_to_store_seconds",

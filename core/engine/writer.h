@@ -12,6 +12,9 @@
  * collecting. Rows the store can never take (class 22/23) go to tidemill.quarantine of the local store with
  * their error.
  *
+ * Between commits it lets go what production has acknowledged (engine/retain.h), and counts the quarantine, so that
+ * received = stored + quarantined + pending can be checked from outside.
+ *
  * A reload hands over other options. The thread takes the newest ones after it has read records and before it commits
  * them, never inside a transaction: so rows of a new stream never meet a writer that does not know it, as long as it is
  * told before anybody appends such rows. Rows of a stream that the new plan lacks are stored as the old plan had them
@@ -21,7 +24,7 @@
 #ifndef TM_ENGINE_WRITER_H
 #define TM_ENGINE_WRITER_H
 
-#include "engine/metrics.h"
+#include "engine/retain.h"
 #include "journal/journal.h"
 #include "record/plan.h"
 
@@ -35,9 +38,15 @@ struct tm_writer_options {
     struct tm_journal *journal;
     const struct tm_plan *plan; /* streams by name; held */
     struct tm_metrics *metrics;
-    size_t batch_rows_max;  /* 0: 20000 */
-    size_t batch_bytes_max; /* 0: 8 MiB */
-    bool migrate;           /* create the schema at start if it is not there */
+    size_t batch_rows_max;     /* 0: 20000 */
+    size_t batch_bytes_max;    /* 0: 8 MiB */
+    bool migrate;              /* create the schema at start if it is not there */
+    int64_t keep_us;           /* acknowledged rows stay for so long (engine/retain.h); 0: 7 days */
+    uint64_t store_bytes_max;  /* of the local store; 0: no bound */
+    const char *const *expire; /* streams whose unacknowledged rows may go at the bound; NULL-terminated; NULL: none */
+    int64_t partition_rows;    /* of a new store's partitions; 0: TM_PARTITION_ROWS */
+    tm_retain_submit *submit;  /* rows for the journal; NULL: nothing expires */
+    void *submit_arg;
 };
 
 struct tm_writer_stats {

@@ -5,6 +5,20 @@
 
 #define BATCH_ROWS_MAX 20000
 
+static char **copy_names(const char *const *names)
+{
+    size_t count = 0;
+    while (names && names[count])
+        count++;
+    char **copy = calloc(count + 1, sizeof *copy);
+    TM_FATAL_UNLESS(copy);
+    for (size_t i = 0; i < count; i++) {
+        copy[i] = strdup(names[i]);
+        TM_FATAL_UNLESS(copy[i]);
+    }
+    return copy;
+}
+
 struct tm_writer_settings *tm_writer_settings_create(const struct tm_writer_options *options)
 {
     struct tm_writer_settings *s = calloc(1, sizeof *s);
@@ -15,6 +29,12 @@ struct tm_writer_settings *tm_writer_settings_create(const struct tm_writer_opti
     s->batch_rows_max = options->batch_rows_max ? options->batch_rows_max : BATCH_ROWS_MAX;
     s->batch_bytes_max = options->batch_bytes_max ? options->batch_bytes_max : TM_WRITER_BATCH_BYTES;
     s->migrate = options->migrate;
+    s->keep_us = options->keep_us ? options->keep_us : TM_RETAIN_KEEP_US;
+    s->partition_rows = options->partition_rows;
+    s->store_bytes_max = options->store_bytes_max;
+    s->expire = copy_names(options->expire);
+    s->submit = options->submit;
+    s->submit_arg = options->submit_arg;
     return s;
 }
 
@@ -23,6 +43,9 @@ void tm_writer_settings_destroy(struct tm_writer_settings *s)
     if (!s)
         return;
     tm_plan_put(s->plan);
+    for (char **name = s->expire; *name; name++)
+        free(*name);
+    free(s->expire);
     free(s->conninfo);
     free(s);
 }

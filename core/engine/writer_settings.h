@@ -12,6 +12,11 @@ struct tm_writer_settings {
     const struct tm_plan *plan; /* held */
     size_t batch_rows_max, batch_bytes_max;
     bool migrate;
+    int64_t keep_us, partition_rows;
+    uint64_t store_bytes_max;
+    char **expire; /* NULL-terminated */
+    tm_retain_submit *submit;
+    void *submit_arg;
 };
 
 struct tm_writer_settings *tm_writer_settings_create(const struct tm_writer_options *options);

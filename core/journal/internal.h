@@ -4,6 +4,8 @@
  *     journal.c   open, close, declare, append, flush, release, figures         (io thread, any)
  *     writer.c    the journal thread: segments, frames, sync, trimming
  *     recover.c   what open finds: epoch, segments, last seqs, torn tail
+ *     inspect.c   looking at the files of a journal that may be somebody else's
+ *     repair.c    making a damaged one whole again
  *     reader.c    readers                                                       (one thread each)
  *
  * A record's way: append puts it behind an open frame in the io thread's block; flush closes the frame and queues the
@@ -103,6 +105,11 @@ struct tm_journal {
 /* recover.c: lock the directory and find out what is there. Fills epoch, decls, seqs, segments, durable, next_segment. */
 int tm_journal_recover(struct tm_journal *j, struct tm_error *err) TM_MUST_CHECK;
 
+/* journal.c: open and close but for the thread: everything recovery does, and nothing is written behind it. */
+int tm_journal_load(const struct tm_journal_options *options, struct tm_journal **out,
+                    struct tm_error *err) TM_MUST_CHECK;
+void tm_journal_unload(struct tm_journal *j);
+
 /* journal.c: declare without asking the journal thread; the id or an error. */
 int tm_journal_declare(struct tm_journal *j, const struct tm_segment_stream *s, struct tm_error *err) TM_MUST_CHECK;
 struct tm_block *tm_block_get(struct tm_journal *j);
@@ -116,5 +123,8 @@ void tm_journal_segment_add(struct tm_journal *j, uint64_t number, uint64_t end)
 
 /* writer.c: the journal thread. */
 void *tm_journal_run(void *journal);
+
+/* writer.c: begin the next segment now; for a journal without its thread. */
+int tm_journal_roll(struct tm_journal *j, struct tm_error *err) TM_MUST_CHECK;
 
 #endif

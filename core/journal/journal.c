@@ -146,7 +146,7 @@ static void init_sync(struct tm_journal *j)
     pthread_condattr_destroy(&attr);
 }
 
-static void destroy(struct tm_journal *j)
+void tm_journal_unload(struct tm_journal *j)
 {
     tm_block_destroy(j->block);
     tm_block_destroy(j->queue);
@@ -180,7 +180,7 @@ static int start_thread(struct tm_journal *j)
     return rc;
 }
 
-static int start(struct tm_journal *j, const struct tm_journal_options *o, struct tm_error *err)
+static int recover(struct tm_journal *j, const struct tm_journal_options *o, struct tm_error *err)
 {
     int rc = set_options(j, o, err);
     if (rc)
@@ -192,14 +192,11 @@ static int start(struct tm_journal *j, const struct tm_journal_options *o, struc
     if (j->dir < 0)
         return tm_error_errno(err, TM_EIO, errno, "journal: cannot open the directory %s", o->dir);
     rc = tm_journal_recover(j, err);
-    if (rc)
-        return rc;
     j->stats.disk_bytes = j->disk_bytes;
-    rc = start_thread(j);
-    return rc ? tm_error_errno(err, TM_ENOMEM, rc, "journal: cannot start its thread") : TM_OK;
+    return rc;
 }
 
-int tm_journal_open(const struct tm_journal_options *options, struct tm_journal **out, struct tm_error *err)
+int tm_journal_load(const struct tm_journal_options *options, struct tm_journal **out, struct tm_error *err)
 {
     struct tm_error unwanted;
     err = err ? err : &unwanted;
@@ -211,10 +208,25 @@ int tm_journal_open(const struct tm_journal_options *options, struct tm_journal 
     j->queue_end = &j->queue;
     for (int i = 0; i < TM_JOURNAL_STREAMS_MAX; i++)
         j->next_seq[i] = j->filed_seq[i] = 1;
-    int rc = start(j, options, err);
+    int rc = recover(j, options, err);
     if (rc) {
-        destroy(j);
+        tm_journal_unload(j);
         return rc;
+    }
+    *out = j;
+    return TM_OK;
+}
+
+int tm_journal_open(const struct tm_journal_options *options, struct tm_journal **out, struct tm_error *err)
+{
+    struct tm_journal *j;
+    int rc = tm_journal_load(options, &j, err);
+    if (rc)
+        return rc;
+    rc = start_thread(j);
+    if (rc) {
+        tm_journal_unload(j);
+        return tm_error_errno(err, TM_ENOMEM, rc, "journal: cannot start its thread");
     }
     *out = j;
     return TM_OK;
@@ -233,7 +245,7 @@ int tm_journal_close(struct tm_journal *j, struct tm_error *err)
     int rc = j->close_code;
     if (rc && err)
         *err = j->close_error;
-    destroy(j);
+    tm_journal_unload(j);
     return rc;
 }
 

@@ -204,6 +204,11 @@ static int roll(struct tm_journal *j, size_t need, struct tm_error *err)
     return TM_OK;
 }
 
+int tm_journal_roll(struct tm_journal *j, struct tm_error *err)
+{
+    return roll(j, 0, err);
+}
+
 static int cut_back(struct tm_journal *j, struct tm_error *err)
 {
     struct tm_tail *t = &j->tail;

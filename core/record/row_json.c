@@ -106,3 +106,70 @@ int tm_row_json(const struct tm_stream *stream, const uint8_t *tuple, size_t len
     }
     return rc ? rc : put(out, "}");
 }
+
+/* ---- by a column list ---- */
+
+static bool width_fits(enum tm_type type, int32_t len)
+{
+    switch (type) {
+    case TM_TYPE_BOOL:
+        return len == 1;
+    case TM_TYPE_INT2:
+        return len == 2;
+    case TM_TYPE_INT4:
+        return len == 4;
+    case TM_TYPE_INT8:
+    case TM_TYPE_FLOAT8:
+    case TM_TYPE_TIMESTAMPTZ:
+        return len == 8;
+    case TM_TYPE_UUID:
+        return len == 16;
+    case TM_TYPE_JSONB:
+        return len > 1;
+    case TM_TYPE_TEXT:
+    case TM_TYPE_BYTEA:
+        return true;
+    }
+    return false;
+}
+
+static const struct tm_column *column_named(const struct tm_stream *stream, const char *name, size_t len)
+{
+    for (size_t i = 0; stream && i < stream->column_count; i++)
+        if (strlen(stream->columns[i].name) == len && memcmp(stream->columns[i].name, name, len) == 0)
+            return &stream->columns[i];
+    return NULL;
+}
+
+static int put_listed(struct tm_buf *out, const struct tm_stream *stream, const char *name, size_t len,
+                      const struct tm_field *f)
+{
+    const struct tm_column *column = column_named(stream, name, len);
+    if (column && width_fits(column->type, f->len))
+        return put_field(out, column, f);
+    if (len == 3 && memcmp(name, "seq", 3) == 0 && f->len == 8)
+        return tm_buf_printf(out, "%" PRId64, (int64_t)tm_get_be64(f->bytes));
+    return put_hex(out, f);
+}
+
+int tm_row_json_listed(const struct tm_stream *stream, const char *columns, const uint8_t *tuple, size_t len,
+                       struct tm_buf *out)
+{
+    struct tm_field fields[TM_COLUMNS_MAX];
+    size_t count = len >= 2 ? tm_get_be16(tuple) : 0, i = 0;
+    bool first = true;
+    int rc = count && count <= TM_COLUMNS_MAX ? tm_tuple_split(tuple, len, fields, count) : TM_ECORRUPT;
+    rc = rc ? rc : put(out, "{");
+    for (const char *at = columns; !rc && *at && i < count; i++) {
+        size_t name = strcspn(at, ",");
+        if (fields[i].len >= 0) {
+            rc = tm_buf_printf(out, "%s\"%.*s\":", first ? "" : ",", (int)name, at);
+            rc = rc ? rc : put_listed(out, stream, at, name, &fields[i]);
+            first = false;
+        }
+        at += name + (at[name] == ',');
+    }
+    if (!rc && i != count)
+        return TM_ECORRUPT;
+    return rc ? rc : put(out, "}");
+}

@@ -16,6 +16,11 @@
 /* Append the tuple in its local form. TM_ECORRUPT unless it is one of the stream. */
 int tm_row_json(const struct tm_stream *stream, const uint8_t *tuple, size_t len, struct tm_buf *out) TM_MUST_CHECK;
 
+/* The same for a tuple that was written under another column list "a,b,seq": what the stream has no column of that name
+ * for, or of another width, is shown as bytea. `stream` may be NULL: all of it is, but for a last column `seq`. */
+int tm_row_json_listed(const struct tm_stream *stream, const char *columns, const uint8_t *tuple, size_t len,
+                       struct tm_buf *out) TM_MUST_CHECK;
+
 /* Append bytes of UTF-8 as a JSON string. */
 int tm_json_put_text(struct tm_buf *out, const char *text, size_t len) TM_MUST_CHECK;
 

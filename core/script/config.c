@@ -42,6 +42,10 @@ static void read_gatherer(lua_State *L, int index, struct tm_arena *arena, struc
     g->connects_per_second = tm_table_number(L, index, "connects_per_second", 0);
     g->migrate = tm_table_bool(L, index, "migrate");
     g->key_margin_us = tm_table_int(L, index, "key_margin_us", 0);
+    g->keep_us = tm_table_int(L, index, "keep_us", 0);
+    g->store_bytes_max = (uint64_t)tm_table_int(L, index, "store_bytes", 0);
+    g->expire = tm_table_strings(L, index, "expire", arena);
+    g->partition_rows = tm_table_int(L, index, "partition_rows", 0);
     g->journal.dir = tm_table_string(L, index, "data", arena);
     g->journal.bytes_max = (uint64_t)tm_table_int(L, index, "journal_bytes", 0);
     g->journal.segment_bytes = (size_t)tm_table_int(L, index, "segment_bytes", 0);

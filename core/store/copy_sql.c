@@ -136,7 +136,7 @@ static int merge_upsert(struct tm_copy_sql *sql, const struct parts *p)
                            p->table, p->columns, p->columns, p->keys, p->table, p->keys,
                            by_arrival ? "received_at DESC NULLS LAST, " : "", p->keys);
     rc = rc ? rc : set_all(&sql->merge, p->columns);
-    if (!rc && p->local)
+    if (!rc && p->local && !strstr(p->columns, ",epoch_no")) /* a row of an earlier epoch names it itself */
         rc = tm_buf_printf(&sql->merge, ", epoch_no = excluded.epoch_no");
     if (!rc && by_arrival)
         rc = tm_buf_printf(&sql->merge, " WHERE t.received_at IS NULL OR t.received_at < excluded.received_at");

@@ -9,10 +9,6 @@
 #include <string.h>
 #include <time.h>
 
-/* Rows of a local partition: an hour of a busy feed, so that dropping one frees a few hundred megabytes at a
- * time, and a stream that is quiet does not need a new one for weeks. */
-#define PARTITION_ROWS INT64_C(4000000)
-
 #define DAY_US (INT64_C(86400) * TM_US_PER_S)
 
 /* "tidemill" in ASCII: one migration at a time in a database. */
@@ -26,6 +22,12 @@ static const char meta_common[] =
     "    stream text NOT NULL, gatherer text NOT NULL, epoch uuid NOT NULL, seq int8 NOT NULL,\n"
     "    sqlstate text NOT NULL, error text NOT NULL, columns text NOT NULL, tuple bytea NOT NULL);\n"
     "CREATE INDEX IF NOT EXISTS quarantine_place ON tidemill.quarantine (epoch, stream, seq);\n"
+    "CREATE TABLE IF NOT EXISTS tidemill.absent (\n"
+    "    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(),\n"
+    "    who text NOT NULL DEFAULT session_user, gatherer text NOT NULL, epoch uuid NOT NULL,\n"
+    "    stream text COLLATE \"C\" NOT NULL, first_seq int8 NOT NULL, last_seq int8 NOT NULL, rows int8 NOT NULL,\n"
+    "    reason text NOT NULL, detail text);\n"
+    "CREATE INDEX IF NOT EXISTS absent_place ON tidemill.absent (epoch, stream, last_seq);\n"
     "CREATE TABLE IF NOT EXISTS tidemill.keys (\n"
     "    stream text COLLATE \"C\" NOT NULL, from_ts timestamptz NOT NULL, columns text NOT NULL,\n"
     "    occurrence bool NOT NULL, known_since timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (stream, from_ts));\n";
@@ -43,7 +45,10 @@ static const char meta_local[] =
     "    hash int8 NOT NULL, first_seq int8 NOT NULL DEFAULT 1, PRIMARY KEY (epoch_no, stream));\n"
     "CREATE TABLE IF NOT EXISTS tidemill.marks (\n"
     "    epoch_no int4 NOT NULL, stream text COLLATE \"C\" NOT NULL, seq int8 NOT NULL, hash int8 NOT NULL,\n"
-    "    committed_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (epoch_no, stream, seq));\n";
+    "    committed_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (epoch_no, stream, seq));\n"
+    "CREATE TABLE IF NOT EXISTS tidemill.acknowledged (\n"
+    "    production text COLLATE \"C\" NOT NULL, epoch uuid NOT NULL, stream text COLLATE \"C\" NOT NULL,\n"
+    "    seq int8 NOT NULL, at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (production, epoch, stream));\n";
 
 static const char meta_production[] =
     "CREATE TABLE IF NOT EXISTS tidemill.cursors (\n"
@@ -352,18 +357,52 @@ static int is_partitioned(struct tm_pg *pg, const char *table, bool *partitioned
     return rc;
 }
 
+/* The bounds of a store's partitions never change, or they would overlap: what is recorded stays, and one that had
+ * partitions before it was recorded had them by the default. */
+int tm_migrate_partition_rows(struct tm_pg *pg, int64_t wanted, int64_t *rows, struct tm_error *err)
+{
+    char text[24];
+    const char *values[] = {text};
+    PGresult *result;
+    *rows = TM_PARTITION_ROWS;
+    int rc = fetch(pg, "SELECT value FROM tidemill.meta WHERE key = 'partition_rows'", NULL, 0, text, sizeof text, err);
+    if (rc || *text) {
+        *rows = rc ? *rows : strtoll(text, NULL, 10);
+        return rc;
+    }
+    (void)snprintf(text, sizeof text, "%" PRId64, wanted ? wanted : TM_PARTITION_ROWS);
+    rc = tm_pg_query(pg,
+                     "INSERT INTO tidemill.meta SELECT 'partition_rows', CASE WHEN EXISTS (SELECT FROM pg_class WHERE "
+                     "relispartition AND relkind = 'r') THEN '4000000' ELSE $1 END ON CONFLICT (key) DO NOTHING",
+                     1, values, &result, err);
+    if (rc)
+        return rc;
+    PQclear(result);
+    rc = fetch(pg, "SELECT value FROM tidemill.meta WHERE key = 'partition_rows'", NULL, 0, text, sizeof text, err);
+    *rows = rc ? *rows : strtoll(text, NULL, 10);
+    return rc;
+}
+
 int tm_migrate_local_partition(struct tm_pg *pg, const struct tm_stream *stream, int32_t epoch_no, int64_t seq,
                                struct tm_error *err)
 {
+    int64_t rows;
+    int rc = tm_migrate_partition_rows(pg, 0, &rows, err);
+    return rc ? rc : tm_migrate_local_partition_of(pg, stream, epoch_no, seq, rows, err);
+}
+
+int tm_migrate_local_partition_of(struct tm_pg *pg, const struct tm_stream *stream, int32_t epoch_no, int64_t seq,
+                                  int64_t rows, struct tm_error *err)
+{
     bool partitioned = false;
     int rc = is_partitioned(pg, stream->name, &partitioned, err);
-    int64_t number = (seq - 1) / PARTITION_ROWS;
+    int64_t number = (seq - 1) / rows;
     for (int64_t n = number; !rc && partitioned && n <= number + 1; n++) {
         struct partition p = {.table = stream->name};
         bool there = false;
         (void)snprintf(p.name, sizeof p.name, "%s_e%d_%" PRId64, stream->name, epoch_no, n);
-        (void)snprintf(p.from, sizeof p.from, "%d, %" PRId64, epoch_no, n * PARTITION_ROWS + 1);
-        (void)snprintf(p.to, sizeof p.to, "%d, %" PRId64, epoch_no, (n + 1) * PARTITION_ROWS + 1);
+        (void)snprintf(p.from, sizeof p.from, "%d, %" PRId64, epoch_no, n * rows + 1);
+        (void)snprintf(p.to, sizeof p.to, "%d, %" PRId64, epoch_no, (n + 1) * rows + 1);
         rc = is_attached(pg, &p, &there, err);
         if (!rc && !there)
             rc = make_partition(pg, &p, err);
@@ -371,9 +410,9 @@ int tm_migrate_local_partition(struct tm_pg *pg, const struct tm_stream *stream,
     return rc;
 }
 
-int64_t tm_migrate_local_partition_end(int64_t seq)
+int64_t tm_migrate_local_partition_end(int64_t seq, int64_t rows)
 {
-    return ((seq - 1) / PARTITION_ROWS + 1) * PARTITION_ROWS;
+    return ((seq - 1) / rows + 1) * rows;
 }
 
 static struct tm utc_of(int64_t us)

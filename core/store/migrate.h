@@ -9,11 +9,15 @@
  *   tidemill.streams     key (epoch_no, stream); seq, hash: the last committed row of each stream
  *   tidemill.marks       key (epoch_no, stream, seq); hash, committed_at: one per stream and commit, where a
  *                        cursor may stand, with the running hash of all rows up to it (FAILURES T4b)
+ *   tidemill.acknowledged key (production, epoch uuid, stream); seq, at: up to where a production has the rows for good.
+ *                        Written by whoever polls for it; `production` names it and its deduplicator's shard
  *   NOTIFY tidemill      with each commit
  * Production
  *   tidemill.cursors     key (gatherer, epoch uuid, stream, shard); seq, hash, updated_at
  * Both
  *   tidemill.quarantine  id, at, stream, gatherer, epoch, seq, sqlstate, error, columns, tuple
+ *   tidemill.absent      id, at, who, gatherer, epoch, stream, first_seq, last_seq, rows, reason ('dropped', 'expired'),
+ *                        detail: rows that were here or in quarantine and were taken away on purpose
  *   tidemill.meta        key, value
  *   tidemill.keys        key (stream, from_ts); columns, occurrence, known_since: what makes two records the same, by
  *                        spans of exchange time. A plan that contradicts it is refused with TM_ESTATE (store/keys.h)
@@ -37,11 +41,21 @@ int tm_migrate_production(struct tm_pg *pg, const struct tm_plan *plan, struct t
 int tm_migrate_epoch(struct tm_pg *pg, const struct tm_plan *plan, const uint8_t epoch[16], const char *gatherer,
                      int32_t *epoch_no, struct tm_error *err) TM_MUST_CHECK;
 
+/* Rows of a local partition by default: an hour of a busy feed, so that dropping one frees a few hundred megabytes at a
+ * time, and a stream that is quiet does not need a new one for weeks. */
+#define TM_PARTITION_ROWS INT64_C(4000000)
+
+/* The rows of this store's partitions: `wanted` (0: the default) for one that has none yet, else what it has. */
+int tm_migrate_partition_rows(struct tm_pg *pg, int64_t wanted, int64_t *rows, struct tm_error *err) TM_MUST_CHECK;
+
 /* Gatherer: a partition of `stream` that holds `seq` and one ahead. Outside any transaction of rows. */
 int tm_migrate_local_partition(struct tm_pg *pg, const struct tm_stream *stream, int32_t epoch_no, int64_t seq,
                                struct tm_error *err) TM_MUST_CHECK;
+/* The same where the rows of partitions are known. */
+int tm_migrate_local_partition_of(struct tm_pg *pg, const struct tm_stream *stream, int32_t epoch_no, int64_t seq,
+                                  int64_t rows, struct tm_error *err) TM_MUST_CHECK;
 /* The last seq of the partition that holds `seq`. */
-int64_t tm_migrate_local_partition_end(int64_t seq);
+int64_t tm_migrate_local_partition_end(int64_t seq, int64_t rows);
 
 /* An id as PostgreSQL writes it. */
 void tm_uuid_format(const uint8_t uuid[16], char out[37]);

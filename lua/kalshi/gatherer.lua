@@ -14,6 +14,13 @@ tm.gatherer {
   socket     = tm.env "TIDEMILL_SOCKET",
   log_level  = tm.env("TIDEMILL_LOG_LEVEL", "info"),
   log_format = tm.env("TIDEMILL_LOG_FORMAT", "logfmt"),
+
+  -- what production has acknowledged leaves the local store after this time; at the limit, where one is set, at once
+  keep           = tm.env("TIDEMILL_KEEP", "7d"),
+  store_limit    = tm.env "TIDEMILL_STORE_LIMIT",
+  partition_rows = tm.env("TIDEMILL_PARTITION_ROWS", 4000000),
+  -- and when that does not help, rows that production does not have, the loudest first and trades last
+  expire         = { "tickers", "orderbook_snapshots", "orderbook_deltas", "trades" },
 }
 
 local exchange = kalshi.exchange {
@@ -31,3 +38,13 @@ exchange:subscribe("multivariate_market_lifecycle")
 exchange:subscribe("orderbook_delta", { connections = tm.env("KALSHI_CONNECTIONS", 16), markets = kalshi.open_markets })
 
 require "recovery" (exchange)
+
+-- at 0.8 of its bound the journal raises "disk_low" (tm.watch); these two are the local store's
+tm.alert "StoreNearlyFull" {
+  when = "tidemill_store_bytes > 0.8 * tidemill_store_bytes_max and tidemill_store_bytes_max > 0", hold = "10s",
+  severity = "warning", summary = "gatherer {id}: the local store is near its bound",
+}
+tm.alert "RowsExpired" {
+  when = "sum(tidemill_store_expired_rows_total) > 0", severity = "critical", -- until somebody has looked and starts anew
+  summary = "gatherer {id}: rows left the full store before production had them",
+}

@@ -25,6 +25,10 @@
 ---@field segment? tidemill.Size of a file of it; default 64MiB
 ---@field buffer? tidemill.Size in memory, not yet durable; default 64MiB
 ---@field connects_per_second? number over all links; default 10
+---@field keep? tidemill.Duration rows that production has acknowledged stay so long in the store; default 7d
+---@field store_limit? tidemill.Size bound of the local store: at it acknowledged rows go at once; default none
+---@field expire? string[] streams whose unacknowledged rows may go at the bound, in this order; default none
+---@field partition_rows? integer rows of a partition, of a store that has none yet; default 4000000
 
 ---@class tidemill.Deduplicator: tidemill.Process
 ---@field production string|tidemill.Secret conninfo of the production PostgreSQL

@@ -55,6 +55,10 @@ local gatherer_fields = common {
   journal = check.field(check.size, { to = "journal_bytes" }),
   segment = check.field(check.size, { to = "segment_bytes" }),
   buffer = check.field(check.size, { to = "buffer_bytes" }),
+  keep = check.field(between(check.duration, 1, 3650 * 86400e6, "up to 3650d"), { to = "keep_us" }),
+  store_limit = check.field(between(check.size, 16 * 2 ^ 20, 2 ^ 50, "16MiB or more"), { to = "store_bytes" }),
+  expire = check.field(check.list(check.name, "names of streams")),
+  partition_rows = check.field(check.integer(1000, 1e9)),
   connects_per_second = check.field(check.number),
 }
 

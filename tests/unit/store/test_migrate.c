@@ -219,9 +219,9 @@ static void test_local_partitions(void **state)
     MUST(tm_migrate_local_partition(f->pg, facts, 3, 4000001, &f->err));
     assert_int_equal(db_int(f->db, "SELECT count(*) FROM (" BOUNDS("facts") ") x"), 3);
     db_exec(f->db, "COMMIT");
-    assert_int_equal(tm_migrate_local_partition_end(1), 4000000);
-    assert_int_equal(tm_migrate_local_partition_end(4000000), 4000000);
-    assert_int_equal(tm_migrate_local_partition_end(4000001), 8000000);
+    assert_int_equal(tm_migrate_local_partition_end(1, TM_PARTITION_ROWS), 4000000);
+    assert_int_equal(tm_migrate_local_partition_end(4000000, TM_PARTITION_ROWS), 4000000);
+    assert_int_equal(tm_migrate_local_partition_end(4000001, TM_PARTITION_ROWS), 8000000);
     db_exec(f->db, "INSERT INTO facts (at, n, received_at, seq, epoch_no) SELECT now(), 1, now(), s, 3 FROM "
                    "unnest('{1,4000000,4000001,12000000}'::int8[]) s");
     /* each partition has the parent's primary key */

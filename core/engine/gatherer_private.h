@@ -35,6 +35,7 @@ enum tm_command_type {
     TM_COMMAND_RECONNECT,
     TM_COMMAND_OPENING,
     TM_COMMAND_SEND,
+    TM_COMMAND_DROP,
     TM_COMMAND_TELL,
     TM_COMMAND_ROWS,
     TM_COMMAND_STOP
@@ -46,6 +47,7 @@ struct tm_command {
     uint32_t generation; /* ADD */
     uint32_t slot;
     bool send;
+    bool listed; /* ADD, UPDATE */
     struct tm_ws_options ws; /* ADD, UPDATE: strings owned by the strings below; auth held */
     char *name, *url, *ca_file, *user_agent;
     int64_t quiet_us;

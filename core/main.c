@@ -5,6 +5,7 @@
  */
 #include "control/cli.h"
 #include "control/client.h"
+#include "control/coverage.h"
 #include "control/daemon.h"
 #include "control/granting.h"
 #include "control/offline.h"
@@ -156,6 +157,8 @@ static const struct tm_cli_command commands[] = {
      TM_CLI_FILES_MAX, tm_testing_command},
     {"replay", "FILE", "recorded frames through a script's streams and keys, without any server", tm_replay_options, 1,
      1, tm_replay_command},
+    {"coverage", "SCRIPT TICKER FROM TO", "was every record of a market brought? if not: when not, and why",
+     tm_coverage_options, 4, 4, tm_coverage_command},
     {"reload", NULL, "make a running process read its script anew, and say what changed", reload_options, 0, 0, reload},
     {"status", NULL, "what a running process is doing", status_options, 0, 0, status},
     {"version", NULL, "print the version", NULL, 0, 0, version},

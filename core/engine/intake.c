@@ -329,8 +329,7 @@ static void write_heartbeat(struct tm_intake *in, int64_t heard_us, struct tm_in
     tm_buf_clear(&in->gap_buf);
     tm_buf_clear(&in->seqs);
     int rc = put_seqs(in, &in->seqs);
-    rc = rc ? rc
-            : tm_row_begin(&w, tm_plan_stream_by_name(in->setup.plan, TM_STREAM_HEARTBEATS), &in->gap_buf);
+    rc = rc ? rc : tm_row_begin(&w, tm_plan_stream_by_name(in->setup.plan, TM_STREAM_HEARTBEATS), &in->gap_buf);
     rc = rc ? rc : tm_row_put_time(&w, heard_us);
     rc = rc ? rc : tm_row_put_text(&w, (const char *)in->seqs.data, in->seqs.len);
     rc = rc ? rc : tm_row_put_time(&w, now.wall_us);
@@ -580,6 +579,9 @@ void tm_intake_publish(struct tm_intake *in)
 {
     uint64_t keys = 0, bytes = 0;
     for (size_t i = 0; i < in->setup.lane_count; i++) {
+        const struct tm_intake_lane *lane = &in->setup.lanes[i];
+        if (in->journal)
+            tm_metric_set(lane->journal_seq, (double)tm_journal_last_seq(in->journal, lane->stream->name));
         if (!in->setup.lanes[i].seen)
             continue;
         struct tm_seen_stats s = tm_seen_stats(in->setup.lanes[i].seen);

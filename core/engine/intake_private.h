@@ -18,7 +18,7 @@ struct tm_intake_lane { /* per stream */
     int journal_id;
     struct tm_seen *seen;       /* NULL: observer and upsert streams, whose every row counts */
     _Atomic int64_t *newest_us; /* in the intake's `newest` */
-    struct tm_metric *received, *journaled, *duplicate, *discarded;
+    struct tm_metric *received, *journaled, *duplicate, *discarded, *journal_seq;
 };
 
 /* All that follows from a plan. */

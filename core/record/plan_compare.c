@@ -145,8 +145,8 @@ static bool same_kind(const struct tm_kind *a, const struct tm_kind *b)
 {
     bool same_target = a->stream && b->stream ? a->stream->index == b->stream->index : a->stream == b->stream;
     bool same_opened = a->opens && b->opens ? a->opens->index == b->opens->index : a->opens == b->opens;
-    return same_opened && same_text(a->tag, b->tag) && a->index == b->index && a->role == b->role && a->forward == b->forward &&
-           a->document == b->document && same_target;
+    return same_opened && same_text(a->tag, b->tag) && a->index == b->index && a->role == b->role &&
+           a->forward == b->forward && a->document == b->document && same_target;
 }
 
 static bool same_program(const struct tm_program *a, const struct tm_program *b)

@@ -4,7 +4,8 @@
     whole pieces   hold no missing row (the same question from the other side)
     other pieces   reach at most EDGE_S into time that some living gatherer was sent everything of
 
-Time counts only where the exchange emitted anything: nobody can tell a second of silence from one that was missed.
+Time counts only where the exchange emitted anything, and only up to a market's last event: nobody can tell a second of
+silence from one that was missed, and a gatherer leaves a market that is settled.
 """
 from __future__ import annotations
 
@@ -76,6 +77,8 @@ EXCESS = """
 SELECT stream, ticker, lower(part), upper(part), extract(epoch FROM upper(part) - lower(part))::float8 AS seconds, reasons::text
 FROM (
     SELECT c.stream, c.ticker, c.reasons, unnest(tstzmultirange(tstzrange(c.from_ts, c.to_ts)) * a.spans
+        * tstzmultirange(tstzrange(NULL, (SELECT truth.at(max(e.wall_us)) FROM truth.ledger e
+            WHERE e.what = 'emit' AND e.stream = c.stream AND e.ticker = c.ticker)))
         * (SELECT range_agg(d.spans) FROM truth.delivered d WHERE d.stream = c.stream
            AND (d.ticker = c.ticker OR d.ticker IS NULL))) AS part
     FROM truth.covered c, truth.active a WHERE NOT c.whole

@@ -7,7 +7,7 @@ from typing import Callable
 from ..lab import Lab
 from ..verifier import Verdict
 from ..waiting import wait_until
-from . import coverage
+from . import books, coverage
 from .figures import Figures
 from .observer import Observer, Sample
 
@@ -85,6 +85,8 @@ class Run:
                                                       if gatherer.process.running])
         self._note_memory()
         self._observer.stop()
+        streams = [row[0] for row in self.lab.production.query("SELECT DISTINCT stream FROM tidemill.cursors")]
+        self.figures.broken += books.check(self.lab, streams)
         lags = [s.lag_s for s in self._observer.samples() if s.lag_s is not None]
         self.figures.max_lag_s = max(lags, default=0.0)
         self._judge(self.lab.verify())

@@ -487,6 +487,8 @@ void *tm_gatherer_io_main(void *arg)
 {
     struct tm_gatherer *g = arg;
     pthread_setname_np(pthread_self(), "io");
+    if (g->heard_us)
+        tm_intake_resume(g->intake, g->heard_us, now_both());
     tm_timer_start(&g->publish, PUBLISH_US, PUBLISH_US);
     tm_loop_run(g->loop);
     tm_journal_flush(g->journal);
@@ -518,10 +520,8 @@ int tm_gatherer_io_open(struct tm_gatherer *g, const struct tm_gatherer_options 
     struct tm_intake_options in = {
         .plan = g->plan, .journal = g->journal, .metrics = options->metrics, .sequence_start = options->sequence_start};
     int rc = copy_codes(g, options);
-    int64_t heard_us = tm_heard_until_us(g->journal, g->plan);
+    g->heard_us = tm_heard_until_us(g->journal, g->plan);
     rc = rc ? tm_error_set(err, rc, "gatherer: out of memory") : tm_intake_create(&in, &g->intake, err);
-    if (!rc && heard_us)
-        tm_intake_resume(g->intake, heard_us, now_both());
     return rc ? rc : tm_ws_context_create(g->loop, &g->ws, err);
 }
 

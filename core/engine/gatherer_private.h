@@ -73,6 +73,7 @@ struct tm_gatherer {
     struct tm_timer publish, stop_deadline;
     struct tm_io_link *links[TM_GATHERER_LINKS_MAX];
     bool stopping;
+    int64_t heard_us; /* engine/heard.h, as of the start */
 
     /* between the threads */
     struct tm_queue *commands, *events;

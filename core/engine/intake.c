@@ -312,7 +312,8 @@ static int put_seqs(struct tm_intake *in, struct tm_buf *out)
     int rc = tm_buf_printf(out, "{");
     for (size_t i = 0; !rc && i < in->setup.lane_count; i++) {
         const char *name = in->setup.lanes[i].stream->name;
-        int64_t seq = strcmp(name, TM_STREAM_HEARTBEATS) != 0 ? tm_journal_last_seq(in->journal, name) : 0;
+        bool counts = in->journal && strcmp(name, TM_STREAM_HEARTBEATS) != 0;
+        int64_t seq = counts ? tm_journal_last_seq(in->journal, name) : 0;
         if (!seq)
             continue;
         rc = tm_buf_printf(out, "%s\"%s\":%" PRId64, comma, name, seq);

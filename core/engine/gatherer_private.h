@@ -47,7 +47,7 @@ struct tm_command {
     uint32_t generation; /* ADD */
     uint32_t slot;
     bool send;
-    bool listed; /* ADD, UPDATE */
+    bool listed;             /* ADD, UPDATE */
     struct tm_ws_options ws; /* ADD, UPDATE: strings owned by the strings below; auth held */
     char *name, *url, *ca_file, *user_agent;
     int64_t quiet_us;

@@ -249,7 +249,7 @@ static void test_the_journal_tells_what_was_heard(void **state)
     char dir[] = "/tmp/tidemill-heard-XXXXXX", command[64];
     (void)state;
     assert_non_null(mkdtemp(dir));
-    assert_int_equal(heard_s(dir), 0);  /* new: nothing was missed */
+    assert_int_equal(heard_s(dir), 0); /* new: nothing was missed */
     live(dir, 500, 1);
     assert_int_equal(heard_s(dir), -1); /* somebody lived, and nobody can tell until when */
     live(dir, 1000, 4);

@@ -5,6 +5,7 @@
  */
 #include "control/cli.h"
 #include "control/client.h"
+#include "control/coverage.h"
 #include "control/daemon.h"
 #include "control/granting.h"
 #include "control/journal_tool.h"
@@ -162,6 +163,8 @@ static const struct tm_cli_command commands[] = {
      tm_journal_tool_options, 2, 2, tm_journal_tool_command},
     {"quarantine", "list|retry|drop FILE [ID...]", "rows that the store of a script could not take",
      tm_quarantine_tool_options, 2, TM_CLI_FILES_MAX, tm_quarantine_tool_command},
+    {"coverage", "SCRIPT TICKER FROM TO", "was every record of a market brought? if not: when not, and why",
+     tm_coverage_options, 4, 4, tm_coverage_command},
     {"reload", NULL, "make a running process read its script anew, and say what changed", reload_options, 0, 0, reload},
     {"status", NULL, "what a running process is doing", status_options, 0, 0, status},
     {"version", NULL, "print the version", NULL, 0, 0, version},

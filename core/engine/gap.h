@@ -2,6 +2,14 @@
  * Rows of the gap ledger (DESIGN 6, columns in record/builtin.h): written when a reason to have missed
  * something begins, and again under the same id when it ends. Builds the tuple only; the caller appends it to
  * the journal. One thread.
+ *
+ * What coverage() in production makes of them (store/coverage.h), in the order of their seq within an epoch:
+ *
+ *     reason 'whole'                    from to_ts on the connection brings all records of a stream, of a market or of all
+ *     a connection, no numbers          that ends at from_ts, for all that the connection brings, or for ticker
+ *     a connection and first_seq        not whole from from_ts to to_ts; nothing was missing if 'late frames' closed it
+ *     no connection, 'stopped'          the process was away: all ends at from_ts
+ *     no connection, else               not whole from from_ts to to_ts, on no connection
  */
 #ifndef TM_ENGINE_GAP_H
 #define TM_ENGINE_GAP_H
@@ -19,11 +27,29 @@ struct tm_gap {
     char detail[160];
 };
 
+/* The words that are more than words. */
+#define TM_GAP_WHOLE "whole"
+#define TM_GAP_UNSUBSCRIBED "unsubscribed"
+#define TM_GAP_STOPPED "stopped"
+#define TM_GAP_LATE_FRAMES "late frames"
+
+/* What a row is about; NULL: all streams, all markets. */
+struct tm_gap_scope {
+    const char *stream, *ticker;
+    size_t ticker_len;
+};
+
 /* Give the gap a new id and open it. */
 void tm_gap_open(struct tm_gap *gap, const char *reason, const char *connection, int64_t from_us);
 
-/* Append the ledger row to `buf`: still open if to_us is 0, else ended at to_us by `closed_by`. */
-int tm_gap_row(const struct tm_gap *gap, const struct tm_plan *plan, int64_t to_us, const char *closed_by,
-               int64_t now_us, struct tm_buf *buf, struct tm_row *row) TM_MUST_CHECK;
+/* How it ended: `to_us` 0 for one that is still open. */
+struct tm_gap_end {
+    int64_t to_us;
+    const char *closed_by;
+};
+
+/* Append the ledger row to `buf`. `scope` NULL: all. */
+int tm_gap_row(const struct tm_gap *gap, const struct tm_plan *plan, const struct tm_gap_scope *scope,
+               struct tm_gap_end end, int64_t now_us, struct tm_buf *buf, struct tm_row *row) TM_MUST_CHECK;
 
 #endif

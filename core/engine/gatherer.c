@@ -247,6 +247,7 @@ static void copy_link(struct tm_command *c, const struct tm_gatherer_link *link)
     c->ws.ca_file = c->ca_file = copy_string(link->ws.ca_file);
     c->ws.user_agent = c->user_agent = copy_string(link->ws.user_agent);
     c->quiet_us = link->quiet_us;
+    c->listed = link->listed;
 }
 
 int tm_gatherer_link_add(struct tm_gatherer *g, const struct tm_gatherer_link *link, struct tm_error *err)
@@ -320,6 +321,11 @@ int tm_gatherer_link_opening(struct tm_gatherer *g, int link, uint32_t slot, con
 int tm_gatherer_link_send(struct tm_gatherer *g, int link, const char *bytes, size_t len)
 {
     return is_used(g, link) ? send_bytes(g, command_create(TM_COMMAND_SEND, link), bytes, len) : TM_ENOENT;
+}
+
+int tm_gatherer_link_drop(struct tm_gatherer *g, int link, const char *tickers, size_t len)
+{
+    return is_used(g, link) ? send_bytes(g, command_create(TM_COMMAND_DROP, link), tickers, len) : TM_ENOENT;
 }
 
 int tm_gatherer_link_tell(struct tm_gatherer *g, int link, const char *kind)

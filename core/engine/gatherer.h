@@ -89,6 +89,7 @@ struct tm_gatherer_link {
     const char *name;        /* for logs, gaps and metrics, e.g. "orderbook_delta/17" */
     struct tm_ws_options ws; /* copied; auth is held as long as it is needed */
     int64_t quiet_us;        /* UP but no message for this long: reconnect; 0: never */
+    bool listed;             /* what it subscribes to is for chosen markets (tm_feed_set_listed) */
 };
 
 /*
@@ -108,6 +109,10 @@ void tm_gatherer_link_reconnect(struct tm_gatherer *g, int link);
 int tm_gatherer_link_opening(struct tm_gatherer *g, int link, uint32_t slot, const char *bytes, size_t len,
                              bool send) TM_MUST_CHECK;
 int tm_gatherer_link_send(struct tm_gatherer *g, int link, const char *bytes, size_t len) TM_MUST_CHECK;
+
+/* These markets, one a line, are about to be taken out of its subscriptions: from here on the ledger does not have them as
+ * whole on it. Before the frame that tells the other side so. */
+int tm_gatherer_link_drop(struct tm_gatherer *g, int link, const char *tickers, size_t len) TM_MUST_CHECK;
 
 /* While `kind` is set (a kind's tag; NULL ends it), each row of that kind that comes by the link raises TM_EVENT_ROW
  * with its ticker: so policy can wait for what it asked for without any frame being copied. One kind a link. */

@@ -1,6 +1,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "engine/gatherer_private.h"
+#include "engine/heard.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -228,6 +229,7 @@ static void add_link(struct tm_gatherer *g, const struct tm_command *c)
         return;
     }
     l->feed = tm_feed_create(g->intake, l->name, now_both());
+    tm_feed_set_listed(g->intake, l->feed, c->listed, now_both());
     g->links[c->link] = l;
     tm_link_start(l->link);
 }
@@ -235,6 +237,7 @@ static void add_link(struct tm_gatherer *g, const struct tm_command *c)
 static void update_link(struct tm_io_link *l, const struct tm_command *c)
 {
     l->quiet_us = c->quiet_us;
+    tm_feed_set_listed(l->g->intake, l->feed, c->listed, now_both());
     if (tm_link_update(l->link, &c->ws))
         start_anew(l, "reconnect", "the connection was declared anew");
 }
@@ -268,6 +271,18 @@ static void warn_unsent(const struct tm_io_link *l, int rc)
 static void send_now(struct tm_io_link *l, const struct tm_command *c)
 {
     warn_unsent(l, tm_link_send(l->link, (const char *)c->bytes.data, c->bytes.len));
+}
+
+static void drop_markets(struct tm_io_link *l, const struct tm_command *c)
+{
+    const char *at = (const char *)c->bytes.data, *end = at + c->bytes.len;
+    while (at < end) {
+        const char *next = memchr(at, '\n', (size_t)(end - at));
+        size_t len = (size_t)((next ? next : end) - at);
+        if (len)
+            tm_feed_drop_market(l->g->intake, l->feed, at, len, now_both());
+        at += len + 1;
+    }
 }
 
 static void set_opening(struct tm_io_link *l, const struct tm_command *c)
@@ -318,6 +333,8 @@ static void run_command(struct tm_gatherer *g, struct tm_command *c)
         set_opening(l, c);
     } else if (l && c->type == TM_COMMAND_SEND) {
         send_now(l, c);
+    } else if (l && c->type == TM_COMMAND_DROP) {
+        drop_markets(l, c);
     } else if (l && c->type == TM_COMMAND_TELL) {
         (void)snprintf(l->tell, sizeof l->tell, "%s", c->name ? c->name : "");
     }
@@ -454,6 +471,7 @@ static void on_publish(void *arg)
 {
     struct tm_gatherer *g = arg;
     sweep_links(g);
+    tm_intake_heartbeat(g->intake, now_both());
     publish(g);
     if (g->stopping && all_stopped(g))
         tm_loop_stop(g->loop);
@@ -469,6 +487,8 @@ void *tm_gatherer_io_main(void *arg)
 {
     struct tm_gatherer *g = arg;
     pthread_setname_np(pthread_self(), "io");
+    if (g->heard_us)
+        tm_intake_resume(g->intake, g->heard_us, now_both());
     tm_timer_start(&g->publish, PUBLISH_US, PUBLISH_US);
     tm_loop_run(g->loop);
     tm_journal_flush(g->journal);
@@ -500,6 +520,7 @@ int tm_gatherer_io_open(struct tm_gatherer *g, const struct tm_gatherer_options 
     struct tm_intake_options in = {
         .plan = g->plan, .journal = g->journal, .metrics = options->metrics, .sequence_start = options->sequence_start};
     int rc = copy_codes(g, options);
+    g->heard_us = tm_heard_until_us(g->journal, g->plan);
     rc = rc ? tm_error_set(err, rc, "gatherer: out of memory") : tm_intake_create(&in, &g->intake, err);
     return rc ? rc : tm_ws_context_create(g->loop, &g->ws, err);
 }

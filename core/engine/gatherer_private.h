@@ -35,6 +35,7 @@ enum tm_command_type {
     TM_COMMAND_RECONNECT,
     TM_COMMAND_OPENING,
     TM_COMMAND_SEND,
+    TM_COMMAND_DROP,
     TM_COMMAND_TELL,
     TM_COMMAND_ROWS,
     TM_COMMAND_STOP
@@ -46,6 +47,7 @@ struct tm_command {
     uint32_t generation; /* ADD */
     uint32_t slot;
     bool send;
+    bool listed;             /* ADD, UPDATE */
     struct tm_ws_options ws; /* ADD, UPDATE: strings owned by the strings below; auth held */
     char *name, *url, *ca_file, *user_agent;
     int64_t quiet_us;
@@ -71,6 +73,7 @@ struct tm_gatherer {
     struct tm_timer publish, stop_deadline;
     struct tm_io_link *links[TM_GATHERER_LINKS_MAX];
     bool stopping;
+    int64_t heard_us; /* engine/heard.h, as of the start */
 
     /* between the threads */
     struct tm_queue *commands, *events;

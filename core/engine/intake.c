@@ -5,6 +5,7 @@
 #include "base/planted.h"
 #include "record/builtin.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,6 +63,7 @@ void tm_intake_destroy(struct tm_intake *in)
         return;
     tm_intake_setup_fini(&in->setup);
     tm_buf_fini(&in->gap_buf);
+    tm_buf_fini(&in->seqs);
     free(in);
 }
 
@@ -75,24 +77,33 @@ static int64_t append(struct tm_intake *in, const struct tm_intake_lane *lane, c
     return in->take ? in->take(in->take_arg, row) : TM_OK;
 }
 
-/* Returns what the journal said; a ledger row that it refuses is kept open in memory by the caller. */
-static int write_gap(struct tm_intake *in, const struct tm_gap *gap, int64_t to_us, const char *closed_by,
-                     struct tm_intake_time now)
+static int append_own(struct tm_intake *in, const struct tm_row *row)
 {
-    struct tm_row row;
-    if (TM_PLANTED(silent_gap))
-        return TM_OK;
-    tm_buf_clear(&in->gap_buf);
-    int rc = tm_gap_row(gap, in->setup.plan, to_us, closed_by, now.wall_us, &in->gap_buf, &row);
-    if (rc)
-        return rc;
-    struct tm_intake_lane *lane = &in->setup.lanes[row.stream->index];
-    int64_t seq = append(in, lane, &row);
+    struct tm_intake_lane *lane = &in->setup.lanes[row->stream->index];
+    int64_t seq = append(in, lane, row);
     if (seq < 0)
         return (int)seq;
     tm_metric_add(lane->received, 1);
     tm_metric_add(lane->journaled, 1);
     return TM_OK;
+}
+
+/* Returns what the journal said; a ledger row that it refuses is kept open in memory by the caller. */
+static int write_scoped(struct tm_intake *in, const struct tm_gap *gap, const struct tm_gap_scope *scope,
+                        struct tm_gap_end end, struct tm_intake_time now)
+{
+    struct tm_row row;
+    tm_buf_clear(&in->gap_buf);
+    int rc = tm_gap_row(gap, in->setup.plan, scope, end, now.wall_us, &in->gap_buf, &row);
+    return rc ? rc : append_own(in, &row);
+}
+
+static int write_gap(struct tm_intake *in, const struct tm_gap *gap, int64_t to_us, const char *closed_by,
+                     struct tm_intake_time now)
+{
+    if (TM_PLANTED(silent_gap))
+        return TM_OK;
+    return write_scoped(in, gap, NULL, (struct tm_gap_end){to_us, closed_by}, now);
 }
 
 static void count_gap(struct tm_intake *in, struct tm_feed *feed)
@@ -119,9 +130,19 @@ static void start_discarding(struct tm_intake *in, int64_t from_us)
            "its bound");
 }
 
+/* What opened meanwhile was perhaps refused, and until it is closed nobody would know. */
+static int say_again(struct tm_intake *in, struct tm_intake_time now)
+{
+    int rc = TM_OK;
+    for (struct tm_feed *feed = in->feeds; !rc && feed; feed = feed->next)
+        if (feed->gap.open)
+            rc = write_gap(in, &feed->gap, 0, NULL, now);
+    return rc;
+}
+
 static void stop_discarding(struct tm_intake *in, struct tm_intake_time now)
 {
-    if (write_gap(in, &in->discard_gap, now.wall_us, "journal has room", now))
+    if (write_gap(in, &in->discard_gap, now.wall_us, "journal has room", now) || say_again(in, now))
         return;
     in->discard_gap.open = false;
     in->stats.discarding = false;
@@ -151,7 +172,7 @@ static void close_sequence_gap(struct tm_intake *in, struct tm_feed *feed, uint6
         struct tm_gap_slot *slot = &feed->slots[i];
         if (slot->gap.open && slot->number == number) {
             slot->gap.open = false;
-            if (write_gap(in, &slot->gap, now.wall_us, "late frames", now))
+            if (write_gap(in, &slot->gap, now.wall_us, TM_GAP_LATE_FRAMES, now))
                 start_discarding(in, now.wall_us);
             return;
         }
@@ -168,7 +189,9 @@ struct tm_feed *tm_feed_create(struct tm_intake *in, const char *name, struct tm
     tm_sequence_init(&feed->sequence, in->sequence_start);
     feed->next = in->feeds;
     in->feeds = feed;
-    tm_feed_interrupted(in, feed, "start", NULL, now);
+    feed->last_message_us = in->heard_us;
+    tm_feed_interrupted(in, feed, in->heard_us ? TM_GAP_STOPPED : "start", NULL, now);
+    feed->last_message_us = 0;
     return feed;
 }
 
@@ -205,10 +228,137 @@ void tm_feed_reset(struct tm_feed *feed)
     }
 }
 
-static void end_gap(struct tm_intake *in, struct tm_feed *feed, struct tm_intake_time now)
+static void end_gap(struct tm_intake *in, struct tm_feed *feed, const char *closed_by, struct tm_intake_time now)
 {
-    if (write_gap(in, &feed->gap, now.wall_us, "data", now) == TM_OK)
+    if (write_gap(in, &feed->gap, now.wall_us, closed_by, now) == TM_OK)
         feed->gap.open = false;
+}
+
+/*
+ * From now on the feed brings all of a stream, or of one market of it. Not before its gap has ended: what interrupts a feed
+ * whose gap is open says nothing. A row that is refused leaves the market unclaimed, which is never wrong.
+ */
+static void claim_whole(struct tm_intake *in, struct tm_feed *feed, const struct tm_gap_scope *scope,
+                        const char *closed_by, const char *channel, struct tm_intake_time now)
+{
+    struct tm_gap whole = feed->gap; /* under the id of the gap that it ends */
+    if (feed->gap.open)
+        end_gap(in, feed, closed_by, now);
+    if (feed->gap.open)
+        return;
+    whole.reason = TM_GAP_WHOLE;
+    whole.from_us = now.wall_us;
+    whole.first = whole.last = 0;
+    (void)snprintf(whole.detail, sizeof whole.detail, "%s", channel);
+    if (write_scoped(in, &whole, scope, (struct tm_gap_end){now.wall_us, closed_by}, now))
+        start_discarding(in, now.wall_us);
+}
+
+/* Kinds of data have the names of the channels that bring them; a channel that has another name claims nothing. */
+static void claim_channel(struct tm_intake *in, struct tm_feed *feed, const struct tm_decoded *d,
+                          struct tm_intake_time now)
+{
+    char channel[96];
+    if (feed->listed || d->channel.len >= sizeof channel || !d->channel.len)
+        return;
+    (void)snprintf(channel, sizeof channel, "%.*s", (int)d->channel.len, d->channel.at);
+    const struct tm_kind *kind = tm_plan_kind_by_tag(in->setup.plan, channel);
+    if (!kind || !kind->stream || kind->stream->opened)
+        return;
+    struct tm_gap_scope scope = {.stream = kind->stream->name};
+    claim_whole(in, feed, &scope, "subscribed", channel, now);
+}
+
+static void claim_markets(struct tm_intake *in, struct tm_feed *feed, const struct tm_decoded *d,
+                          struct tm_intake_time now)
+{
+    struct tm_gap_scope scope = {.stream = d->kind->opens->name};
+    for (size_t i = 0; i < d->row_count; i++) {
+        scope.ticker = d->rows[i].ticker;
+        scope.ticker_len = d->rows[i].ticker_len;
+        if (scope.ticker)
+            claim_whole(in, feed, &scope, d->kind->tag, "", now);
+    }
+}
+
+/* A refusal is remembered as an open gap, which is said again when the journal has room. */
+static void disclaim(struct tm_intake *in, struct tm_feed *feed, const struct tm_gap_scope *scope,
+                     struct tm_intake_time now)
+{
+    struct tm_gap gap;
+    tm_gap_open(&gap, TM_GAP_UNSUBSCRIBED, feed->name, now.wall_us);
+    if (write_scoped(in, &gap, scope, (struct tm_gap_end){0}, now) == TM_OK)
+        return;
+    if (!feed->gap.open)
+        feed->gap = gap;
+    start_discarding(in, now.wall_us);
+}
+
+void tm_feed_set_listed(struct tm_intake *in, struct tm_feed *feed, bool listed, struct tm_intake_time now)
+{
+    if (listed && !feed->listed && !feed->gap.open)
+        disclaim(in, feed, NULL, now);
+    feed->listed = listed;
+}
+
+void tm_feed_drop_market(struct tm_intake *in, struct tm_feed *feed, const char *ticker, size_t len,
+                         struct tm_intake_time now)
+{
+    disclaim(in, feed, &(struct tm_gap_scope){.ticker = ticker, .ticker_len = len}, now);
+}
+
+/* ---- proofs of life ---- */
+
+static int put_seqs(struct tm_intake *in, struct tm_buf *out)
+{
+    const char *comma = "";
+    int rc = tm_buf_printf(out, "{");
+    for (size_t i = 0; !rc && i < in->setup.lane_count; i++) {
+        const char *name = in->setup.lanes[i].stream->name;
+        bool counts = in->journal && strcmp(name, TM_STREAM_HEARTBEATS) != 0;
+        int64_t seq = counts ? tm_journal_last_seq(in->journal, name) : 0;
+        if (!seq)
+            continue;
+        rc = tm_buf_printf(out, "%s\"%s\":%" PRId64, comma, name, seq);
+        comma = ",";
+    }
+    return rc ? rc : tm_buf_printf(out, "}");
+}
+
+/* A refusal is no harm: what is not said is not believed. */
+static void write_heartbeat(struct tm_intake *in, int64_t heard_us, struct tm_intake_time now)
+{
+    struct tm_row_writer w;
+    struct tm_row row;
+    tm_buf_clear(&in->gap_buf);
+    tm_buf_clear(&in->seqs);
+    int rc = put_seqs(in, &in->seqs);
+    rc = rc ? rc : tm_row_begin(&w, tm_plan_stream_by_name(in->setup.plan, TM_STREAM_HEARTBEATS), &in->gap_buf);
+    rc = rc ? rc : tm_row_put_time(&w, heard_us);
+    rc = rc ? rc : tm_row_put_text(&w, (const char *)in->seqs.data, in->seqs.len);
+    rc = rc ? rc : tm_row_put_time(&w, now.wall_us);
+    rc = rc ? rc : tm_row_end(&w, in->setup.plan, &row);
+    rc = rc ? rc : append_own(in, &row);
+    if (rc)
+        TM_LOG_LIMITED(TM_LOG_DEBUG, "intake", "a heartbeat is left out", TM_F_STR("why", tm_code_name(rc)));
+}
+
+void tm_intake_heartbeat(struct tm_intake *in, struct tm_intake_time now)
+{
+    if (in->discard_gap.open)
+        stop_discarding(in, now);
+    if (in->looked_us && !in->discard_gap.open)
+        write_heartbeat(in, in->looked_us, now);
+    in->looked_us = now.wall_us;
+}
+
+void tm_intake_resume(struct tm_intake *in, int64_t heard_us, struct tm_intake_time now)
+{
+    struct tm_gap away;
+    in->heard_us = heard_us;
+    tm_gap_open(&away, TM_GAP_STOPPED, NULL, heard_us);
+    if (write_gap(in, &away, now.wall_us, "start", now) == TM_OK)
+        write_heartbeat(in, heard_us, now);
 }
 
 uint64_t tm_feed_rows(const struct tm_feed *feed)
@@ -341,6 +491,19 @@ static bool check_sequence(struct tm_intake *in, struct tm_feed *feed, const str
     return true;
 }
 
+static void note_subscription(struct tm_intake *in, struct tm_feed *feed, const struct tm_decoded *d,
+                              struct tm_intake_time now)
+{
+    if (d->kind->role == TM_ROLE_SUBSCRIBED)
+        claim_channel(in, feed, d, now);
+    if (d->kind->role != TM_ROLE_UNSUBSCRIBED)
+        return;
+    if (d->has_sid)
+        tm_sequence_forget(&feed->sequence, d->sid);
+    if (!feed->gap.open)
+        disclaim(in, feed, NULL, now);
+}
+
 int tm_intake_message(struct tm_intake *in, struct tm_feed *feed, const char *bytes, size_t len,
                       struct tm_intake_time now, struct tm_intake_result *result)
 {
@@ -358,14 +521,16 @@ int tm_intake_message(struct tm_intake *in, struct tm_feed *feed, const char *by
     }
     if (d->verdict == TM_VERDICT_UNKNOWN || d->verdict == TM_VERDICT_MALFORMED)
         count_bad_frame(in, feed, d, bytes, len);
-    else if (d->kind->role == TM_ROLE_UNSUBSCRIBED && d->has_sid)
-        tm_sequence_forget(&feed->sequence, d->sid);
+    else
+        note_subscription(in, feed, d, now);
     if (feed->gap.open && d->verdict == TM_VERDICT_ROWS)
-        end_gap(in, feed, now);
+        end_gap(in, feed, "data", now);
     if (d->verdict == TM_VERDICT_MALFORMED && !keep_malformed(in, now))
         d->row_count = 0;
     for (size_t i = 0; !rc && i < d->row_count; i++)
         rc = take_row(in, &in->setup.lanes[d->rows[i].stream->index], feed, &d->rows[i], now);
+    if (!rc && d->verdict == TM_VERDICT_ROWS && d->kind->opens)
+        claim_markets(in, feed, d, now);
     feed->last_message_us = now.wall_us;
     return rc;
 }
@@ -420,6 +585,9 @@ void tm_intake_publish(struct tm_intake *in)
 {
     uint64_t keys = 0, bytes = 0;
     for (size_t i = 0; i < in->setup.lane_count; i++) {
+        const struct tm_intake_lane *lane = &in->setup.lanes[i];
+        if (in->journal)
+            tm_metric_set(lane->journal_seq, (double)tm_journal_last_seq(in->journal, lane->stream->name));
         if (!in->setup.lanes[i].seen)
             continue;
         struct tm_seen_stats s = tm_seen_stats(in->setup.lanes[i].seen);

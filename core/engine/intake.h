@@ -104,15 +104,35 @@ const struct tm_newest *tm_intake_newest(const struct tm_intake *in);
 /* Publish gauges (seen-set sizes); counters are live. */
 void tm_intake_publish(struct tm_intake *in);
 
+/* ---- proofs of life ---- */
+
+/*
+ * Journal a heartbeat: all that was heard up to the call before this one is journaled, for since then every socket had its
+ * turn. Five times a second; with a journal only.
+ */
+void tm_intake_heartbeat(struct tm_intake *in, struct tm_intake_time now);
+
+/* Before the first feed: the process before this one heard all up to `heard_us` (Unix), by the journal. What was not heard
+ * since is a gap called "stopped", of all feeds and of each one until it is whole again. */
+void tm_intake_resume(struct tm_intake *in, int64_t heard_us, struct tm_intake_time now);
+
 /* ---- feeds ---- */
 
-/* A new feed is in a gap called "start" until its first data arrives. `name` is copied. */
+/* A new feed is in a gap called "start", or "stopped" after tm_intake_resume, until its first data arrives or its
+ * subscription is confirmed. `name` is copied. */
 struct tm_feed *tm_feed_create(struct tm_intake *in, const char *name, struct tm_intake_time now);
 void tm_feed_destroy(struct tm_intake *in, struct tm_feed *feed);
 
 /* The connection is gone, or what it carries can no longer be trusted to be whole (`reason` static, `detail`
  * copied): opens a gap from the last message on, unless one is open already. Data closes it. */
 void tm_feed_interrupted(struct tm_intake *in, struct tm_feed *feed, const char *reason, const char *detail,
+                         struct tm_intake_time now);
+
+/* Whether the feed's subscriptions are for chosen markets: then a confirmed one makes nothing whole, only the rows of kinds
+ * that open a stream do. A new feed's are not. */
+void tm_feed_set_listed(struct tm_intake *in, struct tm_feed *feed, bool listed, struct tm_intake_time now);
+/* A market is about to be taken out of what the feed carries; before the other side is told. */
+void tm_feed_drop_market(struct tm_intake *in, struct tm_feed *feed, const char *ticker, size_t len,
                          struct tm_intake_time now);
 
 /* The connection begins anew: sequence and occurrence counts start over. */

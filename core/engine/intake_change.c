@@ -25,6 +25,9 @@ void tm_intake_lane_init(struct tm_intake_lane *lane, const struct tm_stream *st
     lane->discarded =
         stream_counter(m, "tidemill_rows_discarded_total",
                        "Records given up because the journal was full; see the gap ledger.", stream->name);
+    char labels[96];
+    (void)snprintf(labels, sizeof labels, "stream=\"%s\"", stream->name);
+    lane->journal_seq = tm_metrics_gauge(m, "tidemill_journal_seq", "The last seq given out in the journal.", labels);
 }
 
 struct tm_seen_options tm_stream_seen_options(const struct tm_stream *stream)

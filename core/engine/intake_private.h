@@ -18,7 +18,7 @@ struct tm_intake_lane { /* per stream */
     int journal_id;
     struct tm_seen *seen;       /* NULL: observer and upsert streams, whose every row counts */
     _Atomic int64_t *newest_us; /* in the intake's `newest` */
-    struct tm_metric *received, *journaled, *duplicate, *discarded;
+    struct tm_metric *received, *journaled, *duplicate, *discarded, *journal_seq;
 };
 
 /* All that follows from a plan. */
@@ -50,7 +50,9 @@ struct tm_intake {
     int64_t malformed_hour;
     uint32_t malformed_kept;
     struct tm_gap discard_gap;
-    struct tm_buf gap_buf;
+    struct tm_buf gap_buf, seqs; /* rows of the ledger under way */
+    int64_t heard_us;            /* up to when the process before this one heard all; Unix; 0: not known */
+    int64_t looked_us;           /* the heartbeat before; Unix; 0: none yet */
     struct tm_metric *frames, *repeated, *unknown, *malformed, *gaps, *seen_keys, *seen_bytes;
 };
 
@@ -68,6 +70,7 @@ struct tm_feed {
     struct tm_gap_slot slots[TM_FEED_GAP_SLOTS];
     size_t next_slot;
     int64_t last_message_us; /* Unix; 0: none yet */
+    bool listed;             /* it carries chosen markets only: a confirmed subscription says nothing about a market */
     uint64_t rows, gaps;
 };
 

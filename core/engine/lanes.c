@@ -18,7 +18,6 @@ struct tm_lanes {
     const struct tm_plan *plan;
     const struct tm_stream *retired[TM_STREAMS_MAX]; /* each holds its plan; the longest retired first */
     size_t retired_count;
-    struct tm_metrics *metrics;
     struct tm_lane lanes[LANES_MAX];
     uint16_t by_declaration[LANES_MAX]; /* the number of the lane; NO_LANE: none yet */
     struct tm_family families[FAMILIES_MAX];
@@ -27,12 +26,11 @@ struct tm_lanes {
     struct tm_buf bytes;
 };
 
-struct tm_lanes *tm_lanes_create(const struct tm_plan *plan, struct tm_metrics *metrics)
+struct tm_lanes *tm_lanes_create(const struct tm_plan *plan)
 {
     struct tm_lanes *l = calloc(1, sizeof *l);
     TM_FATAL_UNLESS(l);
     l->plan = tm_plan_take(plan);
-    l->metrics = metrics;
     tm_lanes_reset(l);
     return l;
 }
@@ -138,16 +136,10 @@ static struct tm_lane *add_lane(struct tm_lanes *l, const struct tm_journal_reco
                            "the journal holds more than %d declarations of streams; start a new directory", LANES_MAX);
         return NULL;
     }
-    char labels[96];
-    (void)snprintf(labels, sizeof labels, "stream=\"%s\"", record->stream);
     l->by_declaration[record->stream_id] = (uint16_t)l->lane_count;
     struct tm_lane *lane = &l->lanes[l->lane_count++];
-    *lane = (struct tm_lane){.declaration = record->stream_id,
-                             .name = family->name,
-                             .columns = record->columns,
-                             .family = family,
-                             .rows_metric = tm_metrics_counter(l->metrics, "tidemill_store_rows_total",
-                                                               "Rows committed to the local store.", labels)};
+    *lane = (struct tm_lane){
+        .declaration = record->stream_id, .name = family->name, .columns = record->columns, .family = family};
     bind(l, lane);
     return lane;
 }

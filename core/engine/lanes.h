@@ -12,7 +12,6 @@
 #ifndef TM_ENGINE_LANES_H
 #define TM_ENGINE_LANES_H
 
-#include "engine/metrics.h"
 #include "journal/journal.h"
 #include "record/plan.h"
 #include "store/pg.h"
@@ -36,12 +35,11 @@ struct tm_lane {
     bool as_declared;               /* `columns` are the stream's own, so a tuple's places are known */
     struct tm_family *family;
     size_t count, refused; /* rows taken; those of them that went to quarantine */
-    struct tm_metric *rows_metric;
-    struct tm_buf spans; /* of struct tm_span_bytes; `bytes` is an offset until tm_lanes_spans */
+    struct tm_buf spans;   /* of struct tm_span_bytes; `bytes` is an offset until tm_lanes_spans */
 };
 
 /* They hold the plan. */
-struct tm_lanes *tm_lanes_create(const struct tm_plan *plan, struct tm_metrics *metrics);
+struct tm_lanes *tm_lanes_create(const struct tm_plan *plan);
 void tm_lanes_destroy(struct tm_lanes *lanes);
 
 /* From now on rows, also those taken already, belong to the streams of this plan. */

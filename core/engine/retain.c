@@ -41,7 +41,8 @@ static int gap_row(const struct tm_retain *r, const struct tm_retain_context *c,
                    ", left the full store before production had them",
                    p->stream, p->rows, gap.first, gap.last);
     memcpy(id, gap.id, 16);
-    return tm_gap_row(&gap, c->plan, p->to_us, "expired", tm_clock_wall_us(), out, &row);
+    struct tm_gap_scope scope = {.stream = p->stream};
+    return tm_gap_row(&gap, c->plan, &scope, (struct tm_gap_end){p->to_us, "expired"}, tm_clock_wall_us(), out, &row);
 }
 
 /* Ask for the row that explains what is to be deleted. */

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/endian.h"
 #include "base/log.h"
+#include "engine/account.h"
 #include "engine/lanes.h"
 #include "engine/writer_settings.h"
 #include "store/copy.h"
@@ -43,6 +44,7 @@ struct tm_writer {
     struct tm_journal_reader *reader;
     int32_t epoch_no;
     struct tm_lanes *lanes;
+    struct tm_accounts *accounts;
     struct tm_journal_position committed; /* the checkpoint of the last commit */
     struct tm_journal_position release;   /* may go once `release_lsn` is flushed */
     char release_lsn[32];                 /* "": nothing pending */
@@ -93,10 +95,10 @@ static void note_commit(struct tm_writer *w)
     uint64_t refused = 0;
     for (size_t i = 0; i < tm_lanes_count(w->lanes); i++) {
         const struct tm_lane *lane = tm_lanes_get(w->lanes, i);
-        tm_metric_add(lane->rows_metric, lane->count - lane->refused);
         refused += lane->refused;
     }
     tm_metric_add(w->quarantined, refused);
+    tm_accounts_committed(w->accounts, w->lanes);
     pthread_mutex_lock(&w->lock);
     w->stats.rows += tm_lanes_rows(w->lanes) - refused;
     w->stats.quarantined += refused;
@@ -112,6 +114,7 @@ static void note_commit(struct tm_writer *w)
 static void note_lag(struct tm_writer *w)
 {
     uint64_t bytes = lag_bytes(w);
+    tm_accounts_publish(w->accounts);
     pthread_mutex_lock(&w->lock);
     w->stats.journal_lag_bytes = bytes;
     pthread_mutex_unlock(&w->lock);
@@ -405,6 +408,7 @@ static int load_checkpoint(struct tm_writer *w, bool lacks_reference_rows, struc
         tm_lanes_restore(w->lanes, PQgetvalue(result, i, 0), strtoll(PQgetvalue(result, i, 1), NULL, 10),
                          (uint64_t)strtoll(PQgetvalue(result, i, 2), NULL, 10));
     PQclear(result);
+    tm_accounts_loaded(w->accounts, w->lanes);
     return TM_OK;
 }
 
@@ -607,6 +611,7 @@ static void *writer_main(void *arg)
 static void writer_free(struct tm_writer *w)
 {
     tm_lanes_destroy(w->lanes);
+    tm_accounts_destroy(w->accounts);
     tm_buf_fini(&w->sql);
     tm_writer_settings_destroy(w->settings);
     tm_writer_settings_destroy(w->next);
@@ -645,7 +650,8 @@ int tm_writer_start(const struct tm_writer_options *options, struct tm_writer **
     w->gatherer = strdup(options->gatherer);
     w->application_name = strdup(name);
     TM_FATAL_UNLESS(w->gatherer && w->application_name);
-    w->lanes = tm_lanes_create(options->plan, options->metrics);
+    w->lanes = tm_lanes_create(options->plan);
+    w->accounts = tm_accounts_create(w->journal, options->plan, options->metrics);
     w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     TM_FATAL_UNLESS(w->wake_fd >= 0 && tm_stop_init(&w->stop) == TM_OK);
     pthread_mutex_init(&w->lock, NULL);

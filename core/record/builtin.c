@@ -25,7 +25,13 @@ static const struct tm_column_def gap_columns[] = {
     {.name = "received_at", .type = TM_TYPE_TIMESTAMPTZ, .not_null = true},
 };
 
-const struct tm_stream_def tm_builtin_streams[2] = {
+static const struct tm_column_def heartbeat_columns[] = {
+    {.name = "heard_until", .type = TM_TYPE_TIMESTAMPTZ, .not_null = true},
+    {.name = "seqs", .type = TM_TYPE_JSONB, .not_null = true},
+    {.name = "received_at", .type = TM_TYPE_TIMESTAMPTZ, .not_null = true},
+};
+
+const struct tm_stream_def tm_builtin_streams[3] = {
     {
         .name = TM_STREAM_UNKNOWN,
         .columns = unknown_columns,
@@ -40,6 +46,13 @@ const struct tm_stream_def tm_builtin_streams[2] = {
         .observer = true,
         .ticker_column = "ticker",
         .time_column = "from_ts",
+        .window_us = DAY_US,
+    },
+    {
+        .name = TM_STREAM_HEARTBEATS,
+        .columns = heartbeat_columns,
+        .column_count = sizeof heartbeat_columns / sizeof *heartbeat_columns,
+        .observer = true,
         .window_us = DAY_US,
     },
 };

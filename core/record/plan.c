@@ -208,6 +208,26 @@ static int add_kinds(struct tm_plan *plan, const struct tm_plan_def *def, struct
     return TM_OK;
 }
 
+/* When all kinds and streams are there. */
+static int resolve_opened(struct tm_plan *plan, const struct tm_plan_def *def, struct tm_error *err)
+{
+    for (size_t i = 0; i < def->kind_count; i++) {
+        const struct tm_kind_def *k = &def->kinds[i];
+        struct tm_kind *kind = &plan->programs[i].kind;
+        if (!k->opens)
+            continue;
+        for (uint16_t s = 0; s < plan->stream_count; s++)
+            if (strcmp(plan->streams[s].name, k->opens) == 0)
+                kind->opens = &plan->streams[s];
+        if (!kind->opens)
+            return FAULT("kind \"%s\": it opens stream \"%s\", which is not declared", k->tag, k->opens);
+        if (!kind->stream || kind->stream->ticker_column < 0)
+            return FAULT("kind \"%s\": it opens a stream, but its own rows name no market", k->tag);
+        plan->streams[kind->opens->index].opened = true;
+    }
+    return TM_OK;
+}
+
 /* ---- the plan ---- */
 
 static int check_sizes(const struct tm_plan_def *def, struct tm_error *err)
@@ -236,6 +256,8 @@ static int compile(struct tm_plan *plan, const struct tm_plan_def *def, struct t
         rc = add_protocol(plan, def, err);
     if (!rc)
         rc = add_kinds(plan, def, err);
+    if (!rc)
+        rc = resolve_opened(plan, def, err);
     if (!rc)
         tm_tree_finish(&plan->tree, plan->arena);
     return rc;

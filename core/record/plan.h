@@ -25,7 +25,7 @@
  * exchange_seq and seq, except that observer streams keep seq, which with gatherer and epoch is their key. seq is the
  * last field, so its 8 bytes end the tuple: the journal patches them.
  *
- * Every plan has two streams that no script declares: unknown_frames and gaps (record/builtin.h).
+ * Every plan has three streams that no script declares: unknown_frames, gaps and heartbeats (record/builtin.h).
  */
 #ifndef TM_RECORD_PLAN_H
 #define TM_RECORD_PLAN_H
@@ -171,6 +171,8 @@ struct tm_kind_def {
     const char *each;   /* path of an array whose elements are the records; NULL: the frame is the record */
     const struct tm_source_def *sources;
     size_t source_count;
+    const char *opens;             /* NULL, or a stream: from a row of this kind on, its connection brings all of that
+                                      stream's records of the row's market (engine/gap.h) */
     bool forward;                  /* hand a copy of the frame to the policy thread as an event */
     const char *channel_path;      /* SUBSCRIBED */
     const char *subscription_path; /* overrides the protocol's: SUBSCRIBED frames carry it elsewhere */
@@ -233,6 +235,7 @@ struct tm_stream {
     uint16_t key_count;
     int occurrence_column, ticker_column, time_column, partition_column, received_column; /* -1: none */
     bool observer;
+    bool opened; /* a kind opens it market by market; else it begins whole with its channel's subscription */
     enum tm_partition partition;
     int64_t within_us, window_us;
     size_t memory_bytes_max;
@@ -244,6 +247,7 @@ struct tm_kind {
     uint16_t index;
     enum tm_role role;
     const struct tm_stream *stream; /* NULL unless TM_ROLE_DATA */
+    const struct tm_stream *opens;  /* NULL: none */
     bool forward, document;
 };
 

@@ -9,7 +9,7 @@
 #if UINTPTR_MAX == UINT64_MAX
 _Static_assert(sizeof(struct tm_column) == 32, "tm_column changed: see same_column");
 _Static_assert(sizeof(struct tm_stream) == 2168, "tm_stream changed: see same_stream and tm_stream_keeps_seen");
-_Static_assert(sizeof(struct tm_program) == 232, "tm_program changed: see same_program");
+_Static_assert(sizeof(struct tm_program) == 240, "tm_program changed: see same_program");
 #endif
 
 static bool same_text(const char *a, const char *b)
@@ -144,8 +144,9 @@ static bool same_tree(const struct tm_tree *a, const struct tm_tree *b)
 static bool same_kind(const struct tm_kind *a, const struct tm_kind *b)
 {
     bool same_target = a->stream && b->stream ? a->stream->index == b->stream->index : a->stream == b->stream;
-    return same_text(a->tag, b->tag) && a->index == b->index && a->role == b->role && a->forward == b->forward &&
-           a->document == b->document && same_target;
+    bool same_opened = a->opens && b->opens ? a->opens->index == b->opens->index : a->opens == b->opens;
+    return same_opened && same_text(a->tag, b->tag) && a->index == b->index && a->role == b->role &&
+           a->forward == b->forward && a->document == b->document && same_target;
 }
 
 static bool same_program(const struct tm_program *a, const struct tm_program *b)

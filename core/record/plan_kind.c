@@ -291,7 +291,8 @@ static int check_kind(const struct building *b)
          "subscription_path is missing, here and in the protocol"},
         {(d->code_path || d->text_path) && d->role != TM_ROLE_ERROR, "code_path and text_path are for role error"},
         {d->role == TM_ROLE_ERROR && !d->code_path, "role error needs code_path"},
-        {d->document && (d->subscription_path || d->forward), "a document has no subscription and is not forwarded"},
+        {d->document && (d->subscription_path || d->forward || d->opens),
+         "a document has no subscription, opens none and is not forwarded"},
     };
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
         if (rules[i].wrong)

@@ -1,4 +1,4 @@
-/* host: link_open, link_close, link_opening, link_send, link_tell, link_reconnect, link_stats, link_subscriptions. Links
+/* host: link_open, link_close, link_opening, link_send, link_drop, link_tell, link_reconnect, link_stats, link_subscriptions. Links
  * are found by their name, so that a reloaded script finds the ones that are open. */
 #include "script/script_impl.h"
 
@@ -45,7 +45,7 @@ static int open_or_update(struct tm_services *services, const struct tm_gatherer
     return id;
 }
 
-/* link_open(feed, name) -> id, opened anew */
+/* link_open(feed, name, listed?) -> id, opened anew */
 static int link_open(lua_State *L)
 {
     struct tm_services *services = gatherer_of(L, "opening a link");
@@ -53,7 +53,8 @@ static int link_open(lua_State *L)
     const struct tm_config_feed *feed = check_feed(L);
     const char *name = luaL_checkstring(L, 2);
     bool opened = tm_services_find_link(services, name) < 0;
-    struct tm_gatherer_link link = {.name = name, .ws = feed->ws, .quiet_us = feed->quiet_us};
+    struct tm_gatherer_link link = {
+        .name = name, .ws = feed->ws, .quiet_us = feed->quiet_us, .listed = lua_toboolean(L, 3)};
     struct tm_error err;
     link.ws.auth = feed->signer >= 0 ? script->config.signers[feed->signer].auth : NULL;
     int id = open_or_update(services, &link, &err);
@@ -103,6 +104,16 @@ static int link_send(lua_State *L)
     size_t len;
     const char *bytes = luaL_checklstring(L, 2, &len);
     return push_result(L, tm_gatherer_link_send(services->gatherer, link, bytes, len));
+}
+
+/* link_drop(id, tickers) -> true | false, why; one ticker a line */
+static int link_drop(lua_State *L)
+{
+    struct tm_services *services = gatherer_of(L, NULL);
+    int link = check_link(L, services);
+    size_t len;
+    const char *tickers = luaL_checklstring(L, 2, &len);
+    return push_result(L, tm_gatherer_link_drop(services->gatherer, link, tickers, len));
 }
 
 /* link_tell(id, kind?) -> true | false, why: each row of that kind raises the event "row"; no kind ends it */
@@ -163,6 +174,7 @@ void tm_api_link(lua_State *L)
                                          {"link_close", link_close},
                                          {"link_opening", link_opening},
                                          {"link_send", link_send},
+                                         {"link_drop", link_drop},
                                          {"link_tell", link_tell},
                                          {"link_reconnect", link_reconnect},
                                          {"link_stats", link_stats},

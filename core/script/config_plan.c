@@ -81,6 +81,7 @@ static void read_kind(lua_State *L, int index, struct tm_arena *arena, void *ele
     k->stream = tm_table_string(L, index, "stream", arena);
     k->each = tm_table_string(L, index, "each", arena);
     k->sources = tm_table_list(L, index, "sources", sizeof *k->sources, read_source, arena, &k->source_count);
+    k->opens = tm_table_string(L, index, "opens", arena);
     k->forward = tm_table_bool(L, index, "forward");
     k->channel_path = tm_table_string(L, index, "channel", arena);
     k->subscription_path = tm_table_string(L, index, "subscription", arena);

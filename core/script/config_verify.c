@@ -149,7 +149,9 @@ static void verify_kind(struct pieces *p, size_t i)
     struct tm_plan_def def = piece(p);
     def.streams = stream;
     def.stream_count = stream ? 1 : 0;
-    def.kinds = kind;
+    struct tm_kind_def alone = *kind;
+    alone.opens = NULL; /* a stream that is not in this piece */
+    def.kinds = &alone;
     def.kind_count = 1;
     if (good && p->config->kind_good[i] && (p->protocol_good || kind->document))
         (void)compiles(p, &def, p->config->kind_where[i]);

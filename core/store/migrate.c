@@ -1,6 +1,7 @@
 #include "store/migrate.h"
 #include "base/clock.h"
 #include "record/schema.h"
+#include "store/coverage.h"
 #include "store/keys.h"
 
 #include <inttypes.h>
@@ -103,7 +104,8 @@ int tm_migrate_sql_local(const struct tm_plan *plan, struct tm_buf *out)
 
 int tm_migrate_sql_production(const struct tm_plan *plan, struct tm_buf *out)
 {
-    return sql_of(meta_production, tm_schema_production, plan, out);
+    int rc = sql_of(meta_production, tm_schema_production, plan, out);
+    return rc ? rc : tm_coverage_sql(out);
 }
 
 /* ---- running it ---- */

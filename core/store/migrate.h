@@ -14,6 +14,8 @@
  *   NOTIFY tidemill      with each commit
  * Production
  *   tidemill.cursors     key (gatherer, epoch uuid, stream, shard); seq, hash, updated_at
+ *   tidemill.ambiguities key (stream, ticker, from_ts); to_ts, keys, repeats, found_at: counts that may be too low
+ *   coverage()           the gap ledger, read (store/coverage.h)
  * Both
  *   tidemill.quarantine  id, at, stream, gatherer, epoch, seq, sqlstate, error, columns, tuple
  *   tidemill.absent      id, at, who, gatherer, epoch, stream, first_seq, last_seq, rows, reason ('dropped', 'expired'),

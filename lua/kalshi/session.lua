@@ -46,7 +46,7 @@ local function is_open(name)
 end
 
 local function open_link(self, feed, number)
-  local link = feed:open(("%s/%d"):format(self.channel, number))
+  local link = feed:open(("%s/%d"):format(self.channel, number), self.subscription.rule ~= nil)
   link.owner = { session = self, number = number }
   self.links[number] = link
   self.connections[number] = { link = link, number = number, tokens = 1, at_us = tm.monotonic(), paused_us = 0, pause_us = 0 }
@@ -156,7 +156,8 @@ local function tell(self, connection, what, make)
     local stats = self.spread:stats(number)
     if stats[what] == 0 or not may_send(self, connection) then return end
     local tickers = self.spread:take(number, what, stats.chunk)
-    if not connection.link:send(make(self:command_id(), tickers)) then return self.spread:give_back(number, what) end
+    local frame = make(self:command_id(), tickers)
+    if not frame or not connection.link:send(frame) then return self.spread:give_back(number, what) end
     self.spread:sent(number, what)
   end
 end
@@ -168,7 +169,10 @@ end
 -- Needs the sid, so it waits for it.
 local function tell_removed(self, connection)
   local sid = connection.link:subscriptions()[self.channel]
-  if sid then tell(self, connection, "removed", function(id, tickers) return frames.delete_markets(id, sid, tickers) end) end
+  if not sid then return end
+  tell(self, connection, "removed", function(id, tickers)
+    return connection.link:drop(tm.json.decode(tickers)) and frames.delete_markets(id, sid, tickers)
+  end)
 end
 
 local function all_added(self)

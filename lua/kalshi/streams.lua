@@ -112,7 +112,7 @@ local function snapshot_sources(ticker, yes, no, source)
 end
 
 tm.kind "orderbook_snapshot" {
-  stream = "orderbook_snapshots",
+  stream = "orderbook_snapshots", opens = "orderbook_deltas",
   from = snapshot_sources("msg.market_ticker", "msg.yes_dollars_fp", "msg.no_dollars_fp", "ws"),
 }
 

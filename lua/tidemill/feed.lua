@@ -80,6 +80,12 @@ function Link:opening(slot, bytes, send) return host.link_opening(self.id, slot,
 ---@return boolean accepted, string? why
 function Link:send(bytes) return host.link_send(self.id, bytes) end
 
+--- These markets are about to be taken out of what the link's subscriptions are for: say so before the frame that asks for
+--- it, so that coverage() does not count on the link for them any more.
+---@param tickers string[]
+---@return boolean accepted, string? why
+function Link:drop(tickers) return host.link_drop(self.id, table.concat(tickers, "\n")) end
+
 --- Raise the event "row" (kind, text = the ticker) for each row of a kind that comes by this link; nil ends it.
 ---@param kind? string
 ---@return boolean accepted, string? why
@@ -115,11 +121,13 @@ local feed_fields = {
 local Feed = {}
 Feed.__index = Feed
 
---- Open a link, or find the one of that name: run time. It connects at once and stays connected.
+--- Open a link, or find the one of that name: run time. It connects at once and stays connected. `listed`: what it
+--- subscribes to is for chosen markets, so that a confirmed subscription says nothing about any one market.
 ---@param name string
+---@param listed? boolean
 ---@return tidemill.Link
-function Feed:open(name)
-  local id, opened = host.link_open(self.index, name)
+function Feed:open(name, listed)
+  local id, opened = host.link_open(self.index, name, listed or false)
   local link = setmetatable({ id = id, name = name, opened = opened }, Link)
   declare.links[id] = link
   return link

@@ -82,6 +82,7 @@
 ---@field document? boolean a REST object, decoded by tm.submit; never matched in frames
 ---@field each? string path of an array whose elements are the records
 ---@field from? table<string, any> column = path, source, or a list of alternative paths
+---@field opens? string a stream of which the connection brings all records of the row's market from here on
 ---@field forward? boolean raise the event "frame" with a copy
 ---@field channel? string path, for "subscribed"
 ---@field subscription? string path, where it differs from the protocol's

@@ -401,17 +401,20 @@ local function check_gatherer(world)
 end
 
 function make.link_open(world)
-  return function(feed, name)
+  return function(feed, name, listed)
     check_gatherer(world)
     check_type("link_open", 1, feed, "number")
     if not world.declared.feeds[feed] then error("link_open: expected a feed declared with tm.feed", 0) end
     check_text("link_open", 2, name)
-    if world.by_name[name] then return world.by_name[name].id, false end
+    if world.by_name[name] then
+      world.by_name[name].listed = listed or false
+      return world.by_name[name].id, false
+    end
     if world.next_link >= LINKS_MAX then
       error(("link %s: at most %d connections; use fewer"):format(name, LINKS_MAX), 0)
     end
     local link = { id = world.next_link, name = name, feed = feed, state = "connecting", opening = {}, sent = {},
-                   ups = 0, messages = 0, rows = 0, gaps = 0 }
+                   listed = listed or false, dropped = {}, ups = 0, messages = 0, rows = 0, gaps = 0 }
     world.next_link = world.next_link + 1
     world.links[link.id], world.by_name[name] = link, link
     return link.id, true
@@ -448,6 +451,16 @@ function make.link_send(world)
     check_text("link_send", 2, bytes)
     if world.full then return false, "full" end
     send(link, bytes)
+    return true
+  end
+end
+
+function make.link_drop(world)
+  return function(id, tickers)
+    local link = check_link(world, id)
+    check_text("link_drop", 2, tickers)
+    if world.full then return false, "full" end
+    for ticker in tickers:gmatch "[^\n]+" do link.dropped[#link.dropped + 1] = ticker end
     return true
   end
 end

@@ -237,6 +237,7 @@ local kind_fields = {
   document = check.field(check.boolean),
   each = check.field(check.text),
   from = check.field(function(v) return type(v) == "table" and v or nil, "expected a table column = source" end),
+  opens = check.field(check.name),
   forward = check.field(check.boolean),
   channel = check.field(check.text),
   subscription = check.field(check.text),
@@ -279,6 +280,14 @@ local function bind_kind(k)
     k.ok = false
     return problems.add(k.at, k.path,
       ('stream: unknown stream "%s"'):format(k.stream) .. problems.hint(k.stream, names_of(streams_by_name)))
+  end
+  if k.opens and not streams_by_name[k.opens] then
+    k.ok = false
+    problems.add(k.at, k.path,
+      ('opens: unknown stream "%s"'):format(k.opens) .. problems.hint(k.opens, names_of(streams_by_name)))
+  elseif k.opens and not s.ticker then
+    k.ok = false
+    problems.add(k.at, k.path, ('opens: stream %s names no ticker column, so that a row is of no market'):format(k.stream))
   end
   local good = false
   if s.ok then k.sources, good = read_sources(k, s, k.from or {}) end

@@ -243,12 +243,13 @@ class _Quiet:
 
 
 def _stored(store: PostgresCluster) -> list[tuple[str, str, int]]:
-    """(epoch, stream, last stored seq) of a gatherer; nothing as long as it has not made its schema."""
+    """(epoch, stream, last stored seq) of a gatherer; nothing as long as it has not made its schema. Without heartbeats,
+    which never end."""
     if store.value("SELECT to_regclass('tidemill.streams')") is None:
         return []
     return [(epoch, stream, int(seq)) for epoch, stream, seq in store.query(
         "SELECT e.epoch::text, s.stream, s.seq FROM tidemill.streams s JOIN tidemill.epochs e USING (epoch_no)"
-        " ORDER BY 1, 2")]
+        " WHERE s.stream <> 'heartbeats' ORDER BY 1, 2")]
 
 
 def _make_directory(keep: Path | None) -> Path:

@@ -75,6 +75,7 @@ local function add_links(host, kept, record)
   end
   function host.link_opening(id, slot, bytes, send) record("opening", id, slot, bytes, send) return host.accept ~= false end
   function host.link_send(id, bytes) record("send", id, bytes) return host.accept ~= false end
+  function host.link_drop(id, tickers) record("drop", id, tickers) return host.accept ~= false end
   function host.link_reconnect(id) record("reconnect", id) end
   function host.link_subscriptions(id)
     local copy = {}

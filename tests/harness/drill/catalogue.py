@@ -86,7 +86,7 @@ def all_gatherers_down(run: Run) -> None:
     run.recovered()
 
 
-@drill("A6", "a gatherer is replaced by an empty one of the same name", "complete; nothing skipped")
+@drill("A6", "a gatherer is replaced by an empty one of the same name", "complete; nothing skipped", exchange={"seconds": 40})
 def gatherer_replaced(run: Run) -> None:
     gatherer, store = run.lab.gatherers["g1"], run.lab.stores["g1"]
     run.run_for(2 * RATE)

@@ -18,8 +18,9 @@ class Figures:
     rows: int = 0  # of the exchange's own streams in production
     rows_lost: int = 0  # that a living gatherer was sent
     rows_dup: int = 0  # stored twice, or never sent
-    rows_gap_flagged: int = 0  # that nobody could hear, inside gaps of every gatherer
-    rows_gap_silent: int = 0  # likewise, but outside
+    rows_gap_flagged: int = 0  # that nobody could hear, where coverage() says so
+    rows_gap_silent: int = 0  # likewise, where it says that all is there
+    gap_edge_ms: float = 0.0  # how far a gap that coverage() tells reaches into what was delivered to a living gatherer
     catchup_rows_per_s: float | None = None  # offered: rows that cursors passed
     catchup_unique_per_s: float | None = None  # of those, stored
     peak_rss_mb: float = 0.0
@@ -34,11 +35,11 @@ class Figures:
 
 
 COLUMNS = ("t_detect_s", "rto_first_s", "rto_full_s", "rows", "rows_lost", "rows_dup", "rows_gap_flagged",
-           "rows_gap_silent", "catchup_rows_per_s", "catchup_unique_per_s", "peak_rss_mb", "max_lag_s")
+           "rows_gap_silent", "gap_edge_ms", "catchup_rows_per_s", "catchup_unique_per_s", "peak_rss_mb", "max_lag_s")
 WIDTH = {"rows": 9, "catchup_rows_per_s": 10, "catchup_unique_per_s": 8, "rows_gap_flagged": 8, "rows_gap_silent": 7}
 MORE_IS_BETTER = ("rows", "catchup_rows_per_s", "catchup_unique_per_s")
 HEADS = {"t_detect_s": "t_detect", "rto_first_s": "RTO_first", "rto_full_s": "RTO_full", "rows_lost": "lost",
-         "rows_dup": "dup", "rows_gap_flagged": "flagged", "rows_gap_silent": "silent",
+         "rows_dup": "dup", "rows_gap_flagged": "flagged", "rows_gap_silent": "silent", "gap_edge_ms": "edge ms",
          "catchup_rows_per_s": "catch-up/s", "catchup_unique_per_s": "unique/s",
          "peak_rss_mb": "RSS MB", "max_lag_s": "max lag"}
 

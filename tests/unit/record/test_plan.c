@@ -6,7 +6,7 @@
 static void test_streams(void **state)
 {
     struct fixture *f = *state;
-    assert_int_equal(tm_plan_stream_count(f->plan), LENGTH(kalshi_streams) + 2);
+    assert_int_equal(tm_plan_stream_count(f->plan), LENGTH(kalshi_streams) + 3);
     const struct tm_stream *s = tm_plan_stream_by_name(f->plan, "orderbook_deltas");
     assert_ptr_equal(s, tm_plan_stream(f->plan, STREAM_DELTAS));
     assert_int_equal(s->index, STREAM_DELTAS);
@@ -24,7 +24,7 @@ static void test_streams(void **state)
     assert_memory_equal(s->key, key, sizeof key);
     assert_true(s->columns[0].in_key && s->columns[5].in_key && !s->columns[6].in_key);
     assert_true(s->columns[7].local_only && s->columns[9].local_only && !s->columns[6].local_only);
-    assert_null(tm_plan_stream(f->plan, LENGTH(kalshi_streams) + 2));
+    assert_null(tm_plan_stream(f->plan, LENGTH(kalshi_streams) + 3));
     assert_null(tm_plan_stream_by_name(f->plan, "nothing"));
 }
 
@@ -208,7 +208,7 @@ static void test_stream_faults(void **state)
     FAULT(d.streams[0].name = "a_name_of_thirty_seven_bytes_too_long", "too long");
     FAULT(d.streams[0].name = "gaps", "every plan has a stream of this name");
     FAULT((d.streams[1] = d.streams[0], d.plan.stream_count = 2), "stream \"quotes\": declared twice");
-    FAULT(d.plan.stream_count = 63, "63 streams, expected at most 62");
+    FAULT(d.plan.stream_count = 63, "63 streams, expected at most 61");
     FAULT(d.streams[0].column_count = 0, "0 columns, expected 1 to 61");
     FAULT(d.streams[0].column_count = 62, "62 columns, expected 1 to 61");
     FAULT(d.streams[0].key = NULL, "a key is missing");
@@ -290,7 +290,7 @@ static void test_kind_faults(void **state)
     FAULT((UNCOUNTED, d.kinds[0] = (struct tm_kind_def){.tag = "s", .role = TM_ROLE_ACK, .document = true}),
           "a document is a kind of role data");
     FAULT((d.kinds[0].document = true, d.kinds[0].forward = true),
-          "a document has no subscription and is not forwarded");
+          "a document has no subscription, opens none and is not forwarded");
 }
 
 static void test_source_faults(void **state)

@@ -1,0 +1,158 @@
+#include "engine/keeper.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "engine/dedup_private.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define EVERY_US (2 * TM_US_PER_S)
+#define AFTER_FAILURE_US (30 * TM_US_PER_S)
+#define CONNECT_US (5 * TM_US_PER_S)
+#define STATEMENT_US (120 * TM_US_PER_S)
+
+struct tm_keeper {
+    struct tm_deduplicator *d;
+    pthread_t thread;
+    struct tm_stop stop;
+    struct tm_pg *pg;
+    char *conninfo; /* of `pg` */
+    struct tm_metric *pruned;
+};
+
+static bool is_merging(struct tm_keeper *k)
+{
+    pthread_mutex_lock(&k->d->lock);
+    bool merging = k->d->generation != 0;
+    pthread_mutex_unlock(&k->d->lock);
+    return merging;
+}
+
+static void disconnect(struct tm_keeper *k)
+{
+    tm_pg_close(k->pg);
+    k->pg = NULL;
+    free(k->conninfo);
+    k->conninfo = NULL;
+}
+
+static int connect_to(struct tm_keeper *k, const char *conninfo, struct tm_error *err)
+{
+    if (k->pg && tm_pg_is_open(k->pg) && strcmp(k->conninfo, conninfo) == 0)
+        return TM_OK;
+    disconnect(k);
+    struct tm_pg_options options = {.conninfo = conninfo,
+                                    .application_name = "tidemill ledger",
+                                    .stop = &k->stop,
+                                    .connect_us = CONNECT_US,
+                                    .statement_us = STATEMENT_US};
+    k->conninfo = strdup(conninfo);
+    TM_FATAL_UNLESS(k->conninfo);
+    return tm_pg_connect(&options, &k->pg, err);
+}
+
+/* A function that returns how many. */
+static int call(struct tm_keeper *k, const char *sql, int count, const char *const *values, uint64_t *number,
+                struct tm_error *err)
+{
+    PGresult *result;
+    int rc = tm_pg_query(k->pg, sql, count, values, &result, err);
+    if (rc)
+        return rc;
+    *number = strtoull(PQgetvalue(result, 0, 0), NULL, 10);
+    PQclear(result);
+    return TM_OK;
+}
+
+static bool is_counted(const struct tm_stream *s)
+{
+    return s->occurrence_column >= 0 && s->time_column >= 0 && s->ticker_column >= 0;
+}
+
+static int find_ambiguities(struct tm_keeper *k, const struct tm_stream *s, struct tm_error *err)
+{
+    char labels[96];
+    uint64_t keys = 0;
+    const char *values[] = {s->name, s->columns[s->time_column].name, s->columns[s->ticker_column].name,
+                            s->columns[s->occurrence_column].name};
+    int rc = call(k, "SELECT tidemill.find_ambiguities($1, $2, $3, $4)", 4, values, &keys, err);
+    (void)snprintf(labels, sizeof labels, "stream=\"%s\"", s->name);
+    struct tm_metric *found =
+        tm_metrics_counter(k->d->metrics, "tidemill_ambiguous_keys_total",
+                           "Counted keys of which fewer records may be stored than were sent: two "
+                           "gatherers heard part of the time in which they were.",
+                           labels);
+    tm_metric_add(found, keys);
+    if (keys)
+        tm_log(TM_LOG_WARN, "ledger",
+               "equal records may be fewer than were sent: no gatherer heard all of the time in which they were; see "
+               "tidemill.ambiguities",
+               TM_F_STR("stream", s->name), TM_F_U64("keys", keys));
+    return rc;
+}
+
+static int keep(struct tm_keeper *k, const struct tm_dedup_settings *settings, struct tm_error *err)
+{
+    const struct tm_plan *plan = settings->options.plan;
+    uint64_t pruned = 0;
+    int rc = connect_to(k, settings->options.production, err);
+    for (size_t i = 0; !rc && i < tm_plan_stream_count(plan); i++)
+        if (is_counted(tm_plan_stream(plan, i)))
+            rc = find_ambiguities(k, tm_plan_stream(plan, i), err);
+    rc = rc ? rc : call(k, "SELECT tidemill.prune_heartbeats()", 0, NULL, &pruned, err);
+    tm_metric_add(k->pruned, pruned);
+    return rc;
+}
+
+static void *keeper_main(void *arg)
+{
+    struct tm_keeper *k = arg;
+    struct tm_error err;
+    int64_t pause_us = EVERY_US;
+    pthread_setname_np(pthread_self(), "ledger");
+    while (tm_stop_wait(&k->stop, pause_us) == TM_OK) {
+        pause_us = EVERY_US;
+        if (!is_merging(k)) {
+            disconnect(k);
+            continue;
+        }
+        struct tm_dedup_settings *settings = tm_dedup_settings_newest(k->d);
+        int rc = keep(k, settings, &err);
+        tm_dedup_settings_put(settings);
+        if (!rc || rc == TM_ESTOPPED)
+            continue;
+        TM_LOG_LIMITED(TM_LOG_WARN, "ledger", "the ledger in production is not looked after for now", TM_F_ERR(&err));
+        disconnect(k);
+        pause_us = AFTER_FAILURE_US;
+    }
+    disconnect(k);
+    return NULL;
+}
+
+int tm_keeper_start(struct tm_deduplicator *d, struct tm_keeper **out, struct tm_error *err)
+{
+    struct tm_keeper *k = calloc(1, sizeof *k);
+    TM_FATAL_UNLESS(k);
+    k->d = d;
+    TM_FATAL_UNLESS(tm_stop_init(&k->stop) == TM_OK);
+    k->pruned = tm_metrics_counter(d->metrics, "tidemill_heartbeats_pruned_total",
+                                   "Heartbeats of gatherers deleted from production, as later ones say more.", NULL);
+    if (pthread_create(&k->thread, NULL, keeper_main, k)) {
+        tm_stop_fini(&k->stop);
+        free(k);
+        return tm_error_set(err, TM_ENOMEM, "cannot start the ledger thread");
+    }
+    *out = k;
+    return TM_OK;
+}
+
+void tm_keeper_stop(struct tm_keeper *k)
+{
+    if (!k)
+        return;
+    tm_stop_request(&k->stop);
+    pthread_join(k->thread, NULL);
+    tm_stop_fini(&k->stop);
+    free(k);
+}

@@ -116,8 +116,8 @@ def gatherer_replaced(run: Run) -> None:
     run.mend_it(gatherer.start)
     run.recovered()
     run.run_for(RATE)
-    epochs = run.lab.production.value("SELECT count(DISTINCT epoch) FROM tidemill.cursors WHERE gatherer = 'g1'")
-    run.expect(epochs == 2, f"g1 has {epochs} epochs in production's cursors, expected 2")
+    wait_until("production knows both epochs of g1", lambda: run.lab.production.value(
+        "SELECT count(DISTINCT epoch) FROM tidemill.cursors WHERE gatherer = 'g1'") == 2, 60)
 
 
 # ---- B: deduplicator ----

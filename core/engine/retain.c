@@ -12,8 +12,9 @@
 
 #define LOOK_EVERY_US (5 * TM_US_PER_S)
 #define SOON_US (200 * TM_US_PER_MS)
-#define LEDGER_WAIT_US (30 * TM_US_PER_S) /* then it was lost on its way, and is written again */
-#define WARN_AT 0.8                       /* of the bound */
+#define LEDGER_WAIT_US (600 * TM_US_PER_S) /* then it was lost on its way, and is written again */
+#define JOURNAL_WAIT_US (5 * TM_US_PER_S)  /* a full server cannot take the ledger's row; by then the journal has it */
+#define WARN_AT 0.8                        /* of the bound */
 
 void tm_retain_init(struct tm_retain *r, struct tm_metrics *m)
 {
@@ -122,17 +123,20 @@ static int finish_expiry(struct tm_retain *r, const struct tm_retain_context *c,
 {
     struct tm_retention_part now;
     rule->pressure = true;
+    rule->table = r->part.table;
     bool there = false;
     int rc = is_in_ledger(r, c, &there, err);
+    int64_t waited_us = tm_clock_mono_us() - r->asked_us;
+    there |= !rc && r->full && waited_us > JOURNAL_WAIT_US;
     if (rc || !there) {
-        r->asked = r->asked && (rc || tm_clock_mono_us() - r->asked_us < LEDGER_WAIT_US);
+        r->asked = rc || waited_us < LEDGER_WAIT_US;
         r->next_us = tm_clock_mono_us() + SOON_US;
         return rc;
     }
     rc = tm_retention_next(c->pg, rule, &now, err);
-    if (rc <= 0 || strcmp(now.table, r->part.table) != 0) {
-        r->asked = rc < 0; /* another one may go without loss now */
-        return rc < 0 ? rc : TM_OK;
+    if (rc <= 0) {
+        r->asked = rc < 0; /* it has gone otherwise */
+        return rc;
     }
     rc = drop(r, c, &now, err);
     r->asked = rc != 0;

@@ -5,7 +5,8 @@
  *     under pressure the database is larger than `bytes_max`, or the server said that its disk is full: acknowledged ones
  *                    at once; when there are none, unacknowledged ones of the streams in `expire`. Before rows that no
  *                    production has are deleted, a row of the gap ledger that says so (reason 'expired') is given to the
- *                    journal, and has come into the store
+ *                    journal, and has come into the store; where the disk is full it cannot, and a few seconds in the
+ *                    journal must do
  *
  * A step is a few statements; one that would have to wait for a lock gives up and is tried again. What fails here costs
  * nothing but room: only a lost connection is an error.

@@ -1,6 +1,8 @@
 /* What start would refuse, found without starting anything. */
 #include "script/config.h"
 
+#include "record/builtin.h"
+
 #include "dedup/seen.h"
 #include "engine/intake.h"
 #include "engine/registry.h"
@@ -217,6 +219,20 @@ static void verify_journal(struct tm_config *config, struct tm_problems *problem
         tm_problem_add(problems, config->where, err.message);
 }
 
+/* Only rows of streams can expire, and the ledger that explains it never does. */
+static void verify_expire(struct tm_config *config, struct tm_problems *problems)
+{
+    char message[256];
+    for (const char *const *name = config->gatherer.expire; name && *name; name++) {
+        const struct tm_stream *s = tm_plan_stream_by_name(config->plan, *name);
+        if (s && s->mode == TM_STREAM_APPEND && strcmp(*name, TM_STREAM_GAPS) != 0)
+            continue;
+        (void)snprintf(message, sizeof message, "expire: expected streams that are appended to, got \"%.64s\"%s", *name,
+                       s ? "" : ", which no stream is called");
+        tm_problem_add(problems, config->where, message);
+    }
+}
+
 static void verify_conninfo(const char *where, const char *what, const char *conninfo, struct tm_problems *problems)
 {
     struct tm_error err;
@@ -254,8 +270,10 @@ void tm_config_verify(struct tm_config *config, struct tm_problems *problems)
     if (config->plan) {
         verify_seen(config, problems);
         verify_registries(config, problems);
-        if (config->role == TM_CONFIG_GATHERER)
+        if (config->role == TM_CONFIG_GATHERER) {
             verify_journal(config, problems);
+            verify_expire(config, problems);
+        }
     }
     config->gatherer.plan = config->plan_def;
     config->deduplicator.plan = config->plan;

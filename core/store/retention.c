@@ -30,11 +30,11 @@
     "k.stream = h.stream AND k.seq >= h.last_seq ORDER BY k.seq LIMIT 1) AS done_at FROM held h) "                     \
     "SELECT name, stream, epoch_no, epoch, first_seq, last_seq, acked, acked < last_seq FROM dated "
 
-/* $3: keep in seconds, $4: pressure, $5: streams that may expire */
+/* $3: keep in seconds, $4: pressure, $5: streams that may expire, $6: only this partition */
 #define NEXT_SQL                                                                                                       \
     PARTS_SQL                                                                                                          \
-    "WHERE (acked >= last_seq AND ($4::bool OR done_at < now() - make_interval(secs => $3::float8))) "                 \
-    "OR ($4::bool AND acked < last_seq AND stream = ANY ($5::text[])) "                                                \
+    "WHERE ((acked >= last_seq AND ($4::bool OR done_at < now() - make_interval(secs => $3::float8))) "                \
+    "OR ($4::bool AND acked < last_seq AND stream = ANY ($5::text[]))) AND ($6::text IS NULL OR name = $6) "           \
     "ORDER BY acked < last_seq, CASE WHEN acked < last_seq THEN array_position($5::text[], stream::text) END, "        \
     "done_at NULLS LAST, epoch_no, first_seq LIMIT 1"
 
@@ -90,8 +90,8 @@ int tm_retention_next(struct tm_pg *pg, const struct tm_retention_rule *rule, st
     (void)snprintf(rows, sizeof rows, "%" PRId64, rule->partition_rows);
     (void)snprintf(keep, sizeof keep, "%.6f", (double)rule->keep_us / 1e6);
     int rc = array_of(rule->expire, &expire);
-    const char *values[] = {epoch_no, rows, keep, rule->pressure ? "t" : "f", (const char *)expire.data};
-    rc = rc ? tm_error_set(err, rc, "out of memory") : tm_pg_query(pg, NEXT_SQL, 5, values, &result, err);
+    const char *values[] = {epoch_no, rows, keep, rule->pressure ? "t" : "f", (const char *)expire.data, rule->table};
+    rc = rc ? tm_error_set(err, rc, "out of memory") : tm_pg_query(pg, NEXT_SQL, 6, values, &result, err);
     tm_buf_fini(&expire);
     if (rc)
         return rc;

@@ -27,6 +27,7 @@ struct tm_retention_rule {
     int64_t keep_us;
     const char *const *expire; /* NULL-terminated; NULL: none */
     bool pressure;             /* there must be room */
+    const char *table;         /* only this partition; NULL: any */
 };
 
 struct tm_retention_part {

@@ -206,10 +206,11 @@ static void test_holes(void **state)
 static void test_a_process_that_was_away(void **state)
 {
     struct fixture *f = *state;
-    must(f->pg,
-         "SELECT whole('g1', 'x', 1, 'd/1', 'A', 5), g('g1', 'x', 2, 'stopped', NULL, NULL, NULL, 20, 28, NULL, "
-         "'start'), g('g1', 'x', 3, 'stopped', 'd/1', NULL, NULL, 20, NULL), whole('g1', 'x', 4, 'd/1', 'A', 30)");
-    must(f->pg, "SELECT proof('g1', 'x', 1, 50, 4, 10), has('g1', 'x', 4, 10)");
+    must(f->pg, "SELECT whole('g1', 'x', 1, 'd/1', 'A', 5), whole('g1', 'x', 2, 'd/9', 'B', 6), "
+                "g('g1', 'x', 3, 'stopped', NULL, NULL, NULL, 20, 28, NULL, 'start'), "
+                "g('g1', 'x', 4, 'stopped', 'd/1', NULL, NULL, 20, NULL), whole('g1', 'x', 5, 'd/1', 'A', 30)");
+    must(f->pg, "SELECT proof('g1', 'x', 1, 50, 5, 10), has('g1', 'x', 5, 10)");
+    expect_cover(f, "B", "-0-6 +6-19.75 -19.75-100"); /* its connection never came back, so it has no row of its own */
     expect_cover(f, "A", "-0-5 +5-19.75 -19.75-30 +30-49.75 -49.75-100");
     /* its journal is gone: another epoch, which knows nothing of the first and does not take anything from it */
     must(f->pg, "SELECT whole('g1', 'z', 1, 'd/1', 'A', 70), proof('g1', 'z', 1, 90, 1, 1), has('g1', 'z', 1, 1)");

@@ -168,7 +168,7 @@ struct tm_deduplicator {
     struct tm_stop quit, merger_stop; /* for the merger's pauses; for its statements */
     atomic_bool closing;
     struct tm_merger *merger;
-    struct tm_keeper *keeper;
+    struct tm_clerk *clerk;
     struct tm_peer *peers;   /* policy: those with a thread */
     struct tm_newest newest; /* the merger notes, policy reads */
     struct tm_metric *lag, *holes, *absent_lost, *absent_released, *connected, *errors, *commit_seconds, *latency,

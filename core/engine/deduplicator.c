@@ -1,7 +1,7 @@
 #include "engine/deduplicator.h"
 #include "base/clock.h"
 #include "engine/dedup_settings.h"
-#include "engine/keeper.h"
+#include "engine/clerk.h"
 #include "engine/merge.h"
 #include "record/keys.h"
 
@@ -157,7 +157,7 @@ int tm_deduplicator_start(const struct tm_deduplicator_options *options, struct 
     d->settings = tm_dedup_settings_create(d, options);
     rc = tm_merger_start(d, err);
     rc = rc ? rc : tm_peers_start(d, d->settings, err);
-    rc = rc ? rc : tm_keeper_start(d, &d->keeper, err);
+    rc = rc ? rc : tm_clerk_start(d, &d->clerk, err);
     if (rc) {
         tm_deduplicator_stop(d);
         return rc;
@@ -170,7 +170,7 @@ void tm_deduplicator_stop(struct tm_deduplicator *d)
 {
     atomic_store(&d->closing, true);
     tm_stop_request(&d->quit);
-    tm_keeper_stop(d->keeper);
+    tm_clerk_stop(d->clerk);
     tm_peers_stop(d);
     tm_merger_join(d);
     tm_dedup_settings_put(d->adopted);

@@ -1,4 +1,4 @@
-#include "engine/keeper.h"
+#include "engine/clerk.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "engine/dedup_private.h"
@@ -12,7 +12,7 @@
 #define CONNECT_US (5 * TM_US_PER_S)
 #define STATEMENT_US (120 * TM_US_PER_S)
 
-struct tm_keeper {
+struct tm_clerk {
     struct tm_deduplicator *d;
     pthread_t thread;
     struct tm_stop stop;
@@ -21,43 +21,43 @@ struct tm_keeper {
     struct tm_metric *pruned;
 };
 
-static bool is_merging(struct tm_keeper *k)
+static bool is_merging(struct tm_clerk *c)
 {
-    pthread_mutex_lock(&k->d->lock);
-    bool merging = k->d->generation != 0;
-    pthread_mutex_unlock(&k->d->lock);
+    pthread_mutex_lock(&c->d->lock);
+    bool merging = c->d->generation != 0;
+    pthread_mutex_unlock(&c->d->lock);
     return merging;
 }
 
-static void disconnect(struct tm_keeper *k)
+static void disconnect(struct tm_clerk *c)
 {
-    tm_pg_close(k->pg);
-    k->pg = NULL;
-    free(k->conninfo);
-    k->conninfo = NULL;
+    tm_pg_close(c->pg);
+    c->pg = NULL;
+    free(c->conninfo);
+    c->conninfo = NULL;
 }
 
-static int connect_to(struct tm_keeper *k, const char *conninfo, struct tm_error *err)
+static int connect_to(struct tm_clerk *c, const char *conninfo, struct tm_error *err)
 {
-    if (k->pg && tm_pg_is_open(k->pg) && strcmp(k->conninfo, conninfo) == 0)
+    if (c->pg && tm_pg_is_open(c->pg) && strcmp(c->conninfo, conninfo) == 0)
         return TM_OK;
-    disconnect(k);
+    disconnect(c);
     struct tm_pg_options options = {.conninfo = conninfo,
                                     .application_name = "tidemill ledger",
-                                    .stop = &k->stop,
+                                    .stop = &c->stop,
                                     .connect_us = CONNECT_US,
                                     .statement_us = STATEMENT_US};
-    k->conninfo = strdup(conninfo);
-    TM_FATAL_UNLESS(k->conninfo);
-    return tm_pg_connect(&options, &k->pg, err);
+    c->conninfo = strdup(conninfo);
+    TM_FATAL_UNLESS(c->conninfo);
+    return tm_pg_connect(&options, &c->pg, err);
 }
 
 /* A function that returns how many. */
-static int call(struct tm_keeper *k, const char *sql, int count, const char *const *values, uint64_t *number,
+static int call(struct tm_clerk *c, const char *sql, int count, const char *const *values, uint64_t *number,
                 struct tm_error *err)
 {
     PGresult *result;
-    int rc = tm_pg_query(k->pg, sql, count, values, &result, err);
+    int rc = tm_pg_query(c->pg, sql, count, values, &result, err);
     if (rc)
         return rc;
     *number = strtoull(PQgetvalue(result, 0, 0), NULL, 10);
@@ -70,16 +70,16 @@ static bool is_counted(const struct tm_stream *s)
     return s->occurrence_column >= 0 && s->time_column >= 0 && s->ticker_column >= 0;
 }
 
-static int find_ambiguities(struct tm_keeper *k, const struct tm_stream *s, struct tm_error *err)
+static int find_ambiguities(struct tm_clerk *c, const struct tm_stream *s, struct tm_error *err)
 {
     char labels[96];
     uint64_t keys = 0;
     const char *values[] = {s->name, s->columns[s->time_column].name, s->columns[s->ticker_column].name,
                             s->columns[s->occurrence_column].name};
-    int rc = call(k, "SELECT tidemill.find_ambiguities($1, $2, $3, $4)", 4, values, &keys, err);
+    int rc = call(c, "SELECT tidemill.find_ambiguities($1, $2, $3, $4)", 4, values, &keys, err);
     (void)snprintf(labels, sizeof labels, "stream=\"%s\"", s->name);
     struct tm_metric *found =
-        tm_metrics_counter(k->d->metrics, "tidemill_ambiguous_keys_total",
+        tm_metrics_counter(c->d->metrics, "tidemill_ambiguous_keys_total",
                            "Counted keys of which fewer records may be stored than were sent: two "
                            "gatherers heard part of the time in which they were.",
                            labels);
@@ -92,67 +92,67 @@ static int find_ambiguities(struct tm_keeper *k, const struct tm_stream *s, stru
     return rc;
 }
 
-static int keep(struct tm_keeper *k, const struct tm_dedup_settings *settings, struct tm_error *err)
+static int keep(struct tm_clerk *c, const struct tm_dedup_settings *settings, struct tm_error *err)
 {
     const struct tm_plan *plan = settings->options.plan;
     uint64_t pruned = 0;
-    int rc = connect_to(k, settings->options.production, err);
+    int rc = connect_to(c, settings->options.production, err);
     for (size_t i = 0; !rc && i < tm_plan_stream_count(plan); i++)
         if (is_counted(tm_plan_stream(plan, i)))
-            rc = find_ambiguities(k, tm_plan_stream(plan, i), err);
-    rc = rc ? rc : call(k, "SELECT tidemill.prune_heartbeats()", 0, NULL, &pruned, err);
-    tm_metric_add(k->pruned, pruned);
+            rc = find_ambiguities(c, tm_plan_stream(plan, i), err);
+    rc = rc ? rc : call(c, "SELECT tidemill.prune_heartbeats()", 0, NULL, &pruned, err);
+    tm_metric_add(c->pruned, pruned);
     return rc;
 }
 
-static void *keeper_main(void *arg)
+static void *clerk_main(void *arg)
 {
-    struct tm_keeper *k = arg;
+    struct tm_clerk *c = arg;
     struct tm_error err;
     int64_t pause_us = EVERY_US;
     pthread_setname_np(pthread_self(), "ledger");
-    while (tm_stop_wait(&k->stop, pause_us) == TM_OK) {
+    while (tm_stop_wait(&c->stop, pause_us) == TM_OK) {
         pause_us = EVERY_US;
-        if (!is_merging(k)) {
-            disconnect(k);
+        if (!is_merging(c)) {
+            disconnect(c);
             continue;
         }
-        struct tm_dedup_settings *settings = tm_dedup_settings_newest(k->d);
-        int rc = keep(k, settings, &err);
+        struct tm_dedup_settings *settings = tm_dedup_settings_newest(c->d);
+        int rc = keep(c, settings, &err);
         tm_dedup_settings_put(settings);
         if (!rc || rc == TM_ESTOPPED)
             continue;
         TM_LOG_LIMITED(TM_LOG_WARN, "ledger", "the ledger in production is not looked after for now", TM_F_ERR(&err));
-        disconnect(k);
+        disconnect(c);
         pause_us = AFTER_FAILURE_US;
     }
-    disconnect(k);
+    disconnect(c);
     return NULL;
 }
 
-int tm_keeper_start(struct tm_deduplicator *d, struct tm_keeper **out, struct tm_error *err)
+int tm_clerk_start(struct tm_deduplicator *d, struct tm_clerk **out, struct tm_error *err)
 {
-    struct tm_keeper *k = calloc(1, sizeof *k);
-    TM_FATAL_UNLESS(k);
-    k->d = d;
-    TM_FATAL_UNLESS(tm_stop_init(&k->stop) == TM_OK);
-    k->pruned = tm_metrics_counter(d->metrics, "tidemill_heartbeats_pruned_total",
+    struct tm_clerk *c = calloc(1, sizeof *c);
+    TM_FATAL_UNLESS(c);
+    c->d = d;
+    TM_FATAL_UNLESS(tm_stop_init(&c->stop) == TM_OK);
+    c->pruned = tm_metrics_counter(d->metrics, "tidemill_heartbeats_pruned_total",
                                    "Heartbeats of gatherers deleted from production, as later ones say more.", NULL);
-    if (pthread_create(&k->thread, NULL, keeper_main, k)) {
-        tm_stop_fini(&k->stop);
-        free(k);
+    if (pthread_create(&c->thread, NULL, clerk_main, c)) {
+        tm_stop_fini(&c->stop);
+        free(c);
         return tm_error_set(err, TM_ENOMEM, "cannot start the ledger thread");
     }
-    *out = k;
+    *out = c;
     return TM_OK;
 }
 
-void tm_keeper_stop(struct tm_keeper *k)
+void tm_clerk_stop(struct tm_clerk *c)
 {
-    if (!k)
+    if (!c)
         return;
-    tm_stop_request(&k->stop);
-    pthread_join(k->thread, NULL);
-    tm_stop_fini(&k->stop);
-    free(k);
+    tm_stop_request(&c->stop);
+    pthread_join(c->thread, NULL);
+    tm_stop_fini(&c->stop);
+    free(c);
 }

@@ -1,5 +1,5 @@
 /*
- * The keeper of the ledger in production: a thread of the deduplicator with a connection of its own, beside the merger and
+ * The clerk keeps the ledger in production: a thread of the deduplicator with a connection of its own, beside the merger and
  * never in its way. While this process merges it calls, every few seconds (store/coverage.h):
  *
  *     tidemill.prune_heartbeats()         heartbeats that a later one makes superfluous
@@ -10,14 +10,14 @@
  * Both only tidy up or add what is known: when production is away, or a call fails, nothing is wrong and the next call makes
  * up for it. Two of them at once do no harm.
  */
-#ifndef TM_ENGINE_KEEPER_H
-#define TM_ENGINE_KEEPER_H
+#ifndef TM_ENGINE_CLERK_H
+#define TM_ENGINE_CLERK_H
 
 #include "engine/deduplicator.h"
 
-struct tm_keeper;
+struct tm_clerk;
 
-int tm_keeper_start(struct tm_deduplicator *d, struct tm_keeper **out, struct tm_error *err) TM_MUST_CHECK;
-void tm_keeper_stop(struct tm_keeper *keeper); /* NULL is fine; cancels what is under way */
+int tm_clerk_start(struct tm_deduplicator *d, struct tm_clerk **out, struct tm_error *err) TM_MUST_CHECK;
+void tm_clerk_stop(struct tm_clerk *c); /* NULL is fine; cancels what is under way */
 
 #endif

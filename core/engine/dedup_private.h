@@ -21,6 +21,7 @@
 #include "base/hash.h"
 #include "base/queue.h"
 #include "engine/deduplicator.h"
+#include "engine/keeper.h"
 #include "engine/newest.h"
 #include "store/pg.h"
 
@@ -161,6 +162,8 @@ struct tm_deduplicator {
     struct tm_merger *merger;
     struct tm_peer *peers;   /* policy: those with a thread */
     struct tm_newest newest; /* the merger notes, policy reads */
+    struct tm_keeper *keeper;
+    struct tm_metric *lease_held, *standby, *takeovers, *leases_lost, *takeover_seconds, *lease_since;
     struct tm_metric *lag, *holes, *connected, *errors, *commit_seconds, *latency, *conflicts, *seen_keys, *seen_bytes;
 
     pthread_mutex_t lock;

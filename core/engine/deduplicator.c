@@ -15,6 +15,12 @@ const char *tm_peer_state_name(enum tm_peer_state state)
     return names[state];
 }
 
+const char *tm_lease_state_name(enum tm_lease_state state)
+{
+    static const char *const names[] = {"none", "standby", "held"};
+    return names[state];
+}
+
 /* ---- between pollers and merger ---- */
 
 bool tm_dedup_take_orders(struct tm_peer *peer, struct tm_dedup_orders *orders)
@@ -127,6 +133,15 @@ static void make_metrics(struct tm_deduplicator *d, struct tm_metrics *m)
         tm_metrics_histogram(m, "tidemill_production_commit_seconds", "Duration of transactions in production.", NULL);
     d->latency = tm_metrics_histogram(m, "tidemill_received_to_production_seconds",
                                       "From arrival at a gatherer to COMMIT in production.", NULL);
+    d->lease_held = tm_metrics_gauge(m, "dedup_lease_held", "1 while this process is the one that writes.", NULL);
+    d->standby = tm_metrics_gauge(m, "dedup_standby", "1 while another process writes and this one waits.", NULL);
+    d->takeovers = tm_metrics_counter(m, "dedup_lease_takeovers_total",
+                                      "Leases taken from a holder that had not given it back.", NULL);
+    d->leases_lost = tm_metrics_counter(m, "dedup_lease_lost_total", "Leases that another process took.", NULL);
+    d->takeover_seconds = tm_metrics_histogram(m, "dedup_lease_takeover_seconds",
+                                               "From the end of a lease to the moment it was taken over.", NULL);
+    d->lease_since = tm_metrics_gauge(m, "dedup_lease_changed_timestamp_seconds",
+                                      "When dedup_lease_held or dedup_standby last changed, Unix time.", NULL);
     d->seen_keys = tm_metrics_gauge(m, "tidemill_seen_keys", "Keys in the seen-sets.", NULL);
     d->seen_bytes = tm_metrics_gauge(m, "tidemill_seen_bytes", "Memory of the seen-sets.", NULL);
 }
@@ -150,7 +165,8 @@ int tm_deduplicator_start(const struct tm_deduplicator_options *options, struct 
     d->down_since_us = tm_clock_wall_us();
     make_metrics(d, options->metrics);
     d->settings = tm_dedup_settings_create(d, options);
-    rc = tm_merger_start(d, err);
+    rc = tm_keeper_start(&d->quit, &d->keeper, err);
+    rc = rc ? rc : tm_merger_start(d, err);
     rc = rc ? rc : tm_peers_start(d, d->settings, err);
     if (rc) {
         tm_deduplicator_stop(d);
@@ -166,6 +182,7 @@ void tm_deduplicator_stop(struct tm_deduplicator *d)
     tm_stop_request(&d->quit);
     tm_peers_stop(d);
     tm_merger_join(d);
+    tm_keeper_join(d->keeper);
     tm_dedup_settings_put(d->adopted);
     tm_dedup_settings_put(d->settings);
     close(d->ready_fd);

@@ -19,21 +19,21 @@
 #define STATEMENT_US (60 * TM_US_PER_S)
 #define COMMIT_EVERY_US (15 * TM_US_PER_MS) /* a commit costs the same for one row as for a thousand */
 #define IDLE_US (1 * TM_US_PER_S)
-#define STANDBY_US (1 * TM_US_PER_S)
-#define STOP_S 4 /* for the transaction under way; then it is given up, and polled again at the next start */
+#define STANDBY_LOOKS 10 /* within a lease */
+#define STOP_S 4         /* for the transaction under way; then it is given up, and polled again at the next start */
 #define BATCHES_MAX 512
 
-/* Politeness between deduplicators; safety is the compare-and-swap. "millrace" in ASCII. */
-#define LOCK_SQL "SELECT pg_try_advisory_lock(7883950569655395173)"
+/* All markets are one shard until several deduplicators share the work. */
+#define SHARD 0
 
 /*
- * The server drops a session whose client vanished without a word within half a minute, so that its lock does
- * not keep the standby waiting for hours. A role or database that is set to commit asynchronously would lose
- * rows that cursors say are there (FAILURES T21).
+ * Whoever takes over ends the session of a holder that stopped in mid-transaction (store/lease.h); where it may not, the
+ * server drops it for being idle, or for its client having vanished without a word. A role or database that is set to
+ * commit asynchronously would lose rows that cursors say are there (FAILURES T21).
  */
 #define SESSION_SQL                                                                                                    \
-    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"                     \
-    "SET tcp_user_timeout = 30000; SET idle_in_transaction_session_timeout = 60000;"                                   \
+    "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3;"                      \
+    "SET tcp_user_timeout = 10000; SET idle_in_transaction_session_timeout = 5000; SET lock_timeout = 10000;"          \
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = "              \
     "'off'"
 
@@ -44,7 +44,10 @@ struct tm_merger {
     struct tm_dedup_settings *settings; /* adopted; held */
     bool anew; /* the session ends because other settings want another one, not because it failed */
     struct tm_merge *merge;
-    char begin[96];            /* opens a transaction: as long as production has the keys that the session began with */
+    struct tm_lease lease;
+    bool lost;                 /* the lease is another one's */
+    bool told;                 /* that we stand by */
+    char begin[256];           /* opens a transaction: while the lease is ours, and the keys are those we began with */
     struct tm_cursors cursors; /* as committed */
     struct tm_batch *batches[BATCHES_MAX];
     size_t batch_count;
@@ -56,6 +59,20 @@ struct tm_merger {
 
 /* ---- state that others see ---- */
 
+static void note_lease(struct tm_merger *m, enum tm_lease_state state, const char *holder)
+{
+    struct tm_deduplicator *d = m->d;
+    pthread_mutex_lock(&d->lock);
+    bool changed = d->stats.lease != state;
+    d->stats.lease = state;
+    (void)snprintf(d->stats.lease_holder, sizeof d->stats.lease_holder, "%s", holder);
+    pthread_mutex_unlock(&d->lock);
+    tm_metric_set(d->lease_held, state == TM_LEASE_HELD);
+    tm_metric_set(d->standby, state == TM_LEASE_STANDBY);
+    if (changed)
+        tm_metric_set(d->lease_since, (double)tm_clock_wall_us() / 1e6);
+}
+
 static void note_disconnected(struct tm_merger *m)
 {
     struct tm_deduplicator *d = m->d;
@@ -66,6 +83,20 @@ static void note_disconnected(struct tm_merger *m)
     d->generation = 0;
     pthread_mutex_unlock(&d->lock);
     tm_metric_set(d->connected, 0);
+    note_lease(m, TM_LEASE_NONE, "");
+}
+
+/* Production is there, but it is another one's to write: its lag is not ours. */
+static void note_standby(struct tm_merger *m, const char *holder)
+{
+    struct tm_deduplicator *d = m->d;
+    pthread_mutex_lock(&d->lock);
+    d->down_since_us = 0;
+    d->stats.production_connected = true;
+    d->generation = 0;
+    pthread_mutex_unlock(&d->lock);
+    tm_metric_set(d->connected, 1);
+    note_lease(m, TM_LEASE_STANDBY, holder);
 }
 
 static void note_down(struct tm_merger *m, const struct tm_error *err)
@@ -190,6 +221,102 @@ static int collect(struct tm_merger *m, struct tm_error *err)
     return TM_OK;
 }
 
+/* ---- the lease ---- */
+
+static bool has_news(struct tm_merger *m)
+{
+    pthread_mutex_lock(&m->d->lock);
+    bool news = m->d->settings != m->settings;
+    pthread_mutex_unlock(&m->d->lock);
+    return news;
+}
+
+static void note_taken(struct tm_merger *m, const struct tm_lease_found *found)
+{
+    struct tm_deduplicator *d = m->d;
+    if (found->took_over) {
+        pthread_mutex_lock(&d->lock);
+        d->stats.takeovers++;
+        pthread_mutex_unlock(&d->lock);
+        tm_metric_add(d->takeovers, 1);
+        tm_metric_observe_us(d->takeover_seconds, found->overdue_us);
+        tm_log(TM_LOG_WARN, "merger", "the lease ran out; this process takes over", TM_F_STR("from", found->other),
+               TM_F_I64("generation", found->generation), TM_F_I64("overdue_ms", found->overdue_us / TM_US_PER_MS));
+    } else if (!found->resumed) {
+        tm_log(TM_LOG_INFO, "merger", "took the lease", TM_F_I64("generation", found->generation));
+    }
+    m->told = false;
+}
+
+static void note_waiting(struct tm_merger *m, const struct tm_lease_found *found)
+{
+    bool had = *m->lease.token;
+    *m->lease.token = '\0';
+    note_standby(m, found->other);
+    if (had) {
+        tm_metric_add(m->d->leases_lost, 1);
+        tm_log(TM_LOG_WARN, "merger", "another deduplicator has taken over; standing by",
+               TM_F_STR("holder", found->other));
+    } else if (!m->told) {
+        tm_log(TM_LOG_INFO, "merger", "another deduplicator is at work; standing by", TM_F_STR("holder", found->other));
+    }
+    m->told = true;
+}
+
+/* Wait until the lease is ours. */
+static int take_lease(struct tm_merger *m, struct tm_error *err)
+{
+    m->lost = false;
+    m->lease.shard = SHARD;
+    m->lease.length_us = m->settings->options.lease_us;
+    (void)snprintf(m->lease.holder, sizeof m->lease.holder, "%.63s", m->d->id);
+    for (;;) {
+        struct tm_lease_found found;
+        if (has_news(m)) {
+            m->anew = true;
+            return tm_error_set(err, TM_ERETRY, "other settings while standing by");
+        }
+        int rc = tm_lease_take(&m->lease, m->pg, &found, err);
+        if (rc)
+            return rc;
+        if (found.taken) {
+            note_taken(m, &found);
+            rc = tm_keeper_hold(m->d->keeper, &m->lease, m->settings->options.production);
+            return rc ? tm_error_set(err, rc, "out of memory for the lease") : TM_OK;
+        }
+        note_waiting(m, &found);
+        rc = tm_stop_wait(&m->d->quit, m->lease.length_us / STANDBY_LOOKS);
+        if (rc)
+            return tm_error_set(err, rc, "asked to stop");
+    }
+}
+
+/* Between two transactions: the keeper may be late, or have been told that the lease is gone. */
+static int check_lease(struct tm_merger *m, struct tm_error *err)
+{
+    bool held = !tm_keeper_has_lost(m->d->keeper);
+    if (held && tm_keeper_is_late(m->d->keeper)) {
+        int rc = tm_lease_renew(&m->lease, m->pg, &held, err);
+        if (rc)
+            return rc;
+        tm_keeper_renewed(m->d->keeper);
+    }
+    m->lost = !held;
+    return held ? TM_OK : tm_error_set(err, TM_ERETRY, "the lease is another deduplicator's");
+}
+
+/* A clean end: whoever waits need not wait for the lease to run out. */
+static void give_back_lease(struct tm_merger *m)
+{
+    struct tm_error err;
+    tm_keeper_rest(m->d->keeper);
+    if (!*m->lease.token || !m->pg || !tm_pg_is_open(m->pg))
+        return;
+    if (tm_pg_exec(m->pg, "ROLLBACK", &err) || tm_lease_release(&m->lease, m->pg, &err))
+        tm_log(TM_LOG_WARN, "merger", "the lease could not be given back; it runs out", TM_F_ERR(&err));
+    *m->lease.token = '\0';
+}
+
 /* ---- a transaction ---- */
 
 static struct tm_cursor_move *move_of(struct tm_merger *m, const struct tm_batch *b)
@@ -282,6 +409,7 @@ static int merge(struct tm_merger *m, struct tm_error *err)
 {
     int64_t early_us = m->started_us + COMMIT_EVERY_US - tm_clock_mono_us();
     int rc = early_us > 0 ? tm_stop_wait(&m->d->merger_stop, early_us) : TM_OK;
+    rc = rc ? rc : check_lease(m, err);
     rc = rc ? rc : collect(m, err);
     if (!rc && !m->batch_count)
         rc = idle(m, err);
@@ -290,45 +418,13 @@ static int merge(struct tm_merger *m, struct tm_error *err)
     m->started_us = tm_clock_mono_us();
     build_moves(m);
     rc = run_transaction(m, err);
+    m->lost = rc == TM_ERETRY && strcmp(tm_pg_sqlstate(m->pg), TM_LEASE_LOST) == 0;
     if (!rc)
         after_commit(m);
     return rc;
 }
 
 /* ---- a session: from connect to the first error ---- */
-
-static bool has_news(struct tm_merger *m)
-{
-    pthread_mutex_lock(&m->d->lock);
-    bool news = m->d->settings != m->settings;
-    pthread_mutex_unlock(&m->d->lock);
-    return news;
-}
-
-static int take_lock(struct tm_merger *m, struct tm_error *err)
-{
-    bool told = false;
-    for (;;) {
-        if (has_news(m)) {
-            m->anew = true;
-            return tm_error_set(err, TM_ERETRY, "other settings while standing by");
-        }
-        PGresult *result;
-        int rc = tm_pg_query(m->pg, LOCK_SQL, 0, NULL, &result, err);
-        if (rc)
-            return rc;
-        bool taken = strcmp(PQgetvalue(result, 0, 0), "t") == 0;
-        PQclear(result);
-        if (taken)
-            return TM_OK;
-        if (!told)
-            tm_log(TM_LOG_INFO, "merger", "another deduplicator is at work; standing by");
-        told = true;
-        rc = tm_stop_wait(&m->d->quit, STANDBY_US);
-        if (rc)
-            return tm_error_set(err, rc, "asked to stop");
-    }
-}
 
 static int load_cursors(struct tm_merger *m, struct tm_error *err)
 {
@@ -342,11 +438,16 @@ static int load_cursors(struct tm_merger *m, struct tm_error *err)
 static int expect_keys(struct tm_merger *m, struct tm_error *err)
 {
     char digest[TM_KEYS_DIGEST];
+    struct tm_buf guard = {0};
     int rc = tm_keys_expect(m->pg, m->settings->options.plan, digest, err);
-    if (*digest)
-        (void)snprintf(m->begin, sizeof m->begin, "BEGIN; SELECT tidemill.expect_keys('%s')", digest);
-    else
-        (void)snprintf(m->begin, sizeof m->begin, "BEGIN");
+    if (!rc && (tm_lease_guard(&m->lease, &guard) || !tm_buf_cstr(&guard)))
+        rc = tm_error_set(err, TM_ENOMEM, "out of memory for a transaction");
+    if (!rc && *digest)
+        (void)snprintf(m->begin, sizeof m->begin, "BEGIN; %s; SELECT tidemill.expect_keys('%s')",
+                       (const char *)guard.data, digest);
+    else if (!rc)
+        (void)snprintf(m->begin, sizeof m->begin, "BEGIN; %s", (const char *)guard.data);
+    tm_buf_fini(&guard);
     return rc;
 }
 
@@ -382,6 +483,20 @@ static int read_identity(struct tm_merger *m, struct tm_error *err)
     return TM_OK;
 }
 
+/* From a session to the first poll: wait for the lease, then read everything anew that somebody else may have changed. */
+static int begin_work(struct tm_merger *m, struct tm_error *err)
+{
+    int rc = take_lease(m, err);
+    rc = rc ? rc : expect_keys(m, err);
+    rc = rc ? rc : read_identity(m, err);
+    tm_merge_forget(m->merge);
+    rc = rc ? rc : tm_merge_days_ahead(m->merge, m->pg, err);
+    rc = rc ? rc : load_cursors(m, err);
+    if (!rc)
+        note_lease(m, TM_LEASE_HELD, "");
+    return rc;
+}
+
 static int open_session(struct tm_merger *m, struct tm_error *err)
 {
     struct tm_pg_options options = {.conninfo = m->settings->options.production,
@@ -393,12 +508,15 @@ static int open_session(struct tm_merger *m, struct tm_error *err)
     rc = rc ? rc : tm_pg_exec(m->pg, SESSION_SQL, err);
     if (!rc && m->settings->options.migrate)
         rc = tm_migrate_production(m->pg, m->settings->options.plan, err);
-    rc = rc ? rc : take_lock(m, err);
-    rc = rc ? rc : expect_keys(m, err);
-    rc = rc ? rc : read_identity(m, err);
-    tm_merge_forget(m->merge);
-    rc = rc ? rc : tm_merge_days_ahead(m->merge, m->pg, err);
-    return rc ? rc : load_cursors(m, err);
+    return rc ? rc : begin_work(m, err);
+}
+
+/* A zombie: refused by the guard, or told by the keeper. It stands by like any other, and remembers nothing. */
+static int stand_down(struct tm_merger *m, struct tm_error *err)
+{
+    tm_keeper_rest(m->d->keeper);
+    int rc = tm_pg_exec(m->pg, "ROLLBACK", err);
+    return rc ? rc : begin_work(m, err);
 }
 
 /* Nothing is wrong with production, but what was polled does not follow on what it has. */
@@ -443,7 +561,10 @@ static int follow_settings(struct tm_merger *m, const struct tm_dedup_settings *
     m->anew = strcmp(old->production, now->production) != 0;
     if (m->anew)
         return tm_error_set(err, TM_ERETRY, "production has another address now");
-    int rc = TM_OK;
+    m->lease.length_us = now->lease_us;
+    int rc = tm_keeper_hold(m->d->keeper, &m->lease, now->production);
+    if (rc)
+        return tm_error_set(err, rc, "out of memory for the lease");
     if (now->migrate && !(same_plan && old->migrate))
         rc = tm_migrate_production(m->pg, now->plan, err);
     rc = rc || same_plan ? rc : expect_keys(m, err);
@@ -484,7 +605,9 @@ static int run_session(struct tm_merger *m, struct tm_error *err)
             return rc;
         rc = merge(m, err);
         drop_batches(m);
-        if (rc == TM_ECONFLICT || rc == TM_ESTATE)
+        if (m->lost)
+            rc = stand_down(m, err);
+        else if (rc == TM_ECONFLICT || rc == TM_ESTATE)
             rc = start_over(m, rc, err);
         rc = rc ? rc : tm_merge_days_ahead(m->merge, m->pg, err);
         tm_dedup_publish_lag(m->d);
@@ -495,6 +618,9 @@ static int run_session(struct tm_merger *m, struct tm_error *err)
 static void close_session(struct tm_merger *m)
 {
     drop_batches(m);
+    if (m->anew || atomic_load(&m->d->closing))
+        give_back_lease(m);
+    tm_keeper_rest(m->d->keeper);
     tm_pg_close(m->pg);
     m->pg = NULL;
 }

@@ -12,6 +12,7 @@
  *   NOTIFY tidemill      with each commit
  * Production
  *   tidemill.cursors     key (gatherer, epoch uuid, stream, shard); seq, hash, updated_at
+ *   tidemill.leases      key shard; holder, token, generation, released, taken_at, expires_at: who writes (store/lease.h)
  * Both
  *   tidemill.quarantine  id, at, stream, gatherer, epoch, seq, sqlstate, error, columns, tuple
  *   tidemill.meta        key, value

@@ -11,7 +11,7 @@
 #define POLL_US (250 * TM_US_PER_MS)
 #define POLL_ROWS_MAX 20000
 #define BATCH_ROWS_MAX 50000
-#define LEASE_US (2 * TM_US_PER_S)
+#define LEASE_US (1500 * TM_US_PER_MS)
 #define QUEUE_ITEMS_MAX 1024 /* of a gatherer */
 #define ACCEPT_US (7 * INT64_C(86400) * TM_US_PER_S)
 

@@ -65,7 +65,7 @@ struct tm_deduplicator_options {
     int64_t accept_future_us; /* 0: 7 days */
     bool migrate;             /* create production's schema if it is not there, at start and at a reload */
     int64_t key_margin_us;    /* a key may begin so long after what was merged (record/keys.h); 0: 5 s */
-    int64_t lease_us;         /* a holder that is silent for so long is replaced; 0: 2 s */
+    int64_t lease_us;         /* a holder that is silent for so long is replaced; 0: 1.5 s */
 };
 
 enum tm_peer_state { TM_PEER_CONNECTING, TM_PEER_CONNECTED, TM_PEER_DOWN, TM_PEER_STOPPED /* hole, fork */ };

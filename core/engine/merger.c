@@ -14,12 +14,13 @@
 #include <sys/eventfd.h>
 
 #define BACKOFF_BASE_US (1 * TM_US_PER_S)
+#define BACKOFF_FIRST_US (200 * TM_US_PER_MS)
 #define BACKOFF_MAX_US (30 * TM_US_PER_S)
 #define CONNECT_US (5 * TM_US_PER_S)
 #define STATEMENT_US (60 * TM_US_PER_S)
 #define COMMIT_EVERY_US (15 * TM_US_PER_MS) /* a commit costs the same for one row as for a thousand */
 #define IDLE_US (1 * TM_US_PER_S)
-#define STANDBY_LOOKS 10 /* within a lease */
+#define STANDBY_LOOKS 20 /* within a lease */
 #define STOP_S 4         /* for the transaction under way; then it is given up, and polled again at the next start */
 #define BATCHES_MAX 512
 
@@ -490,11 +491,10 @@ static int begin_work(struct tm_merger *m, struct tm_error *err)
     rc = rc ? rc : expect_keys(m, err);
     rc = rc ? rc : read_identity(m, err);
     tm_merge_forget(m->merge);
-    rc = rc ? rc : tm_merge_days_ahead(m->merge, m->pg, err);
     rc = rc ? rc : load_cursors(m, err);
     if (!rc)
         note_lease(m, TM_LEASE_HELD, "");
-    return rc;
+    return rc ? rc : tm_merge_days_ahead(m->merge, m->pg, err); /* the pollers are at work already */
 }
 
 static int open_session(struct tm_merger *m, struct tm_error *err)
@@ -658,7 +658,8 @@ static void *merger_main(void *arg)
         }
         note_down(m, &err);
         failures = m->d->stats.transactions > transactions ? 0 : failures + 1;
-        if (pause_before_retry(m, tm_backoff_us(failures, BACKOFF_BASE_US, BACKOFF_MAX_US, tm_random_unit())))
+        int64_t base_us = failures ? BACKOFF_BASE_US : BACKOFF_FIRST_US; /* what worked until now may work at once */
+        if (pause_before_retry(m, tm_backoff_us(failures, base_us, BACKOFF_MAX_US, tm_random_unit())))
             break;
     }
     return NULL;

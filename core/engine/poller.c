@@ -18,7 +18,7 @@
 #define REST_HOLE_US                                                                                                   \
     (1 * TM_US_PER_S) /* a hole may be filled: look again soon, but not with every commit                    \
                        */
-#define WAIT_CURSORS_US (200 * TM_US_PER_MS)
+#define WAIT_CURSORS_US (50 * TM_US_PER_MS)
 #define WAIT_ROOM_US (20 * TM_US_PER_MS)
 #define READY_MAX (TM_STREAMS_MAX * 4) /* batches of one look: streams of a few epochs */
 

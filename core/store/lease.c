@@ -84,16 +84,16 @@ static int swap(const struct tm_lease *lease, struct tm_pg *pg, const char *toke
     const char *values[] = {shard, s->token, lease->holder, token, length};
     (void)snprintf(shard, sizeof shard, "%d", lease->shard);
     (void)snprintf(length, sizeof length, "%" PRId64, lease->length_us);
-    int rc =
-        run(pg,
-            "UPDATE tidemill.leases l SET holder = $3, token = $4, generation = l.generation + 1, released = false, "
-            "pid = pg_backend_pid(), backend_start = a.backend_start, taken_at = clock_timestamp(), "
-            "expires_at = clock_timestamp() + $5::int8 * interval '1 microsecond' "
-            "FROM (SELECT shard FROM tidemill.leases WHERE shard = $1 AND token = $2 AND "
-            "(released OR expires_at <= clock_timestamp()) FOR UPDATE SKIP LOCKED) free, "
-            "(SELECT max(backend_start) AS backend_start FROM pg_stat_get_activity(pg_backend_pid())) a "
-            "WHERE l.shard = free.shard RETURNING l.generation",
-            values, 5, generation, err);
+    int rc = run(
+        pg,
+        "UPDATE tidemill.leases l SET holder = $3, token = $4, generation = l.generation + 1, released = false, "
+        "pid = pg_backend_pid(), backend_start = a.backend_start, taken_at = clock_timestamp(), "
+        "expires_at = clock_timestamp() + $5::int8 * interval '1 microsecond' "
+        "FROM (SELECT shard FROM tidemill.leases WHERE shard = $1 AND token = $2 AND "
+        "(released OR expires_at <= clock_timestamp()) FOR UPDATE SKIP LOCKED) free, "
+        "(SELECT coalesce(max(backend_start), '-infinity') AS backend_start FROM pg_stat_get_activity(pg_backend_pid())) a "
+        "WHERE l.shard = free.shard RETURNING l.generation",
+        values, 5, generation, err);
     return rc ? rc : *generation > 0;
 }
 
@@ -104,11 +104,12 @@ static int resume(const struct tm_lease *lease, struct tm_pg *pg, int64_t *gener
     const char *values[] = {shard, lease->token, length};
     (void)snprintf(shard, sizeof shard, "%d", lease->shard);
     (void)snprintf(length, sizeof length, "%" PRId64, lease->length_us);
-    return run(pg,
-               "UPDATE tidemill.leases SET pid = pg_backend_pid(), backend_start = (SELECT max(backend_start) FROM "
-               "pg_stat_get_activity(pg_backend_pid())), expires_at = clock_timestamp() + $3::int8 * interval "
-               "'1 microsecond' WHERE shard = $1 AND token = $2 AND NOT released RETURNING generation",
-               values, 3, generation, err);
+    return run(
+        pg,
+        "UPDATE tidemill.leases SET pid = pg_backend_pid(), backend_start = (SELECT coalesce(max(backend_start), '-infinity') FROM "
+        "pg_stat_get_activity(pg_backend_pid())), expires_at = clock_timestamp() + $3::int8 * interval "
+        "'1 microsecond' WHERE shard = $1 AND token = $2 AND NOT released RETURNING generation",
+        values, 3, generation, err);
 }
 
 static void make_token(char token[TM_LEASE_TOKEN])

@@ -432,6 +432,26 @@ static int make_day(struct tm_pg *pg, const struct tm_stream *stream, bool own_i
     return rc || (there && !own_indexes) ? rc : make_partition(pg, &p, err);
 }
 
+/* One question for all days: at a start and a take-over they are all there. */
+static int have_days(struct tm_pg *pg, const struct tm_stream *stream, int64_t from_us, int64_t to_us, bool *there,
+                     struct tm_error *err)
+{
+    char first[96], last[96], found[24];
+    const char *values[] = {stream->name, first, last};
+    struct tm from = utc_of(from_us), to = utc_of(to_us);
+    int n = snprintf(first, sizeof first, "%s_p", stream->name);
+    (void)snprintf(last, sizeof last, "%s", first);
+    (void)strftime(first + n, sizeof first - (size_t)n, "%Y%m%d", &from);
+    (void)strftime(last + n, sizeof last - (size_t)n, "%Y%m%d", &to);
+    int rc =
+        fetch(pg,
+              "SELECT count(*) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
+              "WHERE i.inhparent = to_regclass($1) AND c.relname BETWEEN $2 AND $3 AND length(c.relname) = length($2)",
+              values, 3, found, sizeof found, err);
+    *there = strtoll(found, NULL, 10) == (day_of(to_us) - day_of(from_us)) / DAY_US + 1;
+    return rc;
+}
+
 static int make_days(struct tm_pg *pg, const struct tm_stream *stream, int64_t from_us, int64_t to_us,
                      struct tm_error *err)
 {
@@ -441,7 +461,11 @@ static int make_days(struct tm_pg *pg, const struct tm_stream *stream, int64_t f
         return rc;
     if (!tm_stream_fixed_key(stream))
         rc = tm_keys_parent_is_unique(pg, stream, &parents, err);
-    bool own_indexes = !tm_stream_fixed_key(stream) && !parents;
+    bool own_indexes = !tm_stream_fixed_key(stream) && !parents, there = false;
+    if (!rc && !own_indexes)
+        rc = have_days(pg, stream, from_us, to_us, &there, err);
+    if (rc || there)
+        return rc;
     for (int64_t day = day_of(from_us); !rc && day <= to_us; day += DAY_US)
         rc = make_day(pg, stream, own_indexes, day, err);
     return rc;

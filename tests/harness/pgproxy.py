@@ -80,7 +80,8 @@ class _Session:
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.watched = False
         self.held = threading.Event()  # set: may pass
-        self.held.set()
+        if not proxy.frozen:
+            self.held.set()
 
     def start(self) -> None:
         """Both ways."""
@@ -128,6 +129,7 @@ class _Session:
         while True:
             head = self._read(self.client, 8)
             length, code = struct.unpack("!ii", head)
+            self.held.wait()
             if code in SSL_REQUESTS:
                 self.client.sendall(b"N")
                 continue
@@ -171,6 +173,7 @@ class PgProxy:
         self._lock = threading.Lock()
         self._sessions: set[_Session] = set()
         self._armed: Hit | None = None
+        self.frozen = False
         self._listener: socket.socket | None = None
 
     def start(self) -> None:
@@ -205,8 +208,17 @@ class PgProxy:
         for session in sessions:
             session.cut()
 
+    def freeze(self) -> None:
+        """The network is gone without a word: nothing passes, of no session, and new ones get no answer."""
+        self.frozen = True
+        with self._lock:
+            sessions = list(self._sessions)
+        for session in sessions:
+            session.held.clear()
+
     def release(self) -> None:
-        """What was held goes on."""
+        """What was held or frozen goes on."""
+        self.frozen = False
         with self._lock:
             sessions = list(self._sessions)
         for session in sessions:

@@ -11,6 +11,7 @@
 #include "control/plan.h"
 #include "control/remote.h"
 #include "control/replay.h"
+#include "control/retire.h"
 #include "control/testing.h"
 #include "record/decode.h"
 
@@ -158,6 +159,8 @@ static const struct tm_cli_command commands[] = {
      1, tm_replay_command},
     {"reload", NULL, "make a running process read its script anew, and say what changed", reload_options, 0, 0, reload},
     {"status", NULL, "what a running process is doing", status_options, 0, 0, status},
+    {"retire", "FILE GATHERER", "give up a gatherer for good: it holds nothing and is refused", tm_retire_options, 2, 2,
+     tm_retire_command},
     {"version", NULL, "print the version", NULL, 0, 0, version},
     {0},
 };

@@ -48,6 +48,7 @@ void tm_dedup_batch_done(struct tm_deduplicator *d, const struct tm_batch *b)
     struct tm_peer *peer = b->peer;
     pthread_mutex_lock(&d->lock);
     peer->outstanding--;
+    peer->queued_rows -= b->count;
     /* the rest arrived later than what is done: its end is the oldest that can still be waiting */
     peer->oldest_us = peer->outstanding ? b->received_max_us : 0;
     pthread_mutex_unlock(&d->lock);
@@ -85,6 +86,16 @@ static int64_t worst_lag_us(const struct tm_deduplicator *d)
     return worst_us;
 }
 
+uint64_t tm_dedup_rows_behind(struct tm_deduplicator *d)
+{
+    uint64_t rows = 0;
+    pthread_mutex_lock(&d->lock);
+    for (size_t i = 0; i < d->settings->options.gatherer_count; i++)
+        rows += d->settings->peers[i]->queued_rows + d->settings->peers[i]->unread_rows;
+    pthread_mutex_unlock(&d->lock);
+    return rows;
+}
+
 void tm_dedup_publish_lag(struct tm_deduplicator *d)
 {
     pthread_mutex_lock(&d->lock);
@@ -100,6 +111,7 @@ struct tm_deduplicator_stats tm_deduplicator_stats(struct tm_deduplicator *d)
     s.gatherer_count = d->settings->options.gatherer_count;
     s.lag_us = worst_lag_us(d);
     pthread_mutex_unlock(&d->lock);
+    s.rows_behind = tm_dedup_rows_behind(d);
     tm_metric_set(d->lag, (double)s.lag_us / 1e6);
     return s;
 }
@@ -123,6 +135,8 @@ static void make_metrics(struct tm_deduplicator *d, struct tm_metrics *m)
 {
     d->lag = tm_metrics_gauge(m, "dedup_sync_lag_seconds",
                               "Age of the oldest record that a gatherer has and production has not.", NULL);
+    d->behind =
+        tm_metrics_gauge(m, "dedup_rows_behind", "Rows that gatherers have stored and production has not.", NULL);
     d->connected = tm_metrics_gauge(m, "dedup_rds_connected", "1 while production is connected.", NULL);
     d->errors = tm_metrics_counter(m, "rds_connection_errors_total", "Sessions with production that failed.", NULL);
     d->holes = tm_metrics_counter(m, "tidemill_poll_holes_total",

@@ -91,6 +91,9 @@ struct tm_deduplicator_stats {
     uint64_t transactions, conflicts, production_errors;
     int64_t last_commit_us; /* monotonic; 0: none */
     int64_t lag_us;         /* the worst over healthy gatherers */
+    uint64_t rows_behind;   /* stored by gatherers and not in production */
+    uint64_t rows_per_s;    /* offered rows, while a backlog is worked off; else 0 */
+    int64_t left_us;        /* until then, at this speed; 0: no backlog */
     size_t gatherer_count;
     char identity[64]; /* of production: "system identifier/timeline" as of the last connect; "": not known */
     char last_error[256];

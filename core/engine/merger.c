@@ -23,6 +23,8 @@
 #define STANDBY_LOOKS 20 /* within a lease */
 #define STOP_S 4         /* for the transaction under way; then it is given up, and polled again at the next start */
 #define BATCHES_MAX 512
+#define BACKLOG_ROWS 200000
+#define TELL_EVERY_US (3 * TM_US_PER_S)
 
 /* All markets are one shard until several deduplicators share the work. */
 #define SHARD 0
@@ -37,6 +39,12 @@
     "SET tcp_user_timeout = 10000; SET idle_in_transaction_session_timeout = 5000; SET lock_timeout = 10000;"          \
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = "              \
     "'off'"
+
+/* Of working off a backlog. Times are monotonic; 0: there is none. */
+struct progress {
+    int64_t since_us, told_us;
+    uint64_t rows, told_rows; /* offered rows merged since */
+};
 
 struct tm_merger {
     struct tm_deduplicator *d;
@@ -56,6 +64,7 @@ struct tm_merger {
     size_t move_count;
     size_t turn;        /* whose queue is looked into first */
     int64_t started_us; /* monotonic start of the last transaction */
+    struct progress progress;
 };
 
 /* ---- state that others see ---- */
@@ -157,6 +166,14 @@ static void drop_batch(struct tm_merger *m, struct tm_batch *b)
 {
     tm_dedup_batch_done(m->d, b);
     tm_batch_destroy(b);
+}
+
+static uint64_t count_rows(const struct tm_merger *m)
+{
+    uint64_t rows = 0;
+    for (size_t i = 0; i < m->batch_count; i++)
+        rows += m->batches[i]->count;
+    return rows;
 }
 
 static void drop_batches(struct tm_merger *m)
@@ -398,6 +415,64 @@ static void after_commit(struct tm_merger *m)
     tm_metric_observe_us(m->d->commit_seconds, tm_clock_mono_us() - m->started_us);
 }
 
+/* ---- progress ---- */
+
+static void note_progress(struct tm_merger *m, uint64_t behind, uint64_t per_s)
+{
+    pthread_mutex_lock(&m->d->lock);
+    m->d->stats.rows_per_s = per_s;
+    m->d->stats.left_us = per_s ? (int64_t)(behind * TM_US_PER_S / per_s) : 0;
+    pthread_mutex_unlock(&m->d->lock);
+}
+
+static uint64_t per_second(uint64_t rows, int64_t us)
+{
+    return us > 0 ? rows * TM_US_PER_S / (uint64_t)us : 0;
+}
+
+static void tell_progress(struct tm_merger *m, uint64_t behind, int64_t now_us)
+{
+    struct progress *p = &m->progress;
+    uint64_t per_s = per_second(p->rows - p->told_rows, now_us - p->told_us);
+    note_progress(m, behind, per_s);
+    tm_log(TM_LOG_INFO, "merger", "catching up", TM_F_U64("rows_behind", behind), TM_F_U64("rows_per_s", per_s),
+           TM_F_U64("left_s", per_s ? behind / per_s : 0));
+    p->told_us = now_us;
+    p->told_rows = p->rows;
+}
+
+static void end_progress(struct tm_merger *m, int64_t now_us)
+{
+    struct progress *p = &m->progress;
+    note_progress(m, 0, 0);
+    tm_log(TM_LOG_INFO, "merger", "caught up", TM_F_U64("rows", p->rows),
+           TM_F_U64("rows_per_s", per_second(p->rows, now_us - p->since_us)),
+           TM_F_I64("took_ms", (now_us - p->since_us) / TM_US_PER_MS));
+    *p = (struct progress){0};
+}
+
+/* After each transaction. A backlog is what a live feed never has waiting. */
+static void follow_progress(struct tm_merger *m, uint64_t merged)
+{
+    struct progress *p = &m->progress;
+    int64_t now_us = tm_clock_mono_us();
+    uint64_t behind = tm_dedup_rows_behind(m->d);
+    tm_metric_set(m->d->behind, (double)behind);
+    if (!p->since_us && behind < BACKLOG_ROWS)
+        return;
+    if (!p->since_us) {
+        *p = (struct progress){.since_us = m->started_us, .told_us = m->started_us};
+        p->rows = merged;
+        tell_progress(m, behind, now_us);
+        return;
+    }
+    p->rows += merged;
+    if (behind < BACKLOG_ROWS / 10)
+        end_progress(m, now_us);
+    else if (now_us - p->told_us >= TELL_EVERY_US)
+        tell_progress(m, behind, now_us);
+}
+
 /* With nothing to do, ask whether production is still there: it may have failed over in the meantime. */
 static int idle(struct tm_merger *m, struct tm_error *err)
 {
@@ -604,6 +679,7 @@ static int run_session(struct tm_merger *m, struct tm_error *err)
         if (rc)
             return rc;
         rc = merge(m, err);
+        uint64_t merged = rc ? 0 : count_rows(m);
         drop_batches(m);
         if (m->lost)
             rc = stand_down(m, err);
@@ -611,6 +687,7 @@ static int run_session(struct tm_merger *m, struct tm_error *err)
             rc = start_over(m, rc, err);
         rc = rc ? rc : tm_merge_days_ahead(m->merge, m->pg, err);
         tm_dedup_publish_lag(m->d);
+        follow_progress(m, merged);
     }
     return rc ? rc : TM_ESTOPPED;
 }
@@ -621,6 +698,8 @@ static void close_session(struct tm_merger *m)
     if (m->anew || atomic_load(&m->d->closing))
         give_back_lease(m);
     tm_keeper_rest(m->d->keeper);
+    m->progress = (struct progress){0};
+    note_progress(m, 0, 0);
     tm_pg_close(m->pg);
     m->pg = NULL;
 }

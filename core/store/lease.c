@@ -11,7 +11,11 @@ struct standing {
     char holder[TM_LEASE_HOLDER], token[TM_LEASE_TOKEN], pid[16], backend_start[40];
     int64_t overdue_us; /* negative: so long it still lasts */
     bool released;
+    bool gone; /* the writing session is no more */
 };
+
+/* Of a row of tidemill.leases. */
+#define GONE_SQL "NOT EXISTS (SELECT FROM pg_stat_get_activity(pid) a WHERE a.backend_start = leases.backend_start)"
 
 static int run(struct tm_pg *pg, const char *sql, const char *const *values, int count, int64_t *number,
                struct tm_error *err)
@@ -40,8 +44,8 @@ static int look(const struct tm_lease *lease, struct tm_pg *pg, struct standing 
     for (int attempt = 0;; attempt++) {
         int rc = tm_pg_query(pg,
                              "SELECT holder, token, pid, backend_start, released, greatest(least((extract(epoch FROM "
-                             "clock_timestamp() - expires_at) * 1000000), 1e15), -1e15)::int8 FROM tidemill.leases "
-                             "WHERE shard = $1",
+                             "clock_timestamp() - expires_at) * 1000000), 1e15), -1e15)::int8, " GONE_SQL
+                             " FROM tidemill.leases WHERE shard = $1",
                              1, values, &result, err);
         if (rc)
             return rc;
@@ -64,6 +68,7 @@ static int look(const struct tm_lease *lease, struct tm_pg *pg, struct standing 
     copy(s->backend_start, sizeof s->backend_start, result, 3);
     s->released = strcmp(PQgetvalue(result, 0, 4), "t") == 0;
     s->overdue_us = strtoll(PQgetvalue(result, 0, 5), NULL, 10);
+    s->gone = strcmp(PQgetvalue(result, 0, 6), "t") == 0;
     PQclear(result);
     return TM_OK;
 }
@@ -90,7 +95,7 @@ static int swap(const struct tm_lease *lease, struct tm_pg *pg, const char *toke
         "pid = pg_backend_pid(), backend_start = a.backend_start, taken_at = clock_timestamp(), "
         "expires_at = clock_timestamp() + $5::int8 * interval '1 microsecond' "
         "FROM (SELECT shard FROM tidemill.leases WHERE shard = $1 AND token = $2 AND "
-        "(released OR expires_at <= clock_timestamp()) FOR UPDATE SKIP LOCKED) free, "
+        "(released OR expires_at <= clock_timestamp() OR (holder = $3 AND " GONE_SQL ")) FOR UPDATE SKIP LOCKED) free, "
         "(SELECT coalesce(max(backend_start), '-infinity') AS backend_start FROM pg_stat_get_activity(pg_backend_pid())) a "
         "WHERE l.shard = free.shard RETURNING l.generation",
         values, 5, generation, err);
@@ -119,6 +124,12 @@ static void make_token(char token[TM_LEASE_TOKEN])
     (void)snprintf(token, TM_LEASE_TOKEN, "%016" PRIx64 "%016" PRIx64, random[0], random[1]);
 }
 
+/* What died with its session and was started again under its name need not wait for itself. */
+static bool is_own_past(const struct tm_lease *lease, const struct standing *s)
+{
+    return s->gone && strcmp(lease->holder, s->holder) == 0;
+}
+
 static int take_free(struct tm_lease *lease, struct tm_pg *pg, const struct standing *s, struct tm_lease_found *found,
                      struct tm_error *err)
 {
@@ -133,8 +144,8 @@ static int take_free(struct tm_lease *lease, struct tm_pg *pg, const struct stan
         return rc;
     (void)snprintf(lease->token, sizeof lease->token, "%s", token);
     found->taken = true;
-    found->took_over = !s->released;
-    found->overdue_us = s->released ? 0 : s->overdue_us;
+    found->took_over = !s->released && !is_own_past(lease, s);
+    found->overdue_us = found->took_over ? s->overdue_us : 0;
     return s->released ? TM_OK : evict(pg, s, err);
 }
 
@@ -152,7 +163,7 @@ int tm_lease_take(struct tm_lease *lease, struct tm_pg *pg, struct tm_lease_foun
         found->taken = found->resumed = !rc && found->generation > 0;
         return rc;
     }
-    return s.released || s.overdue_us >= 0 ? take_free(lease, pg, &s, found, err) : TM_OK;
+    return s.released || s.overdue_us >= 0 || is_own_past(lease, &s) ? take_free(lease, pg, &s, found, err) : TM_OK;
 }
 
 int tm_lease_renew(const struct tm_lease *lease, struct tm_pg *pg, bool *held, struct tm_error *err)

@@ -3,7 +3,8 @@
  * names the holder by a random token and ends at a moment of the database's clock, so that no two machines' clocks have
  * to agree and nothing depends on a session that a pooler may share or a stopped process may keep open.
  *
- *     take     free, released or expired, by compare-and-swap of the token before; ours from an earlier session too
+ *     take     free, released or expired, by compare-and-swap of the token before; ours from an earlier session too, and
+ *              that of a holder of our name whose session is gone: a process that was killed and started again
  *     renew    moves the end; on any session, also while a transaction of the writing session is open
  *     guard    the statement that a writing transaction begins with: refused with TM_LEASE_LOST unless the token is ours,
  *              and held with FOR KEY SHARE up to the end of the transaction, which does not wait for renew

@@ -50,6 +50,12 @@ static const char meta_production[] =
     "    gatherer text COLLATE \"C\" NOT NULL, epoch uuid NOT NULL, stream text COLLATE \"C\" NOT NULL,\n"
     "    shard int4 NOT NULL DEFAULT 0, seq int8 NOT NULL, hash int8 NOT NULL,\n"
     "    updated_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (gatherer, epoch, stream, shard));\n"
+    /* a gatherer's epochs: in the script, gone from it, or given up (control/retire.h) */
+    "CREATE TABLE IF NOT EXISTS tidemill.gatherers (\n"
+    "    gatherer text COLLATE \"C\" NOT NULL, epoch uuid NOT NULL,\n"
+    "    state text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'draining', 'retired')),\n"
+    "    first_seen timestamptz NOT NULL DEFAULT now(), changed_at timestamptz NOT NULL DEFAULT now(), detail text,\n"
+    "    PRIMARY KEY (gatherer, epoch));\n"
     /* who writes a shard, and the fence of its transactions (store/lease.h) */
     "CREATE TABLE IF NOT EXISTS tidemill.leases (\n"
     "    shard int4 PRIMARY KEY, holder text NOT NULL DEFAULT '', token text NOT NULL DEFAULT '',\n"

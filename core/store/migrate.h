@@ -12,6 +12,8 @@
  *   NOTIFY tidemill      with each commit
  * Production
  *   tidemill.cursors     key (gatherer, epoch uuid, stream, shard); seq, hash, updated_at
+ *   tidemill.gatherers   key (gatherer, epoch uuid); state (active, draining: the script names it no more, retired:
+ *                        refused), first_seen, changed_at, detail
  *   tidemill.leases      key shard; holder, token, generation, released, taken_at, expires_at: who writes (store/lease.h)
  * Both
  *   tidemill.quarantine  id, at, stream, gatherer, epoch, seq, sqlstate, error, columns, tuple

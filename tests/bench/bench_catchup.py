@@ -62,6 +62,8 @@ def catch_up(directory: Path, stores: PostgresCluster, production: PostgresClust
     early: list[float] = []
 
     def position() -> int:
+        if production.value("SELECT to_regclass('tidemill.cursors')") is None:
+            return 0
         done = int(production.value("SELECT coalesce(sum(seq), 0) FROM tidemill.cursors"))
         if done > rows * len(GATHERERS) / 5 and not early:
             early.append(dedup.process.rss_mb)
@@ -72,6 +74,7 @@ def catch_up(directory: Path, stores: PostgresCluster, production: PostgresClust
     wait_until("the cursors are at the end", lambda: position() >= rows * len(GATHERERS), 600, dedup.process.log_tail)
     took = time.monotonic() - began
     peak = dedup.process.peak_rss_mb
+    print(f"CPU of the deduplicator: {dedup.metrics().sum('process_cpu_seconds_total'):.1f} s", file=sys.stderr)
     dedup.process.stop()
     print(dedup.process.log(), file=sys.stderr)
     return took, early[0] if early else peak, peak

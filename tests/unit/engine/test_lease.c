@@ -188,6 +188,29 @@ static void it_outlives_a_session(void **state)
     tm_pg_close(again);
 }
 
+/* Killed and started again under its name: it need not wait for itself. Another one has to. */
+static void a_process_that_was_killed_has_it_at_once(void **state)
+{
+    struct world *w = *state;
+    struct tm_pg *a = engine_open(w->production_info), *b = engine_open(w->production_info);
+    struct tm_lease first, again, other;
+    make_lease(&first, "d1");
+    make_lease(&again, "d1");
+    make_lease(&other, "d2");
+    first.length_us = 600 * TM_US_PER_S;
+    assert_true(take(&first, a).taken);
+    assert_false(take(&again, b).taken);
+    tm_pg_close(a);
+    db_wait(w->production,
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'test' AND datname ="
+            " current_database()",
+            1, WAIT_US);
+    assert_false(take(&other, b).taken);
+    struct tm_lease_found found = take(&again, b);
+    assert_true(found.taken && !found.took_over && !found.resumed);
+    tm_pg_close(b);
+}
+
 /* A role that may not end another's session still gets the lease when no transaction is open. */
 static void it_is_taken_without_rights_to_end_sessions(void **state)
 {
@@ -334,6 +357,7 @@ int main(void)
         TEST(renewing_waits_for_no_transaction),
         TEST(a_holder_that_hangs_in_a_transaction_is_ended),
         TEST(it_outlives_a_session),
+        TEST(a_process_that_was_killed_has_it_at_once),
         TEST(it_is_taken_without_rights_to_end_sessions),
         TEST(a_standby_is_connected_and_healthy),
         TEST(a_zombie_is_refused_and_stands_by),

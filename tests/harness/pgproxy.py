@@ -18,8 +18,6 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 
-from . import paths
-
 SSL_REQUESTS = (80877103, 80877104)  # SSLRequest, GSSENCRequest
 CANCEL_REQUEST = 80877102
 CHUNK = 65536
@@ -169,24 +167,22 @@ class PgProxy:
 
     def __init__(self, server_port: int, only: str) -> None:
         self.server_port, self.only = server_port, only
-        self.port = paths.free_port()
+        self._listener = socket.create_server(("127.0.0.1", 0))  # now: a port that is only chosen may be lost again
+        self.port = int(self._listener.getsockname()[1])
         self._lock = threading.Lock()
         self._sessions: set[_Session] = set()
         self._armed: Hit | None = None
         self.frozen = False
-        self._listener: socket.socket | None = None
 
     def start(self) -> None:
         """Begin to listen."""
-        self._listener = socket.create_server(("127.0.0.1", self.port))
         threading.Thread(target=self._accept, daemon=True).start()
 
     def stop(self) -> None:
         """End everything."""
-        if self._listener is not None:
-            with suppress(OSError):
-                self._listener.shutdown(socket.SHUT_RDWR)
-            self._listener.close()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
         self.cut(all_sessions=True)
 
     def arm(self, point: Point, action: str = "cut") -> Hit:
@@ -242,7 +238,6 @@ class PgProxy:
             self._sessions.discard(session)
 
     def _accept(self) -> None:
-        assert self._listener is not None
         while True:
             try:
                 client, _ = self._listener.accept()

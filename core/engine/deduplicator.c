@@ -111,7 +111,7 @@ struct tm_deduplicator_stats tm_deduplicator_stats(struct tm_deduplicator *d)
     s.gatherer_count = d->settings->options.gatherer_count;
     s.lag_us = worst_lag_us(d);
     pthread_mutex_unlock(&d->lock);
-    s.rows_behind = tm_dedup_rows_behind(d);
+    s.rows_behind = s.lease == TM_LEASE_STANDBY ? 0 : tm_dedup_rows_behind(d);
     tm_metric_set(d->lag, (double)s.lag_us / 1e6);
     return s;
 }

@@ -106,6 +106,7 @@ static void note_standby(struct tm_merger *m, const char *holder)
     d->generation = 0;
     pthread_mutex_unlock(&d->lock);
     tm_metric_set(d->connected, 1);
+    tm_metric_set(d->behind, 0);
     note_lease(m, TM_LEASE_STANDBY, holder);
 }
 

@@ -155,10 +155,9 @@ class _Session:
     def _happen(self, hit: Hit) -> None:
         if hit.action == "hold":
             self.held.clear()
-            hit.set()
-        else:
+        hit.set()  # before the client can notice
+        if hit.action != "hold":
             self.cut()
-            hit.set()
             raise EOFError
 
 

@@ -3,6 +3,8 @@
 #include "base/log.h"
 #include "engine/dedup_private.h"
 #include "engine/merge.h"
+#include "engine/progress.h"
+#include "engine/tenure.h"
 #include "store/keys.h"
 #include "store/migrate.h"
 
@@ -23,11 +25,6 @@
 #define STANDBY_LOOKS 20 /* within a lease */
 #define STOP_S 4         /* for the transaction under way; then it is given up, and polled again at the next start */
 #define BATCHES_MAX 512
-#define BACKLOG_ROWS 200000
-#define TELL_EVERY_US (3 * TM_US_PER_S)
-
-/* All markets are one shard until several deduplicators share the work. */
-#define SHARD 0
 
 /*
  * Whoever takes over ends the session of a holder that stopped in mid-transaction (store/lease.h); where it may not, the
@@ -40,12 +37,6 @@
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = "              \
     "'off'"
 
-/* Of working off a backlog. Times are monotonic; 0: there is none. */
-struct progress {
-    int64_t since_us, told_us;
-    uint64_t rows, told_rows; /* offered rows merged since */
-};
-
 struct tm_merger {
     struct tm_deduplicator *d;
     pthread_t thread;
@@ -53,9 +44,7 @@ struct tm_merger {
     struct tm_dedup_settings *settings; /* adopted; held */
     bool anew; /* the session ends because other settings want another one, not because it failed */
     struct tm_merge *merge;
-    struct tm_lease lease;
-    bool lost;                 /* the lease is another one's */
-    bool told;                 /* that we stand by */
+    struct tm_tenure tenure;
     char begin[256];           /* opens a transaction: while the lease is ours, and the keys are those we began with */
     struct tm_cursors cursors; /* as committed */
     struct tm_batch *batches[BATCHES_MAX];
@@ -64,24 +53,10 @@ struct tm_merger {
     size_t move_count;
     size_t turn;        /* whose queue is looked into first */
     int64_t started_us; /* monotonic start of the last transaction */
-    struct progress progress;
+    struct tm_progress progress;
 };
 
 /* ---- state that others see ---- */
-
-static void note_lease(struct tm_merger *m, enum tm_lease_state state, const char *holder)
-{
-    struct tm_deduplicator *d = m->d;
-    pthread_mutex_lock(&d->lock);
-    bool changed = d->stats.lease != state;
-    d->stats.lease = state;
-    (void)snprintf(d->stats.lease_holder, sizeof d->stats.lease_holder, "%s", holder);
-    pthread_mutex_unlock(&d->lock);
-    tm_metric_set(d->lease_held, state == TM_LEASE_HELD);
-    tm_metric_set(d->standby, state == TM_LEASE_STANDBY);
-    if (changed)
-        tm_metric_set(d->lease_since, (double)tm_clock_wall_us() / 1e6);
-}
 
 static void note_disconnected(struct tm_merger *m)
 {
@@ -93,11 +68,11 @@ static void note_disconnected(struct tm_merger *m)
     d->generation = 0;
     pthread_mutex_unlock(&d->lock);
     tm_metric_set(d->connected, 0);
-    note_lease(m, TM_LEASE_NONE, "");
+    tm_tenure_note(&m->tenure, TM_LEASE_NONE, "");
 }
 
 /* Production is there, but it is another one's to write: its lag is not ours. */
-static void note_standby(struct tm_merger *m, const char *holder)
+static void note_standby(struct tm_merger *m)
 {
     struct tm_deduplicator *d = m->d;
     pthread_mutex_lock(&d->lock);
@@ -107,7 +82,6 @@ static void note_standby(struct tm_merger *m, const char *holder)
     pthread_mutex_unlock(&d->lock);
     tm_metric_set(d->connected, 1);
     tm_metric_set(d->behind, 0);
-    note_lease(m, TM_LEASE_STANDBY, holder);
 }
 
 static void note_down(struct tm_merger *m, const struct tm_error *err)
@@ -250,90 +224,22 @@ static bool has_news(struct tm_merger *m)
     return news;
 }
 
-static void note_taken(struct tm_merger *m, const struct tm_lease_found *found)
-{
-    struct tm_deduplicator *d = m->d;
-    if (found->took_over) {
-        pthread_mutex_lock(&d->lock);
-        d->stats.takeovers++;
-        pthread_mutex_unlock(&d->lock);
-        tm_metric_add(d->takeovers, 1);
-        tm_metric_observe_us(d->takeover_seconds, found->overdue_us);
-        tm_log(TM_LOG_WARN, "merger", "the lease ran out; this process takes over", TM_F_STR("from", found->other),
-               TM_F_I64("generation", found->generation), TM_F_I64("overdue_ms", found->overdue_us / TM_US_PER_MS));
-    } else if (!found->resumed) {
-        tm_log(TM_LOG_INFO, "merger", "took the lease", TM_F_I64("generation", found->generation));
-    }
-    m->told = false;
-}
-
-static void note_waiting(struct tm_merger *m, const struct tm_lease_found *found)
-{
-    bool had = *m->lease.token;
-    *m->lease.token = '\0';
-    note_standby(m, found->other);
-    if (had) {
-        tm_metric_add(m->d->leases_lost, 1);
-        tm_log(TM_LOG_WARN, "merger", "another deduplicator has taken over; standing by",
-               TM_F_STR("holder", found->other));
-    } else if (!m->told) {
-        tm_log(TM_LOG_INFO, "merger", "another deduplicator is at work; standing by", TM_F_STR("holder", found->other));
-    }
-    m->told = true;
-}
-
 /* Wait until the lease is ours. */
 static int take_lease(struct tm_merger *m, struct tm_error *err)
 {
-    m->lost = false;
-    m->lease.shard = SHARD;
-    m->lease.length_us = m->settings->options.lease_us;
-    (void)snprintf(m->lease.holder, sizeof m->lease.holder, "%.63s", m->d->id);
     for (;;) {
-        struct tm_lease_found found;
         if (has_news(m)) {
             m->anew = true;
             return tm_error_set(err, TM_ERETRY, "other settings while standing by");
         }
-        int rc = tm_lease_take(&m->lease, m->pg, &found, err);
+        int rc = tm_tenure_take(&m->tenure, m->pg, &m->settings->options, err);
         if (rc)
-            return rc;
-        if (found.taken) {
-            note_taken(m, &found);
-            rc = tm_keeper_hold(m->d->keeper, &m->lease, m->settings->options.production);
-            return rc ? tm_error_set(err, rc, "out of memory for the lease") : TM_OK;
-        }
-        note_waiting(m, &found);
-        rc = tm_stop_wait(&m->d->quit, m->lease.length_us / STANDBY_LOOKS);
+            return rc < 0 ? rc : TM_OK;
+        note_standby(m);
+        rc = tm_stop_wait(&m->d->quit, m->settings->options.lease_us / STANDBY_LOOKS);
         if (rc)
             return tm_error_set(err, rc, "asked to stop");
     }
-}
-
-/* Between two transactions: the keeper may be late, or have been told that the lease is gone. */
-static int check_lease(struct tm_merger *m, struct tm_error *err)
-{
-    bool held = !tm_keeper_has_lost(m->d->keeper);
-    if (held && tm_keeper_is_late(m->d->keeper)) {
-        int rc = tm_lease_renew(&m->lease, m->pg, &held, err);
-        if (rc)
-            return rc;
-        tm_keeper_renewed(m->d->keeper);
-    }
-    m->lost = !held;
-    return held ? TM_OK : tm_error_set(err, TM_ERETRY, "the lease is another deduplicator's");
-}
-
-/* A clean end: whoever waits need not wait for the lease to run out. */
-static void give_back_lease(struct tm_merger *m)
-{
-    struct tm_error err;
-    tm_keeper_rest(m->d->keeper);
-    if (!*m->lease.token || !m->pg || !tm_pg_is_open(m->pg))
-        return;
-    if (tm_pg_exec(m->pg, "ROLLBACK", &err) || tm_lease_release(&m->lease, m->pg, &err))
-        tm_log(TM_LOG_WARN, "merger", "the lease could not be given back; it runs out", TM_F_ERR(&err));
-    *m->lease.token = '\0';
 }
 
 /* ---- a transaction ---- */
@@ -416,64 +322,6 @@ static void after_commit(struct tm_merger *m)
     tm_metric_observe_us(m->d->commit_seconds, tm_clock_mono_us() - m->started_us);
 }
 
-/* ---- progress ---- */
-
-static void note_progress(struct tm_merger *m, uint64_t behind, uint64_t per_s)
-{
-    pthread_mutex_lock(&m->d->lock);
-    m->d->stats.rows_per_s = per_s;
-    m->d->stats.left_us = per_s ? (int64_t)(behind * TM_US_PER_S / per_s) : 0;
-    pthread_mutex_unlock(&m->d->lock);
-}
-
-static uint64_t per_second(uint64_t rows, int64_t us)
-{
-    return us > 0 ? rows * TM_US_PER_S / (uint64_t)us : 0;
-}
-
-static void tell_progress(struct tm_merger *m, uint64_t behind, int64_t now_us)
-{
-    struct progress *p = &m->progress;
-    uint64_t per_s = per_second(p->rows - p->told_rows, now_us - p->told_us);
-    note_progress(m, behind, per_s);
-    tm_log(TM_LOG_INFO, "merger", "catching up", TM_F_U64("rows_behind", behind), TM_F_U64("rows_per_s", per_s),
-           TM_F_U64("left_s", per_s ? behind / per_s : 0));
-    p->told_us = now_us;
-    p->told_rows = p->rows;
-}
-
-static void end_progress(struct tm_merger *m, int64_t now_us)
-{
-    struct progress *p = &m->progress;
-    note_progress(m, 0, 0);
-    tm_log(TM_LOG_INFO, "merger", "caught up", TM_F_U64("rows", p->rows),
-           TM_F_U64("rows_per_s", per_second(p->rows, now_us - p->since_us)),
-           TM_F_I64("took_ms", (now_us - p->since_us) / TM_US_PER_MS));
-    *p = (struct progress){0};
-}
-
-/* After each transaction. A backlog is what a live feed never has waiting. */
-static void follow_progress(struct tm_merger *m, uint64_t merged)
-{
-    struct progress *p = &m->progress;
-    int64_t now_us = tm_clock_mono_us();
-    uint64_t behind = tm_dedup_rows_behind(m->d);
-    tm_metric_set(m->d->behind, (double)behind);
-    if (!p->since_us && behind < BACKLOG_ROWS)
-        return;
-    if (!p->since_us) {
-        *p = (struct progress){.since_us = m->started_us, .told_us = m->started_us};
-        p->rows = merged;
-        tell_progress(m, behind, now_us);
-        return;
-    }
-    p->rows += merged;
-    if (behind < BACKLOG_ROWS / 10)
-        end_progress(m, now_us);
-    else if (now_us - p->told_us >= TELL_EVERY_US)
-        tell_progress(m, behind, now_us);
-}
-
 /* With nothing to do, ask whether production is still there: it may have failed over in the meantime. */
 static int idle(struct tm_merger *m, struct tm_error *err)
 {
@@ -486,7 +334,7 @@ static int merge(struct tm_merger *m, struct tm_error *err)
 {
     int64_t early_us = m->started_us + COMMIT_EVERY_US - tm_clock_mono_us();
     int rc = early_us > 0 ? tm_stop_wait(&m->d->merger_stop, early_us) : TM_OK;
-    rc = rc ? rc : check_lease(m, err);
+    rc = rc ? rc : tm_tenure_check(&m->tenure, m->pg, err);
     rc = rc ? rc : collect(m, err);
     if (!rc && !m->batch_count)
         rc = idle(m, err);
@@ -495,7 +343,7 @@ static int merge(struct tm_merger *m, struct tm_error *err)
     m->started_us = tm_clock_mono_us();
     build_moves(m);
     rc = run_transaction(m, err);
-    m->lost = rc == TM_ERETRY && strcmp(tm_pg_sqlstate(m->pg), TM_LEASE_LOST) == 0;
+    m->tenure.lost = rc == TM_ERETRY && strcmp(tm_pg_sqlstate(m->pg), TM_LEASE_LOST) == 0;
     if (!rc)
         after_commit(m);
     return rc;
@@ -517,7 +365,7 @@ static int expect_keys(struct tm_merger *m, struct tm_error *err)
     char digest[TM_KEYS_DIGEST];
     struct tm_buf guard = {0};
     int rc = tm_keys_expect(m->pg, m->settings->options.plan, digest, err);
-    if (!rc && (tm_lease_guard(&m->lease, &guard) || !tm_buf_cstr(&guard)))
+    if (!rc && (tm_lease_guard(&m->tenure.lease, &guard) || !tm_buf_cstr(&guard)))
         rc = tm_error_set(err, TM_ENOMEM, "out of memory for a transaction");
     if (!rc && *digest)
         (void)snprintf(m->begin, sizeof m->begin, "BEGIN; %s; SELECT tidemill.expect_keys('%s')",
@@ -569,7 +417,7 @@ static int begin_work(struct tm_merger *m, struct tm_error *err)
     tm_merge_forget(m->merge);
     rc = rc ? rc : load_cursors(m, err);
     if (!rc)
-        note_lease(m, TM_LEASE_HELD, "");
+        tm_tenure_note(&m->tenure, TM_LEASE_HELD, "");
     return rc ? rc : tm_merge_days_ahead(m->merge, m->pg, err); /* the pollers are at work already */
 }
 
@@ -637,10 +485,9 @@ static int follow_settings(struct tm_merger *m, const struct tm_dedup_settings *
     m->anew = strcmp(old->production, now->production) != 0;
     if (m->anew)
         return tm_error_set(err, TM_ERETRY, "production has another address now");
-    m->lease.length_us = now->lease_us;
-    int rc = tm_keeper_hold(m->d->keeper, &m->lease, now->production);
+    int rc = tm_tenure_keep(&m->tenure, now, err);
     if (rc)
-        return tm_error_set(err, rc, "out of memory for the lease");
+        return rc;
     if (now->migrate && !(same_plan && old->migrate))
         rc = tm_migrate_production(m->pg, now->plan, err);
     rc = rc || same_plan ? rc : expect_keys(m, err);
@@ -682,13 +529,13 @@ static int run_session(struct tm_merger *m, struct tm_error *err)
         rc = merge(m, err);
         uint64_t merged = rc ? 0 : count_rows(m);
         drop_batches(m);
-        if (m->lost)
+        if (m->tenure.lost)
             rc = stand_down(m, err);
         else if (rc == TM_ECONFLICT || rc == TM_ESTATE)
             rc = start_over(m, rc, err);
         rc = rc ? rc : tm_merge_days_ahead(m->merge, m->pg, err);
         tm_dedup_publish_lag(m->d);
-        follow_progress(m, merged);
+        tm_progress_follow(&m->progress, m->d, m->started_us, merged);
     }
     return rc ? rc : TM_ESTOPPED;
 }
@@ -697,10 +544,9 @@ static void close_session(struct tm_merger *m)
 {
     drop_batches(m);
     if (m->anew || atomic_load(&m->d->closing))
-        give_back_lease(m);
+        tm_tenure_give_back(&m->tenure, m->pg);
     tm_keeper_rest(m->d->keeper);
-    m->progress = (struct progress){0};
-    note_progress(m, 0, 0);
+    tm_progress_reset(&m->progress, m->d);
     tm_pg_close(m->pg);
     m->pg = NULL;
 }
@@ -760,6 +606,7 @@ int tm_merger_start(struct tm_deduplicator *d, struct tm_error *err)
     struct tm_merger *m = calloc(1, sizeof *m);
     TM_FATAL_UNLESS(m);
     m->d = d;
+    m->tenure.d = d;
     m->settings = tm_dedup_settings_take(d->settings);
     int rc = tm_merge_create(d, m->settings, &m->merge, err);
     if (!rc && pthread_create(&m->thread, NULL, merger_main, m))

@@ -219,7 +219,7 @@ def _stands_by(run: Run, zombie: Deduplicator) -> None:
 
 
 @drill("X11", "the writing deduplicator hangs, dies, is cut off, stops; another one takes over", "RTO_first <= 3 s; zombie refused",
-       limit={"rto_first_s": 3}, lab={"pg_proxy": True, "tcp": True}, exchange={"rate": B1_RATE, "seconds": 60})
+       limit={"rto_first_s": 3}, lab={"pg_proxy": True, "tcp": True}, exchange={"rate": B1_RATE, "seconds": 75})
 def zombie(run: Run) -> None:
     proxy, first, second = run.lab.pg_proxy, run.lab.deduplicator, run.lab.second_deduplicator()
     run.run_for(B1_RATE)

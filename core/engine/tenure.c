@@ -35,8 +35,9 @@ static void note_taken(struct tm_tenure *t, const struct tm_lease_found *found)
     pthread_mutex_unlock(&d->lock);
     tm_metric_add(d->takeovers, 1);
     tm_metric_observe_us(d->takeover_seconds, found->overdue_us);
-    tm_log(TM_LOG_WARN, "merger", "the lease ran out; this process takes over", TM_F_STR("from", found->other),
-           TM_F_I64("generation", found->generation), TM_F_I64("overdue_ms", found->overdue_us / TM_US_PER_MS));
+    tm_log(TM_LOG_WARN, "merger", "its holder is gone or silent; this process takes the lease",
+           TM_F_STR("from", found->other), TM_F_I64("generation", found->generation),
+           TM_F_I64("overdue_ms", found->overdue_us / TM_US_PER_MS));
 }
 
 static void note_waiting(struct tm_tenure *t, const struct tm_lease_found *found)

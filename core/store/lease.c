@@ -95,7 +95,8 @@ static int swap(const struct tm_lease *lease, struct tm_pg *pg, const char *toke
         "pid = pg_backend_pid(), backend_start = a.backend_start, taken_at = clock_timestamp(), "
         "expires_at = clock_timestamp() + $5::int8 * interval '1 microsecond' "
         "FROM (SELECT shard FROM tidemill.leases WHERE shard = $1 AND token = $2 AND "
-        "(released OR expires_at <= clock_timestamp() OR (holder = $3 AND " GONE_SQL ")) FOR UPDATE SKIP LOCKED) free, "
+        "(released OR expires_at <= clock_timestamp() OR (" GONE_SQL
+        " AND (holder = $3 OR expires_at <= clock_timestamp() + $5::int8 / 2 * interval '1 microsecond'))) FOR UPDATE SKIP LOCKED) free, "
         "(SELECT coalesce(max(backend_start), '-infinity') AS backend_start FROM pg_stat_get_activity(pg_backend_pid())) a "
         "WHERE l.shard = free.shard RETURNING l.generation",
         values, 5, generation, err);
@@ -124,10 +125,16 @@ static void make_token(char token[TM_LEASE_TOKEN])
     (void)snprintf(token, TM_LEASE_TOKEN, "%016" PRIx64 "%016" PRIx64, random[0], random[1]);
 }
 
-/* What died with its session and was started again under its name need not wait for itself. */
 static bool is_own_past(const struct tm_lease *lease, const struct standing *s)
 {
     return s->gone && strcmp(lease->holder, s->holder) == 0;
+}
+
+/* What died with its session and was started again under its name need not wait for itself; others give it the time to
+ * come back on another session. */
+static bool is_abandoned(const struct tm_lease *lease, const struct standing *s)
+{
+    return is_own_past(lease, s) || (s->gone && s->overdue_us >= -lease->length_us / 2);
 }
 
 static int take_free(struct tm_lease *lease, struct tm_pg *pg, const struct standing *s, struct tm_lease_found *found,
@@ -145,7 +152,7 @@ static int take_free(struct tm_lease *lease, struct tm_pg *pg, const struct stan
     (void)snprintf(lease->token, sizeof lease->token, "%s", token);
     found->taken = true;
     found->took_over = !s->released && !is_own_past(lease, s);
-    found->overdue_us = found->took_over ? s->overdue_us : 0;
+    found->overdue_us = found->took_over && s->overdue_us > 0 ? s->overdue_us : 0;
     return s->released ? TM_OK : evict(pg, s, err);
 }
 
@@ -163,7 +170,7 @@ int tm_lease_take(struct tm_lease *lease, struct tm_pg *pg, struct tm_lease_foun
         found->taken = found->resumed = !rc && found->generation > 0;
         return rc;
     }
-    return s.released || s.overdue_us >= 0 || is_own_past(lease, &s) ? take_free(lease, pg, &s, found, err) : TM_OK;
+    return s.released || s.overdue_us >= 0 || is_abandoned(lease, &s) ? take_free(lease, pg, &s, found, err) : TM_OK;
 }
 
 int tm_lease_renew(const struct tm_lease *lease, struct tm_pg *pg, bool *held, struct tm_error *err)

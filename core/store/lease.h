@@ -4,7 +4,8 @@
  * to agree and nothing depends on a session that a pooler may share or a stopped process may keep open.
  *
  *     take     free, released or expired, by compare-and-swap of the token before; ours from an earlier session too, and
- *              that of a holder of our name whose session is gone: a process that was killed and started again
+ *              that of a holder of our name whose session is gone: a process that was killed and started again;
+ *              another's whose session is gone after half of its length
  *     renew    moves the end; on any session, also while a transaction of the writing session is open
  *     guard    the statement that a writing transaction begins with: refused with TM_LEASE_LOST unless the token is ours,
  *              and held with FOR KEY SHARE up to the end of the transaction, which does not wait for renew

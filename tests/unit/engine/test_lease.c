@@ -211,6 +211,32 @@ static void a_process_that_was_killed_has_it_at_once(void **state)
     tm_pg_close(b);
 }
 
+/* The session went with the holder: half of the lease is enough to come back. */
+static void a_holder_whose_session_is_gone_is_replaced_sooner(void **state)
+{
+    struct world *w = *state;
+    struct tm_pg *a = engine_open(w->production_info), *b = engine_open(w->production_info);
+    struct tm_lease first, second;
+    make_lease(&first, "d1");
+    make_lease(&second, "d2");
+    first.length_us = second.length_us = 60 * TM_US_PER_S;
+    assert_true(take(&first, a).taken);
+    db_exec(w->production, "UPDATE tidemill.leases SET expires_at = now() + interval '29 s'");
+    assert_false(take(&second, b).taken); /* its session is there */
+    tm_pg_close(a);
+    db_wait(w->production,
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'test' AND datname ="
+            " current_database()",
+            1, WAIT_US);
+    db_exec(w->production, "UPDATE tidemill.leases SET expires_at = now() + interval '40 s'");
+    assert_false(take(&second, b).taken);
+    db_exec(w->production, "UPDATE tidemill.leases SET expires_at = now() + interval '29 s'");
+    struct tm_lease_found found = take(&second, b);
+    assert_true(found.taken && found.took_over);
+    assert_int_equal(found.overdue_us, 0);
+    tm_pg_close(b);
+}
+
 /* A role that may not end another's session still gets the lease when no transaction is open. */
 static void it_is_taken_without_rights_to_end_sessions(void **state)
 {
@@ -358,6 +384,7 @@ int main(void)
         TEST(a_holder_that_hangs_in_a_transaction_is_ended),
         TEST(it_outlives_a_session),
         TEST(a_process_that_was_killed_has_it_at_once),
+        TEST(a_holder_whose_session_is_gone_is_replaced_sooner),
         TEST(it_is_taken_without_rights_to_end_sessions),
         TEST(a_standby_is_connected_and_healthy),
         TEST(a_zombie_is_refused_and_stands_by),

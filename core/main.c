@@ -14,6 +14,7 @@
 #include "control/quarantine_tool.h"
 #include "control/remote.h"
 #include "control/replay.h"
+#include "control/retire.h"
 #include "control/testing.h"
 #include "record/decode.h"
 
@@ -167,6 +168,8 @@ static const struct tm_cli_command commands[] = {
      tm_coverage_options, 4, 4, tm_coverage_command},
     {"reload", NULL, "make a running process read its script anew, and say what changed", reload_options, 0, 0, reload},
     {"status", NULL, "what a running process is doing", status_options, 0, 0, status},
+    {"retire", "FILE GATHERER", "give up a gatherer for good: it holds nothing and is refused", tm_retire_options, 2, 2,
+     tm_retire_command},
     {"version", NULL, "print the version", NULL, 0, 0, version},
     {0},
 };

@@ -62,22 +62,58 @@ static bool is_ours(const struct tm_deduplicator_options *options, const char *i
     return false;
 }
 
+bool tm_cursors_is_retired(const struct tm_cursors *c, const char *gatherer, const char *epoch)
+{
+    for (size_t i = 0; i < c->count; i++)
+        if (c->items[i].retired && strcmp(c->items[i].gatherer, gatherer) == 0 && strcmp(c->items[i].epoch, epoch) == 0)
+            return true;
+    return false;
+}
+
+/* The script decides who is active: what it names no more is left to drain, and comes back when it is named again. */
+static int note_declared(struct tm_pg *pg, const struct tm_deduplicator_options *options, struct tm_error *err)
+{
+    struct tm_buf list = {0};
+    PGresult *result;
+    int rc = tm_buf_printf(&list, "{");
+    for (size_t i = 0; !rc && i < options->gatherer_count; i++)
+        rc = tm_buf_printf(&list, "%s%s", i ? "," : "", options->gatherers[i].id);
+    rc = rc ? rc : tm_buf_printf(&list, "}");
+    const char *values[] = {rc ? NULL : tm_buf_cstr(&list)};
+    rc = values[0] ? tm_pg_query(pg,
+                                 "UPDATE tidemill.gatherers SET changed_at = now(), state = CASE WHEN gatherer = ANY "
+                                 "($1::text[]) THEN 'active' ELSE 'draining' END WHERE state <> 'retired' AND "
+                                 "(state = 'active') <> (gatherer = ANY ($1::text[]))",
+                                 1, values, &result, err)
+                   : tm_error_set(err, TM_ENOMEM, "out of memory");
+    tm_buf_fini(&list);
+    if (!rc)
+        PQclear(result);
+    return rc;
+}
+
 int tm_cursors_load(struct tm_cursors *c, struct tm_pg *pg, const struct tm_deduplicator_options *options,
                     struct tm_error *err)
 {
     PGresult *result;
-    int rc = tm_pg_query(pg, "SELECT gatherer, epoch, stream, seq, hash FROM tidemill.cursors WHERE shard = 0", 0, NULL,
-                         &result, err);
+    int rc = note_declared(pg, options, err);
+    rc =
+        rc ? rc
+           : tm_pg_query(pg,
+                         "SELECT gatherer, epoch, stream, seq, hash, false FROM tidemill.cursors WHERE shard = 0 UNION "
+                         "ALL SELECT gatherer, epoch, '', 0, 0, true FROM tidemill.gatherers WHERE state = 'retired'",
+                         0, NULL, &result, err);
     if (rc)
         return rc;
     c->count = 0;
     for (int i = 0; i < PQntuples(result); i++) {
         const char *gatherer = PQgetvalue(result, i, 0);
         if (!is_ours(options, gatherer))
-            continue; /* retired, or another deduplicator's */
+            continue; /* not in the script any more, or another deduplicator's */
         struct tm_cursor *cursor = tm_cursors_get(c, gatherer, PQgetvalue(result, i, 1), PQgetvalue(result, i, 2));
         cursor->seq = strtoll(PQgetvalue(result, i, 3), NULL, 10);
         cursor->hash = strtoll(PQgetvalue(result, i, 4), NULL, 10);
+        cursor->retired = strcmp(PQgetvalue(result, i, 5), "t") == 0;
     }
     PQclear(result);
     return TM_OK;
@@ -96,9 +132,13 @@ static int build(struct tm_buf *sql, const struct tm_cursor_move *moves, size_t 
                               "), moved AS (UPDATE tidemill.cursors c SET seq = v.seq, hash = v.hash, updated_at = "
                               "now() "
                               "FROM v WHERE c.gatherer = v.g AND c.epoch = v.e AND c.stream = v.s AND c.shard = %d "
-                              "AND c.seq = v.was RETURNING 1), made AS (INSERT INTO tidemill.cursors "
+                              "AND c.seq = v.was AND NOT EXISTS (SELECT FROM tidemill.gatherers r WHERE r.gatherer = "
+                              "v.g AND r.epoch = v.e AND r.state = 'retired') RETURNING 1), known AS (INSERT INTO "
+                              "tidemill.gatherers (gatherer, epoch) SELECT DISTINCT g, e FROM v WHERE was = 0 ON "
+                              "CONFLICT DO NOTHING), made AS (INSERT INTO tidemill.cursors "
                               "(gatherer, epoch, stream, shard, seq, hash) SELECT g, e, s, %d, seq, hash FROM v "
-                              "WHERE was = 0 ON CONFLICT DO NOTHING RETURNING 1) "
+                              "WHERE was = 0 AND NOT EXISTS (SELECT FROM tidemill.gatherers r WHERE r.gatherer = g AND "
+                              "r.epoch = e AND r.state = 'retired') ON CONFLICT DO NOTHING RETURNING 1) "
                               "SELECT (SELECT count(*) FROM moved) + (SELECT count(*) FROM made)",
                               SHARD, SHARD);
 }
@@ -117,7 +157,8 @@ int tm_cursors_move(struct tm_pg *pg, const struct tm_cursor_move *moves, size_t
     if (moved != count)
         return tm_error_set(
             err, TM_ECONFLICT,
-            "cursors: expected to move %zu, moved %zu: another deduplicator has written; reading them again", count,
-            moved);
+            "cursors: expected to move %zu, moved %zu: another deduplicator has written, or a gatherer was retired; reading "
+            "them again",
+            count, moved);
     return TM_OK;
 }

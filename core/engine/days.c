@@ -31,9 +31,10 @@ int tm_days_ahead(struct tm_days *days, struct tm_pg *pg, const struct tm_plan *
     int64_t today = now_us / DAY_US;
     if (today == days->ahead_of)
         return TM_OK;
-    int rc = TM_OK;
-    for (int64_t day = today - DAYS_BEHIND; !rc && day <= today + DAYS_AHEAD; day++)
-        rc = tm_days_make(days, pg, plan, day * DAY_US, err);
+    int64_t first = today - DAYS_BEHIND, last = today + DAYS_AHEAD;
+    int rc = tm_migrate_production_days(pg, plan, first * DAY_US, last * DAY_US, err);
+    for (int64_t day = first; !rc && day <= last; day++)
+        days->known[day / 8] |= (uint8_t)(1u << (day % 8));
     if (!rc)
         days->ahead_of = today;
     return rc;

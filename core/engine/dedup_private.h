@@ -21,6 +21,7 @@
 #include "base/hash.h"
 #include "base/queue.h"
 #include "engine/deduplicator.h"
+#include "engine/keeper.h"
 #include "engine/newest.h"
 #include "store/pg.h"
 
@@ -38,6 +39,7 @@ struct tm_cursor {
     char stream[TM_NAME_BYTES];
     int64_t seq;
     int64_t hash; /* running hash of the stream's history at seq, as the gatherer's marks have it */
+    bool retired; /* not a cursor: the whole epoch was given up (control/retire.h); `stream` is "" */
 };
 
 struct tm_cursors {
@@ -48,9 +50,11 @@ struct tm_cursors {
 void tm_cursors_fini(struct tm_cursors *c);
 /* The cursor of a stream; made at 0 where there is none. Valid until the next call. */
 struct tm_cursor *tm_cursors_get(struct tm_cursors *c, const char *gatherer, const char *epoch, const char *stream);
+/* Whether a person has given up this epoch. */
+bool tm_cursors_is_retired(const struct tm_cursors *c, const char *gatherer, const char *epoch);
 int tm_cursors_copy(struct tm_cursors *to, const struct tm_cursors *from) TM_MUST_CHECK;
 
-/* Read all cursors of the gatherers in the options. */
+/* Read all cursors of the gatherers in the options, and say in tidemill.gatherers which of them there are. */
 int tm_cursors_load(struct tm_cursors *c, struct tm_pg *pg, const struct tm_deduplicator_options *options,
                     struct tm_error *err) TM_MUST_CHECK;
 
@@ -134,6 +138,8 @@ struct tm_peer {
     /* under d->lock */
     struct tm_deduplicator_gatherer_stats stats;
     size_t outstanding;   /* batches handed over and not merged */
+    uint64_t queued_rows; /* of them */
+    uint64_t unread_rows; /* in the gatherer's store as of the last look, and not handed over */
     int64_t oldest_us;    /* Unix arrival of the oldest row among them; 0: none */
     bool leaving;         /* no settings of the future have it: its state is nobody's concern */
     struct tm_peer *heir; /* the peer that took over its gatherer, and its statistics; held; NULL: none */
@@ -171,8 +177,10 @@ struct tm_deduplicator {
     struct tm_clerk *clerk;
     struct tm_peer *peers;   /* policy: those with a thread */
     struct tm_newest newest; /* the merger notes, policy reads */
-    struct tm_metric *lag, *holes, *absent_lost, *absent_released, *connected, *errors, *commit_seconds, *latency,
-        *conflicts, *seen_keys, *seen_bytes;
+    struct tm_keeper *keeper;
+    struct tm_metric *lease_held, *standby, *takeovers, *leases_lost, *takeover_seconds, *lease_since;
+    struct tm_metric *lag, *behind, *holes, *absent_lost, *absent_released, *connected, *errors, *commit_seconds,
+        *latency, *conflicts, *seen_keys, *seen_bytes;
 
     pthread_mutex_t lock;
     struct tm_dedup_settings *settings; /* the newest; changed by the policy thread alone */
@@ -195,6 +203,9 @@ bool tm_dedup_take_orders(struct tm_peer *peer, struct tm_dedup_orders *orders);
 
 /* The lag as a metric; called by every thread as it turns, so that it rises whichever of them hangs. */
 void tm_dedup_publish_lag(struct tm_deduplicator *d);
+
+/* Rows that gatherers have stored and production has not, as far as the last looks know. */
+uint64_t tm_dedup_rows_behind(struct tm_deduplicator *d);
 
 /* Records of a stream were merged, or had been before, of times up to `us`; 0 and less: of no known time. */
 void tm_dedup_note_newest(struct tm_deduplicator *d, const char *stream, int64_t us);

@@ -11,6 +11,7 @@
 #define POLL_US (250 * TM_US_PER_MS)
 #define POLL_ROWS_MAX 20000
 #define BATCH_ROWS_MAX 50000
+#define LEASE_US (1500 * TM_US_PER_MS)
 #define QUEUE_ITEMS_MAX 1024 /* of a gatherer */
 #define ACCEPT_US (7 * INT64_C(86400) * TM_US_PER_S)
 
@@ -58,6 +59,7 @@ static void copy_options(struct tm_dedup_settings *s, const struct tm_deduplicat
     o->batch_rows_max = from->batch_rows_max ? from->batch_rows_max : BATCH_ROWS_MAX;
     o->queue_bytes_max = from->queue_bytes_max ? from->queue_bytes_max : TM_DEDUPLICATOR_QUEUE_BYTES;
     o->accept_past_us = from->accept_past_us ? from->accept_past_us : ACCEPT_US;
+    o->lease_us = from->lease_us ? from->lease_us : LEASE_US;
     o->accept_future_us = from->accept_future_us ? from->accept_future_us : ACCEPT_US;
 }
 

@@ -16,6 +16,12 @@ const char *tm_peer_state_name(enum tm_peer_state state)
     return names[state];
 }
 
+const char *tm_lease_state_name(enum tm_lease_state state)
+{
+    static const char *const names[] = {"none", "standby", "held"};
+    return names[state];
+}
+
 /* ---- between pollers and merger ---- */
 
 bool tm_dedup_take_orders(struct tm_peer *peer, struct tm_dedup_orders *orders)
@@ -43,6 +49,7 @@ void tm_dedup_batch_done(struct tm_deduplicator *d, const struct tm_batch *b)
     struct tm_peer *peer = b->peer;
     pthread_mutex_lock(&d->lock);
     peer->outstanding--;
+    peer->queued_rows -= b->count;
     /* the rest arrived later than what is done: its end is the oldest that can still be waiting */
     peer->oldest_us = peer->outstanding ? b->received_max_us : 0;
     pthread_mutex_unlock(&d->lock);
@@ -80,6 +87,16 @@ static int64_t worst_lag_us(const struct tm_deduplicator *d)
     return worst_us;
 }
 
+uint64_t tm_dedup_rows_behind(struct tm_deduplicator *d)
+{
+    uint64_t rows = 0;
+    pthread_mutex_lock(&d->lock);
+    for (size_t i = 0; i < d->settings->options.gatherer_count; i++)
+        rows += d->settings->peers[i]->queued_rows + d->settings->peers[i]->unread_rows;
+    pthread_mutex_unlock(&d->lock);
+    return rows;
+}
+
 void tm_dedup_publish_lag(struct tm_deduplicator *d)
 {
     pthread_mutex_lock(&d->lock);
@@ -95,6 +112,7 @@ struct tm_deduplicator_stats tm_deduplicator_stats(struct tm_deduplicator *d)
     s.gatherer_count = d->settings->options.gatherer_count;
     s.lag_us = worst_lag_us(d);
     pthread_mutex_unlock(&d->lock);
+    s.rows_behind = s.lease == TM_LEASE_STANDBY ? 0 : tm_dedup_rows_behind(d);
     tm_metric_set(d->lag, (double)s.lag_us / 1e6);
     return s;
 }
@@ -118,6 +136,8 @@ static void make_metrics(struct tm_deduplicator *d, struct tm_metrics *m)
 {
     d->lag = tm_metrics_gauge(m, "dedup_sync_lag_seconds",
                               "Age of the oldest record that a gatherer has and production has not.", NULL);
+    d->behind =
+        tm_metrics_gauge(m, "dedup_rows_behind", "Rows that gatherers have stored and production has not.", NULL);
     d->connected = tm_metrics_gauge(m, "dedup_rds_connected", "1 while production is connected.", NULL);
     d->errors = tm_metrics_counter(m, "rds_connection_errors_total", "Sessions with production that failed.", NULL);
     d->absent_lost = tm_metrics_counter(m, "dedup_absent_rows_total", "Rows stepped over that gatherers have no more.",
@@ -132,6 +152,15 @@ static void make_metrics(struct tm_deduplicator *d, struct tm_metrics *m)
         tm_metrics_histogram(m, "tidemill_production_commit_seconds", "Duration of transactions in production.", NULL);
     d->latency = tm_metrics_histogram(m, "tidemill_received_to_production_seconds",
                                       "From arrival at a gatherer to COMMIT in production.", NULL);
+    d->lease_held = tm_metrics_gauge(m, "dedup_lease_held", "1 while this process is the one that writes.", NULL);
+    d->standby = tm_metrics_gauge(m, "dedup_standby", "1 while another process writes and this one waits.", NULL);
+    d->takeovers = tm_metrics_counter(m, "dedup_lease_takeovers_total",
+                                      "Leases taken from a holder that had not given it back.", NULL);
+    d->leases_lost = tm_metrics_counter(m, "dedup_lease_lost_total", "Leases that another process took.", NULL);
+    d->takeover_seconds = tm_metrics_histogram(m, "dedup_lease_takeover_seconds",
+                                               "From the end of a lease to the moment it was taken over.", NULL);
+    d->lease_since = tm_metrics_gauge(m, "dedup_lease_changed_timestamp_seconds",
+                                      "When dedup_lease_held or dedup_standby last changed, Unix time.", NULL);
     d->seen_keys = tm_metrics_gauge(m, "tidemill_seen_keys", "Keys in the seen-sets.", NULL);
     d->seen_bytes = tm_metrics_gauge(m, "tidemill_seen_bytes", "Memory of the seen-sets.", NULL);
 }
@@ -155,7 +184,8 @@ int tm_deduplicator_start(const struct tm_deduplicator_options *options, struct 
     d->down_since_us = tm_clock_wall_us();
     make_metrics(d, options->metrics);
     d->settings = tm_dedup_settings_create(d, options);
-    rc = tm_merger_start(d, err);
+    rc = tm_keeper_start(&d->quit, &d->keeper, err);
+    rc = rc ? rc : tm_merger_start(d, err);
     rc = rc ? rc : tm_peers_start(d, d->settings, err);
     rc = rc ? rc : tm_clerk_start(d, &d->clerk, err);
     if (rc) {
@@ -173,6 +203,7 @@ void tm_deduplicator_stop(struct tm_deduplicator *d)
     tm_clerk_stop(d->clerk);
     tm_peers_stop(d);
     tm_merger_join(d);
+    tm_keeper_join(d->keeper);
     tm_dedup_settings_put(d->adopted);
     tm_dedup_settings_put(d->settings);
     close(d->ready_fd);

@@ -24,6 +24,10 @@
  * from statistics and health, and its series dedup_gatherer_health is not exported any more, so that nothing alarms. What is
  * unchanged keeps its connection.
  *
+ * Several may run for one production: one holds the lease (store/lease.h) and merges, the others stand by with everything
+ * connected. One that dies, hangs or is cut off is replaced within its lease and a bit; when it wakes up its transaction is
+ * refused, it forgets what it remembered and stands by.
+ *
  * Production records the keys of its streams (store/keys.h). A script that declares fewer or others than that is refused
  * at connect and again with each transaction, as another deduplicator may have brought new ones: nothing is merged, the
  * error says what to declare, and the session is tried again. So are rows of a gatherer that took them without knowing
@@ -61,6 +65,7 @@ struct tm_deduplicator_options {
     int64_t accept_future_us; /* 0: 7 days */
     bool migrate;             /* create production's schema if it is not there, at start and at a reload */
     int64_t key_margin_us;    /* a key may begin so long after what was merged (record/keys.h); 0: 5 s */
+    int64_t lease_us;         /* a holder that is silent for so long is replaced; 0: 1.5 s */
 };
 
 enum tm_peer_state { TM_PEER_CONNECTING, TM_PEER_CONNECTED, TM_PEER_DOWN, TM_PEER_STOPPED /* hole, fork */ };
@@ -75,11 +80,20 @@ struct tm_deduplicator_gatherer_stats {
     char last_error[256];
 };
 
+enum tm_lease_state { TM_LEASE_NONE /* production is away */, TM_LEASE_STANDBY, TM_LEASE_HELD };
+const char *tm_lease_state_name(enum tm_lease_state state); /* "none", "standby", "held" */
+
 struct tm_deduplicator_stats {
+    enum tm_lease_state lease;
+    char lease_holder[64]; /* who is at work while we stand by; else "" */
+    uint64_t takeovers;    /* leases taken from a holder that had not given it back */
     bool production_connected;
     uint64_t transactions, conflicts, production_errors;
     int64_t last_commit_us; /* monotonic; 0: none */
     int64_t lag_us;         /* the worst over healthy gatherers */
+    uint64_t rows_behind;   /* stored by gatherers and not in production */
+    uint64_t rows_per_s;    /* offered rows, while a backlog is worked off; else 0 */
+    int64_t left_us;        /* until then, at this speed; 0: no backlog */
     size_t gatherer_count;
     char identity[64]; /* of production: "system identifier/timeline" as of the last connect; "": not known */
     char last_error[256];

@@ -121,6 +121,8 @@ static enum status judge_deduplicator(const struct tm_deduplicator_stats *s, con
         *reason = "no gatherer can be read";
         return UNHEALTHY;
     }
+    if (s->lease == TM_LEASE_STANDBY)
+        return HEALTHY;
     if (fleet->stopped)
         *reason = "a gatherer's history has a hole or a fork; see the log";
     else if (fleet->connected < s->gatherer_count)
@@ -141,11 +143,15 @@ int tm_health_deduplicator(struct tm_deduplicator *d, enum tm_policy_state polic
     rc = rc ? rc
             : tm_buf_printf(out,
                             "{\"status\":\"%s\",\"gatherers\":{%.*s},\"rds\":\"%s\",\"lag_ms\":%" PRId64
-                            ",\"transactions\":%" PRIu64 ",\"policy\":\"%s\",\"reason\":",
+                            ",\"transactions\":%" PRIu64 ",\"lease\":\"%s\",\"policy\":\"%s\",\"reason\":",
                             status_name(status), (int)gatherers.len, gatherers.len ? (char *)gatherers.data : "",
                             s.production_connected ? "connected" : "disconnected", s.lag_us / TM_US_PER_MS,
-                            s.transactions, tm_policy_state_name(policy));
+                            s.transactions, tm_lease_state_name(s.lease), tm_policy_state_name(policy));
     rc = rc ? rc : tm_json_put_string(out, reason);
+    if (!rc && s.lease == TM_LEASE_STANDBY) {
+        rc = tm_buf_printf(out, ",\"holder\":");
+        rc = rc ? rc : tm_json_put_string(out, s.lease_holder);
+    }
     rc = rc ? rc : tm_buf_append(out, "}\n", 2);
     tm_buf_fini(&gatherers);
     return rc ? 503 : http_status(status);

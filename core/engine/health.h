@@ -3,6 +3,7 @@
  *
  * gatherer      {"status":"healthy|degraded|unhealthy","ws_connections":N,"db":"connected|disconnected", ...}
  * deduplicator  {"status":..., "gatherers":{"g1":"connected",...},"rds":"connected|disconnected", ...}
+ * A deduplicator says "lease":"held", "standby" (healthy: another one writes) or "none" (production is away).
  * 200 for healthy and degraded, 503 for unhealthy. "Connected" is not "writing": health is the age of the
  * last durable record (FAILURES T30). The rules stand beside the code.
  */

@@ -3,6 +3,8 @@
 #include "base/log.h"
 #include "engine/dedup_private.h"
 #include "engine/merge.h"
+#include "engine/progress.h"
+#include "engine/tenure.h"
 #include "store/keys.h"
 #include "store/migrate.h"
 
@@ -14,26 +16,24 @@
 #include <sys/eventfd.h>
 
 #define BACKOFF_BASE_US (1 * TM_US_PER_S)
+#define BACKOFF_FIRST_US (200 * TM_US_PER_MS)
 #define BACKOFF_MAX_US (30 * TM_US_PER_S)
 #define CONNECT_US (5 * TM_US_PER_S)
 #define STATEMENT_US (60 * TM_US_PER_S)
 #define COMMIT_EVERY_US (15 * TM_US_PER_MS) /* a commit costs the same for one row as for a thousand */
 #define IDLE_US (1 * TM_US_PER_S)
-#define STANDBY_US (1 * TM_US_PER_S)
-#define STOP_S 4 /* for the transaction under way; then it is given up, and polled again at the next start */
+#define STANDBY_LOOKS 20 /* within a lease */
+#define STOP_S 4         /* for the transaction under way; then it is given up, and polled again at the next start */
 #define BATCHES_MAX 512
 
-/* Politeness between deduplicators; safety is the compare-and-swap. "millrace" in ASCII. */
-#define LOCK_SQL "SELECT pg_try_advisory_lock(7883950569655395173)"
-
 /*
- * The server drops a session whose client vanished without a word within half a minute, so that its lock does
- * not keep the standby waiting for hours. A role or database that is set to commit asynchronously would lose
- * rows that cursors say are there (FAILURES T21).
+ * Whoever takes over ends the session of a holder that stopped in mid-transaction (store/lease.h); where it may not, the
+ * server drops it for being idle, or for its client having vanished without a word. A role or database that is set to
+ * commit asynchronously would lose rows that cursors say are there (FAILURES T21).
  */
 #define SESSION_SQL                                                                                                    \
-    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"                     \
-    "SET tcp_user_timeout = 30000; SET idle_in_transaction_session_timeout = 60000;"                                   \
+    "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3;"                      \
+    "SET tcp_user_timeout = 10000; SET idle_in_transaction_session_timeout = 5000; SET lock_timeout = 10000;"          \
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = "              \
     "'off'"
 
@@ -44,7 +44,8 @@ struct tm_merger {
     struct tm_dedup_settings *settings; /* adopted; held */
     bool anew; /* the session ends because other settings want another one, not because it failed */
     struct tm_merge *merge;
-    char begin[96];            /* opens a transaction: as long as production has the keys that the session began with */
+    struct tm_tenure tenure;
+    char begin[256];           /* opens a transaction: while the lease is ours, and the keys are those we began with */
     struct tm_cursors cursors; /* as committed */
     struct tm_batch *batches[BATCHES_MAX];
     size_t batch_count;
@@ -52,6 +53,7 @@ struct tm_merger {
     size_t move_count;
     size_t turn;        /* whose queue is looked into first */
     int64_t started_us; /* monotonic start of the last transaction */
+    struct tm_progress progress;
 };
 
 /* ---- state that others see ---- */
@@ -66,6 +68,20 @@ static void note_disconnected(struct tm_merger *m)
     d->generation = 0;
     pthread_mutex_unlock(&d->lock);
     tm_metric_set(d->connected, 0);
+    tm_tenure_note(&m->tenure, TM_LEASE_NONE, "");
+}
+
+/* Production is there, but it is another one's to write: its lag is not ours. */
+static void note_standby(struct tm_merger *m)
+{
+    struct tm_deduplicator *d = m->d;
+    pthread_mutex_lock(&d->lock);
+    d->down_since_us = 0;
+    d->stats.production_connected = true;
+    d->generation = 0;
+    pthread_mutex_unlock(&d->lock);
+    tm_metric_set(d->connected, 1);
+    tm_metric_set(d->behind, 0);
 }
 
 static void note_down(struct tm_merger *m, const struct tm_error *err)
@@ -125,6 +141,14 @@ static void drop_batch(struct tm_merger *m, struct tm_batch *b)
 {
     tm_dedup_batch_done(m->d, b);
     tm_batch_destroy(b);
+}
+
+static uint64_t count_rows(const struct tm_merger *m)
+{
+    uint64_t rows = 0;
+    for (size_t i = 0; i < m->batch_count; i++)
+        rows += m->batches[i]->count;
+    return rows;
 }
 
 static void drop_batches(struct tm_merger *m)
@@ -188,6 +212,34 @@ static int collect(struct tm_merger *m, struct tm_error *err)
                                 b->stream->name, b->peer->id, b->from, from);
     }
     return TM_OK;
+}
+
+/* ---- the lease ---- */
+
+static bool has_news(struct tm_merger *m)
+{
+    pthread_mutex_lock(&m->d->lock);
+    bool news = m->d->settings != m->settings;
+    pthread_mutex_unlock(&m->d->lock);
+    return news;
+}
+
+/* Wait until the lease is ours. */
+static int take_lease(struct tm_merger *m, struct tm_error *err)
+{
+    for (;;) {
+        if (has_news(m)) {
+            m->anew = true;
+            return tm_error_set(err, TM_ERETRY, "other settings while standing by");
+        }
+        int rc = tm_tenure_take(&m->tenure, m->pg, &m->settings->options, err);
+        if (rc)
+            return rc < 0 ? rc : TM_OK;
+        note_standby(m);
+        rc = tm_stop_wait(&m->d->quit, m->settings->options.lease_us / STANDBY_LOOKS);
+        if (rc)
+            return tm_error_set(err, rc, "asked to stop");
+    }
 }
 
 /* ---- a transaction ---- */
@@ -282,6 +334,7 @@ static int merge(struct tm_merger *m, struct tm_error *err)
 {
     int64_t early_us = m->started_us + COMMIT_EVERY_US - tm_clock_mono_us();
     int rc = early_us > 0 ? tm_stop_wait(&m->d->merger_stop, early_us) : TM_OK;
+    rc = rc ? rc : tm_tenure_check(&m->tenure, m->pg, err);
     rc = rc ? rc : collect(m, err);
     if (!rc && !m->batch_count)
         rc = idle(m, err);
@@ -290,45 +343,13 @@ static int merge(struct tm_merger *m, struct tm_error *err)
     m->started_us = tm_clock_mono_us();
     build_moves(m);
     rc = run_transaction(m, err);
+    m->tenure.lost = rc == TM_ERETRY && strcmp(tm_pg_sqlstate(m->pg), TM_LEASE_LOST) == 0;
     if (!rc)
         after_commit(m);
     return rc;
 }
 
 /* ---- a session: from connect to the first error ---- */
-
-static bool has_news(struct tm_merger *m)
-{
-    pthread_mutex_lock(&m->d->lock);
-    bool news = m->d->settings != m->settings;
-    pthread_mutex_unlock(&m->d->lock);
-    return news;
-}
-
-static int take_lock(struct tm_merger *m, struct tm_error *err)
-{
-    bool told = false;
-    for (;;) {
-        if (has_news(m)) {
-            m->anew = true;
-            return tm_error_set(err, TM_ERETRY, "other settings while standing by");
-        }
-        PGresult *result;
-        int rc = tm_pg_query(m->pg, LOCK_SQL, 0, NULL, &result, err);
-        if (rc)
-            return rc;
-        bool taken = strcmp(PQgetvalue(result, 0, 0), "t") == 0;
-        PQclear(result);
-        if (taken)
-            return TM_OK;
-        if (!told)
-            tm_log(TM_LOG_INFO, "merger", "another deduplicator is at work; standing by");
-        told = true;
-        rc = tm_stop_wait(&m->d->quit, STANDBY_US);
-        if (rc)
-            return tm_error_set(err, rc, "asked to stop");
-    }
-}
 
 static int load_cursors(struct tm_merger *m, struct tm_error *err)
 {
@@ -342,11 +363,16 @@ static int load_cursors(struct tm_merger *m, struct tm_error *err)
 static int expect_keys(struct tm_merger *m, struct tm_error *err)
 {
     char digest[TM_KEYS_DIGEST];
+    struct tm_buf guard = {0};
     int rc = tm_keys_expect(m->pg, m->settings->options.plan, digest, err);
-    if (*digest)
-        (void)snprintf(m->begin, sizeof m->begin, "BEGIN; SELECT tidemill.expect_keys('%s')", digest);
-    else
-        (void)snprintf(m->begin, sizeof m->begin, "BEGIN");
+    if (!rc && (tm_lease_guard(&m->tenure.lease, &guard) || !tm_buf_cstr(&guard)))
+        rc = tm_error_set(err, TM_ENOMEM, "out of memory for a transaction");
+    if (!rc && *digest)
+        (void)snprintf(m->begin, sizeof m->begin, "BEGIN; %s; SELECT tidemill.expect_keys('%s')",
+                       (const char *)guard.data, digest);
+    else if (!rc)
+        (void)snprintf(m->begin, sizeof m->begin, "BEGIN; %s", (const char *)guard.data);
+    tm_buf_fini(&guard);
     return rc;
 }
 
@@ -382,6 +408,19 @@ static int read_identity(struct tm_merger *m, struct tm_error *err)
     return TM_OK;
 }
 
+/* From a session to the first poll: wait for the lease, then read everything anew that somebody else may have changed. */
+static int begin_work(struct tm_merger *m, struct tm_error *err)
+{
+    int rc = take_lease(m, err);
+    rc = rc ? rc : expect_keys(m, err);
+    rc = rc ? rc : read_identity(m, err);
+    tm_merge_forget(m->merge);
+    rc = rc ? rc : load_cursors(m, err);
+    if (!rc)
+        tm_tenure_note(&m->tenure, TM_LEASE_HELD, "");
+    return rc ? rc : tm_merge_days_ahead(m->merge, m->pg, err); /* the pollers are at work already */
+}
+
 static int open_session(struct tm_merger *m, struct tm_error *err)
 {
     struct tm_pg_options options = {.conninfo = m->settings->options.production,
@@ -393,12 +432,15 @@ static int open_session(struct tm_merger *m, struct tm_error *err)
     rc = rc ? rc : tm_pg_exec(m->pg, SESSION_SQL, err);
     if (!rc && m->settings->options.migrate)
         rc = tm_migrate_production(m->pg, m->settings->options.plan, err);
-    rc = rc ? rc : take_lock(m, err);
-    rc = rc ? rc : expect_keys(m, err);
-    rc = rc ? rc : read_identity(m, err);
-    tm_merge_forget(m->merge);
-    rc = rc ? rc : tm_merge_days_ahead(m->merge, m->pg, err);
-    return rc ? rc : load_cursors(m, err);
+    return rc ? rc : begin_work(m, err);
+}
+
+/* A zombie: refused by the guard, or told by the keeper. It stands by like any other, and remembers nothing. */
+static int stand_down(struct tm_merger *m, struct tm_error *err)
+{
+    tm_keeper_rest(m->d->keeper);
+    int rc = tm_pg_exec(m->pg, "ROLLBACK", err);
+    return rc ? rc : begin_work(m, err);
 }
 
 /* Nothing is wrong with production, but what was polled does not follow on what it has. */
@@ -443,7 +485,9 @@ static int follow_settings(struct tm_merger *m, const struct tm_dedup_settings *
     m->anew = strcmp(old->production, now->production) != 0;
     if (m->anew)
         return tm_error_set(err, TM_ERETRY, "production has another address now");
-    int rc = TM_OK;
+    int rc = tm_tenure_keep(&m->tenure, now, err);
+    if (rc)
+        return rc;
     if (now->migrate && !(same_plan && old->migrate))
         rc = tm_migrate_production(m->pg, now->plan, err);
     rc = rc || same_plan ? rc : expect_keys(m, err);
@@ -483,11 +527,15 @@ static int run_session(struct tm_merger *m, struct tm_error *err)
         if (rc)
             return rc;
         rc = merge(m, err);
+        uint64_t merged = rc ? 0 : count_rows(m);
         drop_batches(m);
-        if (rc == TM_ECONFLICT || rc == TM_ESTATE)
+        if (m->tenure.lost)
+            rc = stand_down(m, err);
+        else if (rc == TM_ECONFLICT || rc == TM_ESTATE)
             rc = start_over(m, rc, err);
         rc = rc ? rc : tm_merge_days_ahead(m->merge, m->pg, err);
         tm_dedup_publish_lag(m->d);
+        tm_progress_follow(&m->progress, m->d, m->started_us, merged);
     }
     return rc ? rc : TM_ESTOPPED;
 }
@@ -495,6 +543,10 @@ static int run_session(struct tm_merger *m, struct tm_error *err)
 static void close_session(struct tm_merger *m)
 {
     drop_batches(m);
+    if (m->anew || atomic_load(&m->d->closing))
+        tm_tenure_give_back(&m->tenure, m->pg);
+    tm_keeper_rest(m->d->keeper);
+    tm_progress_reset(&m->progress, m->d);
     tm_pg_close(m->pg);
     m->pg = NULL;
 }
@@ -532,7 +584,8 @@ static void *merger_main(void *arg)
         }
         note_down(m, &err);
         failures = m->d->stats.transactions > transactions ? 0 : failures + 1;
-        if (pause_before_retry(m, tm_backoff_us(failures, BACKOFF_BASE_US, BACKOFF_MAX_US, tm_random_unit())))
+        int64_t base_us = failures ? BACKOFF_BASE_US : BACKOFF_FIRST_US; /* what worked until now may work at once */
+        if (pause_before_retry(m, tm_backoff_us(failures, base_us, BACKOFF_MAX_US, tm_random_unit())))
             break;
     }
     return NULL;
@@ -553,6 +606,7 @@ int tm_merger_start(struct tm_deduplicator *d, struct tm_error *err)
     struct tm_merger *m = calloc(1, sizeof *m);
     TM_FATAL_UNLESS(m);
     m->d = d;
+    m->tenure.d = d;
     m->settings = tm_dedup_settings_take(d->settings);
     int rc = tm_merge_create(d, m->settings, &m->merge, err);
     if (!rc && pthread_create(&m->thread, NULL, merger_main, m))

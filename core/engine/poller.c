@@ -21,7 +21,7 @@
     (1 * TM_US_PER_S) /* a hole may be filled: look again soon, but not with every commit                    \
                        */
 #define ACKNOWLEDGE_US (2 * TM_US_PER_S)
-#define WAIT_CURSORS_US (200 * TM_US_PER_MS)
+#define WAIT_CURSORS_US (50 * TM_US_PER_MS)
 #define WAIT_ROOM_US (20 * TM_US_PER_MS)
 #define READY_MAX (TM_STREAMS_MAX * 4) /* batches of one look: streams of a few epochs */
 
@@ -359,6 +359,14 @@ static int look_at_stream(struct poller *p, const struct standing *s, struct tm_
                    TM_F_STR("gatherer", p->peer->id), TM_F_STR("stream", s->stream));
         return TM_OK;
     }
+    if (tm_cursors_is_retired(&p->orders.cursors, p->peer->id, s->epoch)) {
+        (void)tm_error_set(err, TM_ESTATE,
+                           "%s: this epoch of the gatherer was retired, and it has rows beyond seq %" PRId64
+                           ": give it a new journal directory and a new store",
+                           s->stream, at->seq);
+        refuse(p, s->epoch, s->stream, err);
+        return TM_OK;
+    }
     struct tm_batch *b = tm_batch_create(stream);
     int rc = fetch_batch(p, s, at, b, err);
     if (!rc) {
@@ -461,6 +469,22 @@ static int acknowledge(struct poller *p, struct tm_error *err)
 
 /* ---- one look at everything ---- */
 
+/* Rows of a stream that is merged and that were not fetched yet. */
+static uint64_t unread_of(struct poller *p, const struct standing *s)
+{
+    if (!tm_plan_stream_by_name(p->orders.settings->options.plan, s->stream))
+        return 0;
+    int64_t at = tm_cursors_get(&p->orders.cursors, p->peer->id, s->epoch, s->stream)->seq;
+    return s->seq > at ? (uint64_t)(s->seq - at) : 0;
+}
+
+static void note_unread(struct poller *p, uint64_t rows)
+{
+    pthread_mutex_lock(&p->d->lock);
+    p->peer->unread_rows = rows;
+    pthread_mutex_unlock(&p->d->lock);
+}
+
 /*
  * First where the streams stand, then their rows up to there. That order makes a snapshot unnecessary
  * (FAILURES T25): a mark is committed with the rows before it, so whoever has seen the mark can read the
@@ -469,6 +493,7 @@ static int acknowledge(struct poller *p, struct tm_error *err)
 static int look(struct poller *p, struct tm_error *err)
 {
     PGresult *result;
+    uint64_t unread = 0;
     p->refused = false;
     int rc = query(p,
                    "SELECT e.epoch, e.epoch_no, s.stream, s.seq, s.hash FROM tidemill.streams s JOIN tidemill.epochs e "
@@ -481,7 +506,10 @@ static int look(struct poller *p, struct tm_error *err)
                              .seq = strtoll(PQgetvalue(result, i, 3), NULL, 10),
                              .hash = strtoll(PQgetvalue(result, i, 4), NULL, 10)};
         rc = look_at_stream(p, &s, err);
+        unread += unread_of(p, &s);
     }
+    if (!rc)
+        note_unread(p, unread);
     PQclear(result);
     return rc;
 }
@@ -502,6 +530,7 @@ static void note_handed_over(struct poller *p, const struct tm_batch *b)
 {
     struct tm_peer *peer = p->peer;
     pthread_mutex_lock(&p->d->lock);
+    peer->queued_rows += b->count;
     if (!peer->outstanding++)
         peer->oldest_us = b->received_min_us;
     pthread_mutex_unlock(&p->d->lock);

@@ -56,6 +56,35 @@ static const char meta_production[] =
     "    gatherer text COLLATE \"C\" NOT NULL, epoch uuid NOT NULL, stream text COLLATE \"C\" NOT NULL,\n"
     "    shard int4 NOT NULL DEFAULT 0, seq int8 NOT NULL, hash int8 NOT NULL,\n"
     "    updated_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (gatherer, epoch, stream, shard));\n"
+    /* a gatherer's epochs: in the script, gone from it, or given up (control/retire.h) */
+    "CREATE TABLE IF NOT EXISTS tidemill.gatherers (\n"
+    "    gatherer text COLLATE \"C\" NOT NULL, epoch uuid NOT NULL,\n"
+    "    state text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'draining', 'retired')),\n"
+    "    first_seen timestamptz NOT NULL DEFAULT now(), changed_at timestamptz NOT NULL DEFAULT now(), detail text,\n"
+    "    PRIMARY KEY (gatherer, epoch));\n"
+    /* who writes a shard, and the fence of its transactions (store/lease.h) */
+    "CREATE TABLE IF NOT EXISTS tidemill.leases (\n"
+    "    shard int4 PRIMARY KEY, holder text NOT NULL DEFAULT '', token text NOT NULL DEFAULT '',\n"
+    "    generation int8 NOT NULL DEFAULT 0, released bool NOT NULL DEFAULT true,\n"
+    "    taken_at timestamptz NOT NULL DEFAULT now(), expires_at timestamptz NOT NULL DEFAULT now(),\n"
+    "    pid int4 NOT NULL DEFAULT 0, backend_start timestamptz NOT NULL DEFAULT now());\n"
+    "CREATE OR REPLACE FUNCTION tidemill.guard_lease(wanted int4, ours text) RETURNS void LANGUAGE plpgsql AS $tidemill$\n"
+    "BEGIN\n"
+    "    PERFORM FROM tidemill.leases WHERE shard = wanted AND token = ours AND NOT released FOR KEY SHARE;\n"
+    "    IF NOT FOUND THEN\n"
+    "        RAISE EXCEPTION 'the lease of shard % is another deduplicator''s', wanted USING ERRCODE = 'TML01';\n"
+    "    END IF;\n"
+    "END\n"
+    "$tidemill$;\n"
+    "CREATE OR REPLACE FUNCTION tidemill.end_backend(wanted int4, started timestamptz) RETURNS int4\n"
+    "LANGUAGE plpgsql AS $tidemill$\n"
+    "BEGIN\n"
+    "    RETURN (SELECT count(*) FROM (SELECT pg_terminate_backend(a.pid) FROM pg_stat_get_activity(wanted) a\n"
+    "        WHERE a.backend_start = started AND a.pid <> pg_backend_pid() OFFSET 0) ended);\n"
+    "EXCEPTION WHEN insufficient_privilege THEN\n"
+    "    RETURN 0;\n"
+    "END\n"
+    "$tidemill$;\n"
     /* shared with all who merge, and waited for by whoever changes the list (store/keys.h) */
     "CREATE OR REPLACE FUNCTION tidemill.expect_keys(expected text) RETURNS void LANGUAGE plpgsql AS $tidemill$\n"
     "BEGIN\n"
@@ -450,6 +479,26 @@ static int make_day(struct tm_pg *pg, const struct tm_stream *stream, bool own_i
     return rc || (there && !own_indexes) ? rc : make_partition(pg, &p, err);
 }
 
+/* One question for all days: at a start and a take-over they are all there. */
+static int have_days(struct tm_pg *pg, const struct tm_stream *stream, int64_t from_us, int64_t to_us, bool *there,
+                     struct tm_error *err)
+{
+    char first[96], last[96], found[24];
+    const char *values[] = {stream->name, first, last};
+    struct tm from = utc_of(from_us), to = utc_of(to_us);
+    int n = snprintf(first, sizeof first, "%s_p", stream->name);
+    (void)snprintf(last, sizeof last, "%s", first);
+    (void)strftime(first + n, sizeof first - (size_t)n, "%Y%m%d", &from);
+    (void)strftime(last + n, sizeof last - (size_t)n, "%Y%m%d", &to);
+    int rc =
+        fetch(pg,
+              "SELECT count(*) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
+              "WHERE i.inhparent = to_regclass($1) AND c.relname BETWEEN $2 AND $3 AND length(c.relname) = length($2)",
+              values, 3, found, sizeof found, err);
+    *there = strtoll(found, NULL, 10) == (day_of(to_us) - day_of(from_us)) / DAY_US + 1;
+    return rc;
+}
+
 static int make_days(struct tm_pg *pg, const struct tm_stream *stream, int64_t from_us, int64_t to_us,
                      struct tm_error *err)
 {
@@ -459,7 +508,11 @@ static int make_days(struct tm_pg *pg, const struct tm_stream *stream, int64_t f
         return rc;
     if (!tm_stream_fixed_key(stream))
         rc = tm_keys_parent_is_unique(pg, stream, &parents, err);
-    bool own_indexes = !tm_stream_fixed_key(stream) && !parents;
+    bool own_indexes = !tm_stream_fixed_key(stream) && !parents, there = false;
+    if (!rc && !own_indexes)
+        rc = have_days(pg, stream, from_us, to_us, &there, err);
+    if (rc || there)
+        return rc;
     for (int64_t day = day_of(from_us); !rc && day <= to_us; day += DAY_US)
         rc = make_day(pg, stream, own_indexes, day, err);
     return rc;

@@ -16,6 +16,9 @@
  *   tidemill.cursors     key (gatherer, epoch uuid, stream, shard); seq, hash, updated_at
  *   tidemill.ambiguities key (stream, ticker, from_ts); to_ts, keys, repeats, found_at: counts that may be too low
  *   coverage()           the gap ledger, read (store/coverage.h)
+ *   tidemill.gatherers   key (gatherer, epoch uuid); state (active, draining: the script names it no more, retired:
+ *                        refused), first_seen, changed_at, detail
+ *   tidemill.leases      key shard; holder, token, generation, released, taken_at, expires_at: who writes (store/lease.h)
  * Both
  *   tidemill.quarantine  id, at, stream, gatherer, epoch, seq, sqlstate, error, columns, tuple
  *   tidemill.absent      id, at, who, gatherer, epoch, stream, first_seq, last_seq, rows, reason ('dropped', 'expired'),

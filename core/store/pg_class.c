@@ -18,6 +18,7 @@ static const struct {
     {"55P03", TM_PG_RETRY},                               /* lock not available */
     {"57014", TM_PG_RETRY},                               /* cancelled, statement timeout */
     {"58030", TM_PG_RETRY},                               /* I/O error of the server */
+    {"TML01", TM_PG_RETRY},                               /* tidemill.guard_lease: not ours any more (store/lease.h) */
     {"25P02", TM_PG_RETRY},                               /* in a failed transaction: begin again */
 };
 

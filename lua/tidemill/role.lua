@@ -104,6 +104,7 @@ local deduplicator_fields = common {
   queue = check.field(check.size, { to = "queue_bytes" }),
   accept_past = check.field(check.duration, { to = "accept_past_us" }),
   accept_future = check.field(check.duration, { to = "accept_future_us" }),
+  lease = check.field(between(check.duration, 500e3, 600e6, "500ms to 10min"), { to = "lease_us" }),
 }
 
 local function declare_role(name, at, definition, fields)

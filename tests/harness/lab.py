@@ -25,6 +25,7 @@ from typing import Any, Callable
 from . import paths
 from .daemons import Deduplicator, Exchange, Gatherer
 from .netns import Network
+from .pgproxy import PgProxy
 from .postgres import PostgresCluster
 from .proxy import Proxy
 from .shim import Shim
@@ -57,6 +58,7 @@ class LabOptions:
     production_settings: dict[str, str] = field(default_factory=dict)
     expected_errors: tuple[str, ...] = ()  # patterns of level=error lines that the test provokes
     keep: Path | None = None  # a directory to leave everything in
+    pg_proxy: bool = False  # the first deduplicator reaches production through one (pgproxy.py)
     tcp: bool = False  # reach the databases by TCP: needed where a proxy stands between
 
 
@@ -81,22 +83,28 @@ class Lab:
         self.production = PostgresCluster("production", self.directory, PRODUCTION_DATABASE,
                                           options.production_settings)
         self.gatherers = {name: self._gatherer(name) for name in names}
+        self.pg_proxy = PgProxy(self.production.port, "tidemill deduplicator")
         self.deduplicator = self._deduplicator()
+        self.second: Deduplicator | None = None
 
     def _gatherer(self, name: str) -> Gatherer:
         return Gatherer(name, self.directory, store=self.stores[name].conninfo(tcp=self.options.tcp),
                         ws_url=f"{self.exchange.ws_url}?label={name}", rest_url=self.exchange.rest_url,
                         env=self.options.gatherer_env, script=self.options.gatherer_script)
 
-    def _deduplicator(self, name: str = "dedup") -> Deduplicator:
+    def _deduplicator(self, name: str = "dedup", direct: bool = False) -> Deduplicator:
         stores = {name: store.conninfo(tcp=self.options.tcp) for name, store in self.stores.items()}
+        production = self.production.conninfo(tcp=self.options.tcp)
+        if self.options.pg_proxy and not direct:
+            production = self.production.conninfo(tcp=True, port=self.pg_proxy.port)
         return Deduplicator(name, self.directory, gatherers=stores, env=self.options.deduplicator_env,
-                            production=self.production.conninfo(tcp=self.options.tcp),
+                            production=production,
                             script=self.options.deduplicator_script)
 
     def second_deduplicator(self) -> Deduplicator:
-        """Another one for the same production, not started; whoever asks for it stops it too."""
-        return self._deduplicator("dedup2")
+        """Another one for the same production, not started, and never behind the proxy."""
+        self.second = self.second or self._deduplicator("dedup2", direct=True)
+        return self.second
 
     # ---- start ----
 
@@ -105,6 +113,8 @@ class Lab:
         production is ready, so that what is measured is the work and not the making of tables."""
         self.start_databases()
         self.exchange.start()
+        if self.options.pg_proxy:
+            self.pg_proxy.start()
         self.deduplicator.process.start()
         early = [name for name in self.gatherers if name not in self.late_names]
         self.start_gatherers(early)
@@ -219,11 +229,16 @@ class Lab:
 
     def _stop(self) -> None:
         """In the order of the data's way."""
-        for part in (*self.gatherers.values(), self.deduplicator, self.exchange):
+        for part in (*self.gatherers.values(), *self._deduplicators, self.exchange):
             part.process.stop()
+        self.pg_proxy.stop()
+
+    @property
+    def _deduplicators(self) -> tuple[Deduplicator, ...]:
+        return (self.deduplicator, self.second) if self.second else (self.deduplicator,)
 
     def _complaints(self) -> list[str]:
-        parts = (*self.gatherers.values(), self.deduplicator, self.exchange, *self.clusters)
+        parts = (*self.gatherers.values(), *self._deduplicators, self.exchange, *self.clusters)
         return [line for part in parts for line in part.process.complaints(self.options.expected_errors)]
 
 

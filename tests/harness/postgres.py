@@ -173,10 +173,10 @@ class PostgresCluster:
 
     # ---- talking to it ----
 
-    def conninfo(self, database: str | None = None, tcp: bool = False) -> str:
-        """A libpq connection string, by unix socket or by TCP."""
+    def conninfo(self, database: str | None = None, tcp: bool = False, port: int | None = None) -> str:
+        """A libpq connection string, by unix socket or by TCP; `port`: of a proxy before it."""
         where = f"host=127.0.0.1 password={self.password}" if tcp else f"host={self.home}"
-        return f"{where} port={self.port} user={SUPERUSER} dbname={database or self.database}"
+        return f"{where} port={port or self.port} user={SUPERUSER} dbname={database or self.database}"
 
     def psql(self) -> str:
         """The command that takes a person into the database."""

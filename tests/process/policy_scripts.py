@@ -85,7 +85,7 @@ def deduplicator(_data: str) -> list[Call]:
         ["deduplicator", {"id": "d1", "production": "host=127.0.0.1 port=1 dbname=x connect_timeout=1",
                           "gatherers": {"g1": "host=127.0.0.1 port=1 dbname=y", "g2": "host=127.0.0.1 port=1 dbname=z"},
                           "health": "127.0.0.1:0", "metrics": "127.0.0.1:0", "log_level": "error", "poll": "1s",
-                          "poll_rows": 100, "batch_rows": 1000, "queue": "1MiB", "accept_past": "7d"}],
+                          "poll_rows": 100, "batch_rows": 1000, "queue": "1MiB", "accept_past": "7d", "lease": "1500ms"}],
         *_plan(),
     ]
 

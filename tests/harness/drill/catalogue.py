@@ -1,10 +1,15 @@
 """The drills. Ids and targets are those of the failure catalogue and of the owner's recovery table."""
 from __future__ import annotations
 
+import os
+import random
+import time
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
+from ..daemons import Deduplicator
 from ..lab import Lab, LabOptions
+from ..pgproxy import STEPS
 from ..waiting import wait_until
 from .observer import Sample
 from .run import Run
@@ -110,14 +115,36 @@ def gatherer_replaced(run: Run) -> None:
 
 # ---- B: deduplicator ----
 
-@drill("B1", "the deduplicator is killed again and again", "RTO_first < 3 s; nothing twice", limit={"rto_first_s": 3})
+KILLS = int(os.environ.get("TIDEMILL_KILLS", "10"))
+ROUND_SECONDS = 4  # of load for each kill or cut
+B1_RATE = 800
+
+
+def _load(rounds: int) -> dict[str, Any]:
+    return {"rate": B1_RATE, "seconds": int(20 + ROUND_SECONDS * rounds)}
+
+
+def _again(run: Run, process_runs: Callable[[], object] | None = None) -> None:
+    """Rows flow again; there was still something to send."""
+    run.mend_it(process_runs)
+    run.back_again()
+    run.expect(not run.lab.exchange.is_finished(), "the exchange had sent everything before the last fault")
+
+
+@drill("B1", "the deduplicator is killed at random and at each step of a transaction", "RTO_first < 3 s; nothing twice",
+       limit={"rto_first_s": 3}, lab={"pg_proxy": True, "tcp": True}, exchange=_load(KILLS + len(STEPS)))
 def deduplicator_killed(run: Run) -> None:
-    process = run.lab.deduplicator.process
-    for _ in range(10):
-        run.run_for(RATE // 2)
+    process, proxy, chance = run.lab.deduplicator.process, run.lab.pg_proxy, random.Random(run.figures.seed)
+    for _ in range(KILLS):
+        run.run_for(chance.randint(1, B1_RATE // 2))
         run.break_it(process.kill)
-        process.start()
-        run.mend_it()
+        _again(run, process.start)
+    for step in STEPS:
+        hit = proxy.arm(step, "hold")
+        run.expect(hit.wait(20), f"the merger never came to the step: {step.name}")
+        run.break_it(process.kill)
+        proxy.cut()
+        _again(run, process.start)
     run.recovered()
 
 
@@ -181,24 +208,100 @@ def away_beyond_retention(run: Run) -> None:
     run.expect(flagged == gone, f"production's ledger has {flagged} expired rows, {gone} left the store")
 
 
-@drill("X11", "a deduplicator hangs, a second one takes over, the first wakes up", "zombie refused")
+@drill("B2", "the deduplicator was away, and a backlog waits", "flat memory; all there",
+       exchange={"rate": 20000, "seconds": 30, "markets": 200})
+def backlog(run: Run) -> None:
+    process = run.lab.deduplicator.process
+    run.run_for(20000)
+    run.break_it(process.kill)
+    run.lab.wait_emitted(timeout=300)
+    wait_until("the gatherers have stored all they heard", lambda: not run.lab.unstored(), 120,
+               lambda: str(run.lab.unstored()))
+    waiting = sum(run.lab.backlog().values())
+    run.expect(waiting > 1_000_000, f"only {waiting} rows wait: too few to tell a speed")
+    began = time.monotonic()
+    run.mend_it(process.start)
+    wait_until("the backlog is in production", lambda: not run.lab.backlog(), 120, lambda: str(run.lab.backlog()))
+    took = time.monotonic() - began
+    run.recovered()
+    run.figures.rto_full_s = round(took, 2)
+    run.figures.catchup_rows_per_s = round(waiting / took)
+    run.expect(process.peak_rss_mb < 700, f"the deduplicator's memory grew to {process.peak_rss_mb:.0f} MB")
+    run.expect("rows_behind" in process.log() or took < 5, "the log does not tell of the progress")
+
+
+# ---- C: production ----
+
+@drill("C7", "the connection with production breaks at each step of a transaction", "RTO_first < 3 s; nothing twice",
+       limit={"rto_first_s": 3}, lab={"pg_proxy": True, "tcp": True}, exchange=_load(max(KILLS, len(STEPS))))
+def connection_cut(run: Run) -> None:
+    process, proxy = run.lab.deduplicator.process, run.lab.pg_proxy
+    pid = process.pid
+    for number in range(max(KILLS, len(STEPS))):
+        step = STEPS[number % len(STEPS)]
+        hit = proxy.arm(step, "cut")
+        run.break_it(lambda hit=hit, step=step: run.expect(
+            hit.wait(20), f"the merger never came to the step: {step.name}"))
+        _again(run)
+    run.recovered()
+    run.expect(process.running and process.pid == pid, "the deduplicator did not live through it")
+
+
+# ---- X: who writes ----
+
+def _takes_over(run: Run, heir: Deduplicator, how: str) -> None:
+    """From the fault on until the heir has committed something of its own."""
+    before = (heir.try_health() or {}).get("transactions", 0)
+    wait_until(f"{heir.name} takes over from one that {how}",
+               lambda: heir.health()["lease"] == "held" and heir.health()["transactions"] > before, 30,
+               heir.process.log_tail)
+    run.note_first(f"{heir.name} after one that {how}")
+
+
+def _stands_by(run: Run, zombie: Deduplicator) -> None:
+    try:
+        wait_until(f"{zombie.name} stands by", lambda: (zombie.try_health() or {}).get("lease") == "standby", 10,
+                   zombie.process.log_tail)
+    except AssertionError as error:
+        run.expect(False, str(error).splitlines()[0])
+
+
+@drill("X11", "the writing deduplicator hangs, dies, is cut off, stops; another one takes over", "RTO_first <= 3 s; zombie refused",
+       limit={"rto_first_s": 3}, lab={"pg_proxy": True, "tcp": True}, exchange={"rate": B1_RATE, "seconds": 75})
 def zombie(run: Run) -> None:
-    run.run_for(RATE)
-    first, second = run.lab.deduplicator, run.lab.second_deduplicator()
+    proxy, first, second = run.lab.pg_proxy, run.lab.deduplicator, run.lab.second_deduplicator()
+    run.run_for(B1_RATE)
     second.start()
-    run.break_it(first.process.pause)
-    run.run_for(RATE)
-    run.lab.production.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tidemill deduplicator'"
-        " AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted)")
-    wait_until("the second one writes", lambda: second.health().get("rds") == "connected"
-               and second.metrics().sum("tidemill_written_rows_total") > 0, 60, second.process.log_tail)
-    run.mend_it(first.process.resume)
-    run.run_for(RATE)
-    run.lab.wait_emitted()
-    run.lab.drain()
-    second.process.stop()
-    run.expect(not second.process.complaints(), f"the second one complains: {second.process.complaints()}")
+    _stands_by(run, second)
+    run.expect(second.metrics().sum("dedup_standby") == 1, "the metric does not say that the second one stands by")
+
+    def hang() -> None:  # in mid-transaction: its rows and its cursors are locked
+        run.expect(proxy.arm(HANGS_AT, "hold").wait(20), "the merger never came to its cursors")
+        run.break_it(first.process.pause)
+
+    hang()
+    _takes_over(run, second, "hangs in a transaction")
+    run.run_for(B1_RATE)
+    proxy.release()
+    first.process.resume()
+    _stands_by(run, first)
+    run.break_it(second.process.kill)
+    _takes_over(run, first, "was killed")
+    second.process.start()
+    _stands_by(run, second)
+    run.break_it(proxy.freeze)
+    _takes_over(run, second, "is cut off")
+    run.run_for(B1_RATE)
+    proxy.release()
+    _stands_by(run, first)
+    run.break_it(lambda: second.process.stop())
+    _takes_over(run, first, "stopped")
+    run.mend_it()
+    run.run_for(B1_RATE)
+    run.expect("level=error" not in first.process.log(), "the refused one complains at level error")
+
+
+HANGS_AT = next(step for step in STEPS if step.name == "cursors moved, unanswered")
 
 
 # ---- X: more ----

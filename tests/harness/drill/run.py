@@ -1,6 +1,7 @@
 """One drill on one lab: when it broke, when it was whole again, and what that cost."""
 from __future__ import annotations
 
+import sys
 import time
 from typing import Callable
 
@@ -26,6 +27,7 @@ class Run:
         self._broke_at: float | None = None
         self._whole_at: float | None = None
         self._expired = 0
+        self._first_s = 0.0
 
     # ---- what a drill calls ----
 
@@ -69,7 +71,7 @@ class Run:
                           lambda: next((s for s in self._observer.samples(first.at)
                                         if s.lag_s is not None and s.lag_s < LAG_OK_S), None),
                           timeout, lambda: str(self._observer.samples(since)[-1:]))
-        self.figures.rto_first_s = round(first.at - since, 2)
+        self.figures.rto_first_s = round(max(first.at - since, self._first_s), 2)
         self.figures.rto_full_s = round(full.at - since, 2)
         rows = (full.position or 0) - before
         self.figures.catchup_rows_per_s = round(rows / max(full.at - since, 0.001), 0)
@@ -88,6 +90,22 @@ class Run:
     def samples(self) -> list[Sample]:
         """What was seen since it broke."""
         return self._observer.samples(self._broke_at or 0.0)
+
+    def back_again(self, timeout: float = 60.0) -> None:
+        """Wait until rows flow again; the slowest of several times counts."""
+        since = self._whole_at or self._broke_at or 0.0
+        before = max((s.position or 0 for s in self._observer.samples() if s.at < since), default=0)
+        first = wait_until("new rows are in production",
+                           lambda: next((s for s in self._observer.samples(since) if (s.position or 0) > before), None),
+                           timeout, lambda: str(self._observer.samples(since)[-1:]))
+        self._first_s = max(self._first_s, first.at - since)
+
+    def note_first(self, what: str) -> None:
+        """That was the first sign of life after the fault, now; the slowest of several counts."""
+        took = time.monotonic() - (self._broke_at or 0.0)
+        print(f"    {what}: {took:.2f} s", file=sys.stderr, flush=True)
+        self._first_s = max(self._first_s, took)
+        self.figures.rto_first_s = round(self._first_s, 2)
 
     def expect(self, holds: bool, otherwise: str) -> None:
         """An invariant of the drill's own."""

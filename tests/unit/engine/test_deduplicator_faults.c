@@ -320,6 +320,35 @@ static void a_fork_is_refused(void **state)
     assert_int_equal(db_int(w->production, "SELECT seq FROM tidemill.cursors WHERE gatherer = 'g1'"), 2000);
 }
 
+/*
+ * T16: a person has given up this gatherer while it was being merged. Its cursor stays, an alarm says why; a new journal
+ * makes a new epoch, and that one is taken.
+ */
+static void a_retired_epoch_is_refused(void **state)
+{
+    struct world *w = *state;
+    stage_all_deltas(w, 6000);
+    world_start(w);
+    for (int g = 0; g < GATHERERS; g++)
+        world_release(w, g, "orderbook_deltas", 2 * MARK_EVERY);
+    wait_merged(w);
+    assert_int_equal(db_int(w->production, "SELECT count(*) FROM tidemill.gatherers WHERE state = 'active'"),
+                     GATHERERS);
+    db_exec(w->production, "UPDATE tidemill.gatherers SET state = 'retired' WHERE gatherer = 'g1'");
+    release_all(w, "orderbook_deltas");
+    world_wait_state(w, 0, TM_PEER_STOPPED);
+    db_wait(w->production, "SELECT count(*) FROM tidemill.cursors WHERE seq > 4000 AND gatherer <> 'g1'", 2, WAIT_US);
+    assert_int_equal(db_int(w->production, "SELECT seq FROM tidemill.cursors WHERE gatherer = 'g1'"), 2 * MARK_EVERY);
+    assert_non_null(strstr(world_peer(w, 0).last_error, "retired"));
+    world_epoch(w, 0, 2);
+    db_exec(w->gatherers[0], "UPDATE stage.orderbook_deltas SET epoch_no = 2");
+    db_execf(w->gatherers[0], "SELECT release('orderbook_deltas', 2, %lld, 100)",
+             (long long)staged(w, 0, "orderbook_deltas"));
+    db_wait(w->production, "SELECT max(seq) FROM tidemill.cursors WHERE gatherer = 'g1'",
+            staged(w, 0, "orderbook_deltas"), WAIT_US);
+    assert_deltas(w);
+}
+
 /* A table that is not as the plan says: its stream is refused, the other streams of that gatherer go on. */
 static void a_missing_column_stops_one_stream(void **state)
 {
@@ -354,6 +383,7 @@ int main(void)
         TEST(a_hole_stops_the_stream),
         TEST(a_quarantined_row_explains_its_hole),
         TEST(a_fork_is_refused),
+        TEST(a_retired_epoch_is_refused),
         TEST(a_missing_column_stops_one_stream),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);

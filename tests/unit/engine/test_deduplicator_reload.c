@@ -296,6 +296,8 @@ static void gatherers_come_and_go(void **state)
                 db_int(w->gatherers[2], "SELECT seq FROM tidemill.streams"),
             WAIT_US);
     assert_int_equal(db_int(w->production, "SELECT seq FROM tidemill.cursors WHERE gatherer = 'g2'"), cursor);
+    db_same(w->production, "SELECT gatherer, state FROM tidemill.gatherers",
+            "VALUES ('g1', 'active'), ('g2', 'draining'), ('g3', 'active')");
 
     options = world_options(w, "d1", w->metrics); /* and comes back */
     reload_with(w, &options);
@@ -304,6 +306,8 @@ static void gatherers_come_and_go(void **state)
     assert_deltas(w);
     wait_healthy(w);
     assert_true(is_exported(w, "g2"));
+    db_same(w->production, "SELECT gatherer, state FROM tidemill.gatherers",
+            "VALUES ('g1', 'active'), ('g2', 'active'), ('g3', 'active')");
     assert_int_equal(merger_of(w->production), merger);
     assert_int_equal(poller_of(w, 0), poller);
     assert_int_equal(poller_of(w, 2), third);

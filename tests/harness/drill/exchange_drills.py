@@ -261,6 +261,8 @@ def poison(run: Run) -> None:
     run.run_for(6000)
     run.recovered()
     run.expect(production.value("SELECT sum(seq) FROM tidemill.cursors") > before, "the cursors stand still")
+    run.expect("connection=trade/1" in "".join(line for line in run.lab.gatherers["g1"].process.log().splitlines()
+                                               if "connection lost" in line), "g1 took a message of 10 MB")
     run.lab.wait_emitted()
     run.lab.drain()
     for name, gatherer in run.lab.gatherers.items():

@@ -122,7 +122,7 @@ def exchange_is_a_black_hole(run: Run) -> None:
 
     def vanish() -> None:
         run.lab.blackouts.append(time.time_ns() // 1000)
-        _all(run, lambda proxy: network.drop(proxy.port))
+        network.drop(*(proxy.port for proxy in run.lab.proxies.values()))
 
     run.break_it(vanish)
     run.detected("nobody hears anything", hears_nothing)

@@ -42,7 +42,6 @@ def _proxied(lab: Lab, port: int | None = None, scheme: str = "ws") -> None:
 
 def _in_network(lab: Lab) -> None:
     lab.network = lab.resources.enter_context(Network())
-    _proxied(lab)
 
 
 def _all(run: Run, what: Callable[[Proxy], object]) -> None:
@@ -122,7 +121,7 @@ def exchange_is_a_black_hole(run: Run) -> None:
 
     def vanish() -> None:
         run.lab.blackouts.append(time.time_ns() // 1000)
-        network.drop(*(proxy.port for proxy in run.lab.proxies.values()))
+        network.drop(run.lab.exchange.port)  # REST and control too, which nobody here asks meanwhile
 
     run.break_it(vanish)
     run.detected("nobody hears anything", hears_nothing)

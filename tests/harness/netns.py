@@ -70,10 +70,10 @@ class Network:
             os.close(self._before)
             self._before = -1
 
-    def drop(self, port: int) -> None:
-        """Packets to and from the port vanish when they arrive, so that no sender learns of it."""
-        _run("nft", f"add rule {TABLE} in tcp dport {port} drop")
-        _run("nft", f"add rule {TABLE} in tcp sport {port} drop")
+    def drop(self, *ports: int) -> None:
+        """Packets to and from the ports vanish when they arrive, so that no sender learns of it; of all ports at once."""
+        _run("nft", "-f", "-", stdin="".join(f"add rule {TABLE} in tcp {end} {port} drop\n"
+                                             for port in ports for end in ("dport", "sport")))
 
     def lose(self, port: int, percent: int) -> None:
         """So many of a hundred packets to and from the port vanish."""

@@ -21,7 +21,7 @@ def program(name: str) -> Path:
     path = build_dir() / name
     bug = os.environ.get("TIDEMILL_PLANTED")
     if bug and name == "tidemill":  # one with a bug on purpose (core/base/planted.h)
-        path = build_dir() / "tests" / "planted" / bug / name
+        path = build_dir() / f"planted-{bug}" / name
     if not os.access(path, os.X_OK):
         raise FileNotFoundError(f"{path} is not there; build it with "
                                 f"'cmake --preset release && cmake --build --preset release'")

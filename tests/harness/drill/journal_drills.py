@@ -3,8 +3,10 @@ from __future__ import annotations
 
 import random
 import signal
+import time
 from pathlib import Path
 
+from ..daemons import Gatherer
 from ..lab import Lab
 from ..shim import Shim
 from ..waiting import wait_until
@@ -13,6 +15,8 @@ from .run import Run
 from .store_drills import WIPE, journal_of
 
 RATE = 2000
+ROUNDS = 3
+QUIET = "deltas=90,tickers=6,trades=4,lifecycle=0"  # no new market, which perhaps only one has heard of
 
 
 def _one_shimmed(lab: Lab) -> None:
@@ -22,30 +26,49 @@ def _one_shimmed(lab: Lab) -> None:
 
 
 @drill("X3", "the only gatherer loses its power while its database is away", "all that was durable is stored",
-       lab={"gatherers": 1}, exchange={"rate": RATE // 2, "seconds": 300}, prepare=_one_shimmed)
+       lab={"gatherers": 1}, exchange={"rate": RATE // 2, "seconds": 300, "mix": QUIET}, prepare=_one_shimmed)
 def power_loss(run: Run) -> None:
-    """Of the time before the loss nothing but the last moment may be missing, and the ledger says so."""
-    gatherer, store, shim = run.lab.gatherers["g1"], run.lab.stores["g1"], run.lab.shims["g1"]
+    """The exchange pauses, so that everything is durable; then the next write meets the loss. Nothing may be missing."""
+    exchange, gatherer, store = run.lab.exchange, run.lab.gatherers["g1"], run.lab.stores["g1"]
+    shim = run.lab.shims["g1"]
     run.run_for(RATE)
-    for _ in range(3):
+    for _ in range(ROUNDS):
         store.kill()
         run.run_for(2 * RATE)
-        durable = int(gatherer.health()["durable"])
-        run.break_it(lambda: shim.order("do=power on=pwrite nth=3"))
+        exchange.control("stop")
+        _settle(gatherer)
         gatherer.process.expect_end(signal.SIGKILL)
-        wait_until("g1 has no power", lambda: not gatherer.process.running, 20)
+        run.break_it(lambda: shim.order("do=power on=pwrite"))
+        exchange.fault("kind=disconnect")  # which the ledger of gaps has to write down
+        wait_until("g1 has no power", lambda: not gatherer.process.running, 30, gatherer.process.log_tail)
         shim.clear()
         store.start()
-        run.expect(durable > 0, "nothing was durable")
-        run.mend_it(gatherer.start)
+        gatherer.start()
+        wait_until("g1 listens again", lambda: gatherer.is_healthy() and exchange.has_all_markets("g1"), 60,
+                   gatherer.process.log_tail)
+        run.mend_it(lambda: exchange.control("start"))
         run.run_for(RATE)
     run.recovered()
-    run.lab.exchange.finish()
+    exchange.finish()
+
+
+def _settle(gatherer: Gatherer) -> None:
+    """Nothing has become durable for two seconds: there is nothing left."""
+    last, since = -1, time.monotonic()
+
+    def is_still() -> bool:
+        nonlocal last, since
+        durable = int(gatherer.health()["durable"])
+        if durable != last:
+            last, since = durable, time.monotonic()
+        return time.monotonic() - since >= 2.0
+
+    wait_until("all that was heard is durable", is_still, 60)
 
 
 @drill("X4", "bytes of a journal are flipped, cut and repeated while its gatherer is down",
        "loss told, never stepped over; the others fill it",
-       exchange={"seconds": 30, "mix": "deltas=90,tickers=6,trades=4,lifecycle=0"},  # no market that only one has heard of
+       exchange={"seconds": 30, "mix": QUIET},
        lab={"expected_errors": ("damage", "damaged", "a stream is not taken further", "journal")})
 def damaged_journal(run: Run) -> None:
     gatherer, store = run.lab.gatherers["g1"], run.lab.stores["g1"]

@@ -256,10 +256,10 @@ static int take_rows(struct tm_pg_async *a, const PGresult *r, struct tm_error *
         if (a->answer.row_count == a->rows_max)
             return too_large(a, "rows", a->rows_max, err);
         for (int i = 0; i < columns; i++) {
+            if (a->answer.cells.len + (size_t)PQgetlength(r, row, i) > a->bytes_max) /* libpq has it; not twice */
+                return too_large(a, "bytes", a->bytes_max, err);
             if (put_cell(&a->answer.cells, r, row, i))
                 return no_memory(a, err);
-            if (a->answer.cells.len > a->bytes_max)
-                return too_large(a, "bytes", a->bytes_max, err);
         }
         a->answer.row_count++;
     }

@@ -116,6 +116,7 @@ def judge(production: PostgresCluster) -> Coverage:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SET work_mem = '256MB'")
+            cursor.execute("ANALYZE gaps, heartbeats")  # as autovacuum does sooner or later: every market is asked about
             cursor.execute(DELIVERED)
             cursor.execute(COVERED, (list(STREAMS),))
             cursor.execute("CREATE INDEX ON truth.covered (stream, ticker); ANALYZE truth.covered")

@@ -5,6 +5,7 @@
 
 #include "dedup/seen.h"
 #include "engine/intake.h"
+#include "engine/retain.h"
 #include "record/row.h"
 #include "script/vm.h"
 #include "store/size.h"
@@ -197,6 +198,13 @@ static void set_totals(struct tm_plan_view *v)
     v->links_known = v->config->connections_count > 0;
     uint64_t journal = v->config->gatherer.journal.bytes_max;
     v->journal_bytes = (double)(journal ? journal : TM_JOURNAL_BYTES);
+    const struct tm_gatherer_options *g = &v->config->gatherer;
+    double limit = (double)g->store_bytes_max;
+    v->store_room = v->disk > v->journal_bytes ? v->disk - v->journal_bytes : 0;
+    if (limit > 0 && limit < v->store_room)
+        v->store_room = limit;
+    v->keep_seconds = (double)(g->keep_us ? g->keep_us : TM_RETAIN_KEEP_US) / 1e6;
+    v->kept_bytes = v->store_rate * v->keep_seconds;
 }
 
 /* ---- memory ---- */
@@ -316,12 +324,15 @@ static void set_outages(struct tm_plan_view *v)
         add_outage(v, "a gatherer away", FOREVER, "its rows wait in its journal and local store");
         return;
     }
-    double disk = v->disk > v->journal_bytes ? v->disk - v->journal_bytes : 0;
+    bool limited = v->config->gatherer.store_bytes_max > 0;
     add_outage(v, "local store away", until(v->journal_bytes, v->journal_rate),
                "the journal fills to its bound; then records are discarded under a gap row");
-    add_outage(v, "deduplicator away", until(disk, v->store_rate),
-               "nothing acknowledges, the local store grows until its disk (less the journal) is full");
-    add_outage(v, "production away", until(disk, v->store_rate), "likewise: nothing is acknowledged");
+    add_outage(
+        v, "deduplicator away", until(v->store_room, v->store_rate),
+        limited
+            ? "nothing is acknowledged; at its limit the local store lets the streams in `expire` go, under a gap row"
+            : "nothing is acknowledged, the local store grows until its disk (less the journal) is full");
+    add_outage(v, "production away", until(v->store_room, v->store_rate), "likewise");
     add_outage(v, "exchange away", FOREVER, "nothing comes; the gap is written down");
 }
 

@@ -36,6 +36,8 @@ struct tm_plan_view {
     double rate, disk;
     bool rate_given, disk_given, links_known;
     double journal_rate, store_rate; /* bytes a second */
+    double keep_seconds, kept_bytes; /* of acknowledged rows in the local store */
+    double store_room;               /* for the local store: its limit or its disk */
     double journal_bytes;            /* the journal's bound */
     struct tm_plan_line memory[TM_PLAN_LINES_MAX], outages[TM_PLAN_LINES_MAX];
     size_t memory_count, outage_count;

@@ -136,15 +136,25 @@ static void put_rates(const struct tm_plan_view *v, struct tm_buf *out)
     PUT("  %-22s %10.0f %11s/h %11s/h\n", "total", v->rate, journal, store);
 }
 
+static void put_disk(const struct tm_plan_view *v, struct tm_buf *out)
+{
+    char journal[32], disk[32], room[32], keep[32], kept[32];
+    format_bytes(v->journal_bytes, journal);
+    format_bytes(v->disk, disk);
+    format_bytes(v->store_room, room);
+    format_time(v->keep_seconds, keep);
+    format_bytes(v->kept_bytes, kept);
+    PUT("\ndisk: %s%s; the journal takes at most %s of it, the local store %s\n", disk,
+        v->disk_given ? "" : " (assumed: --disk)", journal, room);
+    PUT("      rows stay for %s after production has acknowledged them: %s%s\n", keep, kept,
+        v->kept_bytes > v->store_room ? ", more than there is room: they go sooner" : "");
+}
+
 static void put_outages(const struct tm_plan_view *v, struct tm_buf *out)
 {
-    char time[32], bytes[32];
-    if (v->config->role == TM_CONFIG_GATHERER) {
-        format_bytes(v->journal_bytes, bytes);
-        PUT("\ndisk: the journal takes at most %s;", bytes);
-        format_bytes(v->disk, bytes);
-        PUT(" the local store has %s%s\n", bytes, v->disk_given ? "" : " (assumed: --disk)");
-    }
+    char time[32];
+    if (v->config->role == TM_CONFIG_GATHERER)
+        put_disk(v, out);
     PUT("\n%-24s %10s\n", "outage", "full after");
     for (size_t i = 0; i < v->outage_count; i++) {
         format_time(v->outages[i].value, time);
@@ -266,6 +276,9 @@ int tm_plan_report_json(const struct tm_plan_view *v, struct tm_buf *out)
     PUT("],\"memory_bytes\":%.0f,\"rate\":%.6g", v->memory_total, v->rate);
     PUT(",\"journal_bytes\":%.0f,\"journal_bytes_per_second\":%.3f,\"store_bytes_per_second\":%.3f,\"disk_bytes\":%.0f",
         v->journal_bytes, v->journal_rate, v->store_rate, v->disk);
+    if (v->config->role == TM_CONFIG_GATHERER)
+        PUT(",\"store_room_bytes\":%.0f,\"keep_seconds\":%.6g,\"kept_bytes\":%.0f", v->store_room, v->keep_seconds,
+            v->kept_bytes);
     PUT(",\"outages\":[");
     put_json_lines(v->outages, v->outage_count, "seconds", out);
     PUT("],\"assumed\":{\"ticker_bytes\":%d,\"text_bytes\":%d,\"document_bytes\":%d,\"registry_rows\":%d}}\n",

@@ -2,10 +2,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/planted.h"
-#include "engine/dedup_private.h"
+#include "engine/acknowledge.h"
 #include "record/schema.h"
 #include "store/keys.h"
-#include "store/retention.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -20,7 +19,6 @@
 #define REST_HOLE_US                                                                                                   \
     (1 * TM_US_PER_S) /* a hole may be filled: look again soon, but not with every commit                    \
                        */
-#define ACKNOWLEDGE_US (2 * TM_US_PER_S)
 #define WAIT_CURSORS_US (50 * TM_US_PER_MS)
 #define WAIT_ROOM_US (20 * TM_US_PER_MS)
 #define READY_MAX (TM_STREAMS_MAX * 4) /* batches of one look: streams of a few epochs */
@@ -50,9 +48,7 @@ struct poller {
     size_t complaint_count;
     struct stream_of_epoch verified[READY_MAX]; /* in this session */
     size_t verified_count;
-    int64_t acknowledge_at_us; /* monotonic; INT64_MAX: it is not allowed */
-    int64_t acknowledged;      /* sum of the seqs last told */
-    bool told_unacknowledged;
+    struct tm_acknowledging acknowledging;
 };
 
 /* What the gatherer says about a stream: a row of tidemill.streams joined with its epoch. */
@@ -389,84 +385,6 @@ static int look_at_stream(struct poller *p, const struct standing *s, struct tm_
     return session_is_good ? TM_OK : rc;
 }
 
-/* ---- acknowledging ---- */
-
-/* What production has committed of this gatherer, as three arrays; the sum tells whether anything moved. */
-struct acknowledgement {
-    struct tm_buf epochs, streams, seqs;
-    int64_t sum;
-    char production[128];
-};
-
-static int put_cursor(struct acknowledgement *a, const struct tm_cursor *c)
-{
-    const char *comma = a->seqs.len > 1 ? "," : "";
-    int rc = tm_buf_printf(&a->epochs, "%s%s", comma, c->epoch);
-    rc = rc ? rc : tm_buf_printf(&a->streams, "%s%s", comma, c->stream);
-    rc = rc ? rc : tm_buf_printf(&a->seqs, "%s%" PRId64, comma, c->seq);
-    a->sum += c->seq;
-    return rc;
-}
-
-/* Under the lock: the published cursors move only after COMMIT. */
-static int collect(struct poller *p, struct acknowledgement *a)
-{
-    const struct tm_deduplicator *d = p->d;
-    struct tm_buf *all[] = {&a->epochs, &a->streams, &a->seqs};
-    int rc = TM_OK;
-    if (!d->stats.identity[0] || !p->orders.settings || d->generation != p->orders.generation)
-        return TM_ESTATE;
-    rc = tm_retention_production(d->stats.identity, p->orders.settings->options.production, a->production);
-    for (size_t i = 0; !rc && i < 3; i++)
-        rc = tm_buf_append(all[i], "{", 1);
-    for (size_t i = 0; !rc && i < d->cursors.count; i++)
-        if (strcmp(d->cursors.items[i].gatherer, p->peer->id) == 0 && d->cursors.items[i].seq > 0)
-            rc = put_cursor(a, &d->cursors.items[i]);
-    for (size_t i = 0; !rc && i < 3; i++)
-        rc = tm_buf_append(all[i], "}", 1) || !tm_buf_cstr(all[i]) ? TM_ENOMEM : TM_OK;
-    return rc;
-}
-
-static int send_acknowledgement(struct poller *p, const struct acknowledgement *a, struct tm_error *err)
-{
-    int rc = tm_retention_acknowledge(p->pg, a->production, (const char *)a->epochs.data, (const char *)a->streams.data,
-                                      (const char *)a->seqs.data, err);
-    if (!rc) {
-        p->acknowledged = a->sum;
-        return TM_OK;
-    }
-    if (!tm_pg_is_open(p->pg))
-        return rc;
-    p->acknowledge_at_us = INT64_MAX; /* of this session */
-    if (!p->told_unacknowledged)
-        tm_log(
-            TM_LOG_WARN, "poller",
-            "what production has cannot be acknowledged to the gatherer, so its store deletes nothing; may this role "
-            "write tidemill.acknowledged there?",
-            TM_F_STR("gatherer", p->peer->id), TM_F_ERR(err));
-    p->told_unacknowledged = true;
-    return TM_OK;
-}
-
-/* Tell the gatherer up to where production has its rows, so that it may let them go (store/retention.h). Without the right
- * to, polling goes on as ever. */
-static int acknowledge(struct poller *p, struct tm_error *err)
-{
-    struct acknowledgement a = {0};
-    int64_t now_us = tm_clock_mono_us();
-    if (now_us < p->acknowledge_at_us)
-        return TM_OK;
-    p->acknowledge_at_us = now_us + ACKNOWLEDGE_US;
-    pthread_mutex_lock(&p->d->lock);
-    int rc = collect(p, &a);
-    pthread_mutex_unlock(&p->d->lock);
-    rc = rc || a.seqs.len <= 2 || a.sum == p->acknowledged ? TM_OK : send_acknowledgement(p, &a, err);
-    tm_buf_fini(&a.epochs);
-    tm_buf_fini(&a.streams);
-    tm_buf_fini(&a.seqs);
-    return rc;
-}
-
 /* ---- one look at everything ---- */
 
 /* Rows of a stream that is merged and that were not fetched yet. */
@@ -589,7 +507,7 @@ static int turn(struct poller *p, struct tm_error *err)
         if (rc)
             return rc;
         set_state(p, p->refused ? TM_PEER_STOPPED : TM_PEER_CONNECTED, NULL);
-        rc = acknowledge(p, err);
+        rc = tm_acknowledge(&p->acknowledging, p->peer, &p->orders, p->pg, err);
         if (rc)
             return rc;
         wait_us = p->ready_count ? 0 : p->orders.settings->options.poll_us;
@@ -617,7 +535,7 @@ static void close_session(struct poller *p)
 {
     drop_ready(p);
     p->verified_count = 0;
-    p->acknowledge_at_us = p->acknowledged = 0;
+    tm_acknowledge_session(&p->acknowledging);
     tm_pg_close(p->pg);
     p->pg = NULL;
 }

@@ -64,10 +64,15 @@ static int measure(struct tm_pg *pg, struct tm_retention_part *p, struct tm_erro
 {
     struct tm_buf sql = {0};
     PGresult *result;
-    int rc = tm_buf_printf(&sql,
-                           "SELECT count(*), (extract(epoch FROM min(received_at)) * 1000000)::int8, "
-                           "(extract(epoch FROM max(received_at)) * 1000000)::int8 FROM %s WHERE seq > %" PRId64,
-                           p->table, p->acknowledged);
+    /* not every stream has a time of arrival; its commits were soon after */
+    int rc = tm_buf_printf(
+        &sql,
+        "SELECT count(*), (extract(epoch FROM coalesce(min(at), (SELECT min(committed_at) FROM tidemill.marks WHERE "
+        "epoch_no = %d AND stream = '%s' AND seq > %" PRId64 "))) * 1000000)::int8, (extract(epoch FROM "
+        "coalesce(max(at), (SELECT min(committed_at) FROM tidemill.marks WHERE epoch_no = %d AND stream = '%s' AND "
+        "seq >= %" PRId64 "))) * 1000000)::int8 FROM (SELECT (to_jsonb(x) ->> 'received_at')::timestamptz AS at "
+        "FROM %s x WHERE seq > %" PRId64 ") rows",
+        p->epoch_no, p->stream, p->acknowledged, p->epoch_no, p->stream, p->last, p->table, p->acknowledged);
     rc = rc || !tm_buf_cstr(&sql) ? tm_error_set(err, TM_ENOMEM, "out of memory")
                                   : tm_pg_query(pg, (const char *)sql.data, 0, NULL, &result, err);
     tm_buf_fini(&sql);

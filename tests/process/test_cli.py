@@ -325,12 +325,14 @@ def test_plan_of_the_stock_gatherer() -> None:
     growth = 100 * streams["trades"]["store_row_bytes"] + 1000 * streams["orderbook_deltas"]["store_row_bytes"]
     assert outages["production away"] == outages["deduplicator away"] == pytest.approx((192 << 30) / growth, rel=1e-3)
     assert outages["exchange away"] is None
+    assert (got["keep_seconds"], got["store_room_bytes"]) == (7 * 86400, 192 << 30)
+    assert got["kept_bytes"] == pytest.approx(growth * 7 * 86400, rel=1e-3)
 
 
 def test_plan_follows_the_script(directory: Path) -> None:
     (directory / "s.lua").write_text("""local tm = require "tidemill"
 local kalshi = require "kalshi"
-tm.gatherer { id = "g9", store = "dbname=x", data = "d", journal = "1GiB", buffer = "16MiB" }
+tm.gatherer { id = "g9", store = "dbname=x", data = "d", journal = "1GiB", buffer = "16MiB", keep = "1h", store_limit = "2GiB" }
 local ex = kalshi.exchange { ws_url = "ws://127.0.0.1:1/", rest_url = "http://127.0.0.1:1/" }
 ex:subscribe("trade", { connections = 3, markets = { "A", "B" } })
 ex:subscribe("orderbook_delta", { connections = 7, markets = function(market) return market.ticker == "A" end })
@@ -343,6 +345,7 @@ tm.dedup("trades", { window = "1h", memory = "32MiB" })
     memory = named(got["memory"], "bytes")
     assert memory["seen-set trades"] == 32 << 20 and memory["journal buffer"] == 16 << 20 and memory["occurrence counters"] == 10 * 64 << 20
     assert got["journal_bytes"] == 1 << 30
+    assert (got["keep_seconds"], got["store_room_bytes"]) == (3600, 2 << 30)
     assert {s["name"]: s["window_seconds"] for s in got["streams"]}["trades"] == 3600
     text = tidemill("plan", directory / "s.lua").stdout
     for part in ("gatherer g9", "orderbook_delta", "local store away", "assumed:", "2000 records a second"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -303,8 +304,9 @@ def test_lives_of_markets(make_exchange: MakeExchange, connect: Connect) -> None
         assert "cleared" in life[life.index("close_date_updated"):life.index("determined")]
         market = get(f"{exchange.rest_url}/markets/{name}").body["market"]
         assert market["status"] == "finalized" and market["result"] in ("yes", "no")
-        last = [f["msg"]["ts"] for f in client.of("orderbook_delta") if f["msg"]["market_ticker"] == name]
-        assert last[-1] > market["close_time"]
+        last = [datetime.fromisoformat(f["msg"]["ts"]) for f in client.of("orderbook_delta")
+                if f["msg"]["market_ticker"] == name]
+        assert last[-1] > datetime.fromisoformat(market["close_time"])
 
 
 def test_a_new_market_is_unknown_to_rest_for_a_while(make_exchange: MakeExchange, connect: Connect) -> None:

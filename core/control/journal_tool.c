@@ -26,14 +26,6 @@ static int failed(const char *verb, const struct tm_error *err)
     return TM_EXIT_FAILED;
 }
 
-static int flush_out(struct tm_buf *out, int rc)
-{
-    if (!rc && fwrite(out->data, 1, out->len, stdout) != out->len)
-        rc = TM_EIO;
-    tm_buf_clear(out);
-    return rc;
-}
-
 /* ---- check ---- */
 
 static const char *explain(enum tm_inspect_kind kind)
@@ -153,7 +145,7 @@ static int check(const struct tm_cli *cli, const char *dir)
         return failed("check", &err);
     }
     rc = tm_cli_given(cli, "--json") ? check_json(dir, &in, &out) : check_text(dir, &in, &out);
-    rc = flush_out(&out, rc);
+    rc = tm_offline_print(&out, rc);
     bool good = in.damage_count == 0;
     tm_buf_fini(&out);
     tm_inspect_fini(&in);
@@ -207,7 +199,7 @@ static int dump_record(void *arg, const struct tm_inspect_record *r)
         rc = rc ? rc : put_row(d, r, &d->out);
         rc = rc ? rc : tm_buf_append(&d->out, "\n", 1);
     }
-    return d->out.len > 65536 || rc ? flush_out(&d->out, rc) : TM_OK;
+    return d->out.len > 65536 || rc ? tm_offline_print(&d->out, rc) : TM_OK;
 }
 
 static int read_dump_options(const struct tm_cli *cli, struct dump *d)
@@ -233,7 +225,7 @@ static int dump_all(struct dump *d, const char *dir)
     tm_inspect_fini(&in);
     if (rc < 0)
         return err.message[0] ? failed("dump", &err) : TM_EXIT_FAILED;
-    return flush_out(&d->out, TM_OK) || damaged ? TM_EXIT_FAILED : TM_EXIT_OK;
+    return tm_offline_print(&d->out, TM_OK) || damaged ? TM_EXIT_FAILED : TM_EXIT_OK;
 }
 
 /* Streams that every plan has are known without a script. */
@@ -346,7 +338,7 @@ static int repair(const struct tm_cli *cli, const char *dir)
         return failed("repair", &err);
     }
     rc = tm_cli_given(cli, "--json") ? repair_json(dir, &r, dry_run, &out) : repair_text(dir, &r, dry_run, &out);
-    rc = flush_out(&out, rc);
+    rc = tm_offline_print(&out, rc);
     tm_buf_fini(&out);
     tm_repair_fini(&r);
     return rc ? TM_EXIT_FAILED : TM_EXIT_OK;

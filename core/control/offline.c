@@ -68,6 +68,14 @@ static int json_problems(const struct tm_problems *problems, struct tm_buf *out)
     return rc;
 }
 
+int tm_offline_print(struct tm_buf *out, int rc)
+{
+    if (!rc && fwrite(out->data, 1, out->len, stdout) != out->len)
+        rc = TM_EIO;
+    tm_buf_clear(out);
+    return rc;
+}
+
 static int print_json(const char *path, const struct tm_problems *problems)
 {
     struct tm_buf out = {0};
@@ -80,8 +88,7 @@ static int print_json(const char *path, const struct tm_problems *problems)
         rc = json_problems(problems, &out);
     if (!rc)
         rc = tm_buf_printf(&out, "]}\n");
-    if (!rc)
-        fwrite(out.data, 1, out.len, stdout);
+    rc = tm_offline_print(&out, rc);
     tm_buf_fini(&out);
     return rc;
 }
@@ -122,8 +129,7 @@ int tm_offline_schema(const char *path, enum tm_schema_side side)
     bool local = side == TM_SCHEMA_LOCAL || (side == TM_SCHEMA_ROLE && config->role == TM_CONFIG_GATHERER);
     struct tm_buf sql = {0};
     int rc = local ? tm_migrate_sql_local(config->plan, &sql) : tm_migrate_sql_production(config->plan, &sql);
-    if (!rc && fwrite(sql.data, 1, sql.len, stdout) != sql.len)
-        rc = TM_EIO;
+    rc = tm_offline_print(&sql, rc);
     if (rc)
         fprintf(stderr, "tidemill schema: %s\n", tm_code_name(rc));
     tm_buf_fini(&sql);

@@ -355,8 +355,7 @@ static int print(const struct tm_plan_view *v, bool json)
 {
     struct tm_buf out = {0};
     int rc = json ? tm_plan_report_json(v, &out) : tm_plan_report_text(v, &out);
-    if (!rc && fwrite(out.data, 1, out.len, stdout) != out.len)
-        rc = TM_EIO;
+    rc = tm_offline_print(&out, rc);
     tm_buf_fini(&out);
     return rc ? TM_EXIT_FAILED : TM_EXIT_OK;
 }

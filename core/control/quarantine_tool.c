@@ -32,14 +32,6 @@ static bool is_local(const struct job *j)
     return j->config->role == TM_CONFIG_GATHERER;
 }
 
-static int flush_out(struct tm_buf *out, int rc)
-{
-    if (!rc && fwrite(out->data, 1, out->len, stdout) != out->len)
-        rc = TM_EIO;
-    tm_buf_clear(out);
-    return rc;
-}
-
 /* ---- one row ---- */
 
 static int put_row(const struct job *j, const struct tm_quarantined *q, struct tm_buf *out)
@@ -90,7 +82,7 @@ static int show(void *arg, const struct tm_quarantined *q)
     struct job *j = arg;
     int rc = j->json ? row_json(j, q, &j->out) : row_text(j, q, &j->out);
     j->shown++;
-    return flush_out(&j->out, rc);
+    return tm_offline_print(&j->out, rc);
 }
 
 /* ---- the verbs ---- */

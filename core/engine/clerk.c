@@ -52,19 +52,6 @@ static int connect_to(struct tm_clerk *c, const char *conninfo, struct tm_error 
     return tm_pg_connect(&options, &c->pg, err);
 }
 
-/* A function that returns how many. */
-static int call(struct tm_clerk *c, const char *sql, int count, const char *const *values, uint64_t *number,
-                struct tm_error *err)
-{
-    PGresult *result;
-    int rc = tm_pg_query(c->pg, sql, count, values, &result, err);
-    if (rc)
-        return rc;
-    *number = strtoull(PQgetvalue(result, 0, 0), NULL, 10);
-    PQclear(result);
-    return TM_OK;
-}
-
 static bool is_counted(const struct tm_stream *s)
 {
     return s->occurrence_column >= 0 && s->time_column >= 0 && s->ticker_column >= 0;
@@ -73,35 +60,35 @@ static bool is_counted(const struct tm_stream *s)
 static int find_ambiguities(struct tm_clerk *c, const struct tm_stream *s, struct tm_error *err)
 {
     char labels[96];
-    uint64_t keys = 0;
+    int64_t keys = 0;
     const char *values[] = {s->name, s->columns[s->time_column].name, s->columns[s->ticker_column].name,
                             s->columns[s->occurrence_column].name};
-    int rc = call(c, "SELECT tidemill.find_ambiguities($1, $2, $3, $4)", 4, values, &keys, err);
+    int rc = tm_pg_query_number(c->pg, "SELECT tidemill.find_ambiguities($1, $2, $3, $4)", 4, values, &keys, err);
     (void)snprintf(labels, sizeof labels, "stream=\"%s\"", s->name);
     struct tm_metric *found =
         tm_metrics_counter(c->d->metrics, "tidemill_ambiguous_keys_total",
                            "Counted keys of which fewer records may be stored than were sent: two "
                            "gatherers heard part of the time in which they were.",
                            labels);
-    tm_metric_add(found, keys);
+    tm_metric_add(found, (uint64_t)keys);
     if (keys)
         tm_log(TM_LOG_WARN, "ledger",
                "equal records may be fewer than were sent: no gatherer heard all of the time in which they were; see "
                "tidemill.ambiguities",
-               TM_F_STR("stream", s->name), TM_F_U64("keys", keys));
+               TM_F_STR("stream", s->name), TM_F_I64("keys", keys));
     return rc;
 }
 
 static int keep(struct tm_clerk *c, const struct tm_dedup_settings *settings, struct tm_error *err)
 {
     const struct tm_plan *plan = settings->options.plan;
-    uint64_t pruned = 0;
+    int64_t pruned = 0;
     int rc = connect_to(c, settings->options.production, err);
     for (size_t i = 0; !rc && i < tm_plan_stream_count(plan); i++)
         if (is_counted(tm_plan_stream(plan, i)))
             rc = find_ambiguities(c, tm_plan_stream(plan, i), err);
-    rc = rc ? rc : call(c, "SELECT tidemill.prune_heartbeats()", 0, NULL, &pruned, err);
-    tm_metric_add(c->pruned, pruned);
+    rc = rc ? rc : tm_pg_query_number(c->pg, "SELECT tidemill.prune_heartbeats()", 0, NULL, &pruned, err);
+    tm_metric_add(c->pruned, (uint64_t)pruned);
     return rc;
 }
 

@@ -132,12 +132,6 @@ static void refuse(struct poller *p, const char *epoch, const char *stream, cons
 
 /* ---- one stream ---- */
 
-static int query(struct poller *p, const char *sql, int count, const char *const *values, PGresult **out,
-                 struct tm_error *err)
-{
-    return tm_pg_query(p->pg, sql, count, values, out, err);
-}
-
 /* The highest mark that is not beyond `reach`; with `or_next`, the one after it if there is none. 1: found,
  * 0: none. */
 static int find_mark(struct poller *p, const struct standing *s, struct tm_batch *b, int64_t reach, bool or_next,
@@ -148,12 +142,12 @@ static int find_mark(struct poller *p, const struct standing *s, struct tm_batch
     PGresult *result;
     (void)snprintf(from, sizeof from, "%" PRId64, b->from);
     (void)snprintf(to, sizeof to, "%" PRId64, reach);
-    int rc = query(p,
-                   "(SELECT seq, hash FROM tidemill.marks WHERE epoch_no = $1 AND stream = $2 AND seq > $3 AND "
-                   "seq <= $4 ORDER BY seq DESC LIMIT 1) UNION ALL (SELECT seq, hash FROM tidemill.marks WHERE "
-                   "epoch_no = $1 AND stream = $2 AND seq > $3 AND $5::bool ORDER BY seq LIMIT 1) "
-                   "ORDER BY seq DESC LIMIT 1",
-                   5, values, &result, err);
+    int rc = tm_pg_query(p->pg,
+                         "(SELECT seq, hash FROM tidemill.marks WHERE epoch_no = $1 AND stream = $2 AND seq > $3 AND "
+                         "seq <= $4 ORDER BY seq DESC LIMIT 1) UNION ALL (SELECT seq, hash FROM tidemill.marks WHERE "
+                         "epoch_no = $1 AND stream = $2 AND seq > $3 AND $5::bool ORDER BY seq LIMIT 1) "
+                         "ORDER BY seq DESC LIMIT 1",
+                         5, values, &result, err);
     if (rc)
         return rc;
     int found = PQntuples(result);
@@ -202,8 +196,8 @@ static int check_history(struct poller *p, const struct standing *s, const struc
     const char *values[] = {s->epoch_no, s->stream, seq};
     PGresult *result;
     (void)snprintf(seq, sizeof seq, "%" PRId64, at->seq);
-    int rc = query(p, "SELECT hash FROM tidemill.marks WHERE epoch_no = $1 AND stream = $2 AND seq = $3", 3, values,
-                   &result, err);
+    int rc = tm_pg_query(p->pg, "SELECT hash FROM tidemill.marks WHERE epoch_no = $1 AND stream = $2 AND seq = $3", 3,
+                         values, &result, err);
     if (rc)
         return rc;
     bool same = PQntuples(result) == 0 || strtoll(PQgetvalue(result, 0, 0), NULL, 10) == at->hash;
@@ -233,18 +227,26 @@ static int copy_rows(struct poller *p, const struct standing *s, struct tm_batch
     return rc;
 }
 
-/* Rows that the gatherer's store could not take are in its quarantine: that explains their absence. */
-static int load_explained(struct poller *p, const struct standing *s, struct tm_batch *b, struct tm_error *err)
+/* A question about the seqs of a batch: $1 epoch, $2 stream, $3 and $4 from (exclusive) and to (inclusive). */
+static int query_range(struct poller *p, const struct standing *s, const struct tm_batch *b, const char *sql,
+                       PGresult **result, struct tm_error *err)
 {
     char from[24], to[24];
     const char *values[] = {s->epoch, s->stream, from, to};
-    PGresult *result;
     (void)snprintf(from, sizeof from, "%" PRId64, b->from);
     (void)snprintf(to, sizeof to, "%" PRId64, b->to);
-    int rc = query(p,
-                   "SELECT DISTINCT seq FROM tidemill.quarantine WHERE epoch = $1 AND stream = $2 AND seq > $3 AND "
-                   "seq <= $4 ORDER BY seq",
-                   4, values, &result, err);
+    return tm_pg_query(p->pg, sql, 4, values, result, err);
+}
+
+/* Rows that the gatherer's store could not take are in its quarantine: that explains their absence. */
+static int load_explained(struct poller *p, const struct standing *s, struct tm_batch *b, struct tm_error *err)
+{
+    PGresult *result;
+    int rc =
+        query_range(p, s, b,
+                    "SELECT DISTINCT seq FROM tidemill.quarantine WHERE epoch = $1 AND stream = $2 AND seq > $3 AND "
+                    "seq <= $4 ORDER BY seq",
+                    &result, err);
     if (rc)
         return rc;
     b->explained_count = (size_t)PQntuples(result);
@@ -261,15 +263,11 @@ static int load_explained(struct poller *p, const struct standing *s, struct tm_
  * this role may not be allowed to read: then nothing explains the hole. */
 static int load_absent(struct poller *p, const struct standing *s, struct tm_batch *b, struct tm_error *err)
 {
-    char from[24], to[24];
-    const char *values[] = {s->epoch, s->stream, from, to};
     PGresult *result;
-    (void)snprintf(from, sizeof from, "%" PRId64, b->from);
-    (void)snprintf(to, sizeof to, "%" PRId64, b->to);
-    int rc = query(p,
-                   "SELECT first_seq, last_seq, reason <> 'released' FROM tidemill.absent WHERE epoch = $1 AND "
-                   "stream = $2 AND last_seq > $3 AND first_seq <= $4 ORDER BY first_seq, last_seq",
-                   4, values, &result, err);
+    int rc = query_range(p, s, b,
+                         "SELECT first_seq, last_seq, reason <> 'released' FROM tidemill.absent WHERE epoch = $1 AND "
+                         "stream = $2 AND last_seq > $3 AND first_seq <= $4 ORDER BY first_seq, last_seq",
+                         &result, err);
     if (rc)
         return rc;
     b->absent_count = (size_t)PQntuples(result);
@@ -413,10 +411,11 @@ static int look(struct poller *p, struct tm_error *err)
     PGresult *result;
     uint64_t unread = 0;
     p->refused = false;
-    int rc = query(p,
-                   "SELECT e.epoch, e.epoch_no, s.stream, s.seq, s.hash FROM tidemill.streams s JOIN tidemill.epochs e "
-                   "USING (epoch_no) ORDER BY e.epoch_no, s.stream",
-                   0, NULL, &result, err);
+    int rc = tm_pg_query(
+        p->pg,
+        "SELECT e.epoch, e.epoch_no, s.stream, s.seq, s.hash FROM tidemill.streams s JOIN tidemill.epochs e "
+        "USING (epoch_no) ORDER BY e.epoch_no, s.stream",
+        0, NULL, &result, err);
     for (int i = 0; !rc && i < PQntuples(result); i++) {
         struct standing s = {.epoch = PQgetvalue(result, i, 0),
                              .epoch_no = PQgetvalue(result, i, 1),

@@ -265,18 +265,6 @@ static int commit(struct tm_writer *w, struct tm_error *err)
 
 /* ---- releasing the journal ---- */
 
-static int query_text(struct tm_writer *w, const char *sql, const char *value, char *out, size_t size,
-                      struct tm_error *err)
-{
-    PGresult *result;
-    int rc = tm_pg_query(w->pg, sql, value ? 1 : 0, &value, &result, err);
-    if (rc)
-        return rc;
-    (void)snprintf(out, size, "%s", PQntuples(result) > 0 ? PQgetvalue(result, 0, 0) : "");
-    PQclear(result);
-    return TM_OK;
-}
-
 /* Commits are asynchronous, so a checkpoint may be released only when the server's WAL is known to be on its
  * disk. */
 static int release(struct tm_writer *w, struct tm_error *err)
@@ -287,8 +275,9 @@ static int release(struct tm_writer *w, struct tm_error *err)
         return TM_OK;
     w->release_checked_us = now_us;
     if (*w->release_lsn) {
-        int rc = query_text(w, "SELECT pg_current_wal_flush_lsn() >= $1::pg_lsn", w->release_lsn, flushed,
-                            sizeof flushed, err);
+        const char *lsn = w->release_lsn;
+        int rc = tm_pg_query_text(w->pg, "SELECT pg_current_wal_flush_lsn() >= $1::pg_lsn", 1, &lsn, flushed,
+                                  sizeof flushed, err);
         if (rc || strcmp(flushed, "t") != 0)
             return rc;
         tm_journal_release(w->journal, w->release);
@@ -297,7 +286,8 @@ static int release(struct tm_writer *w, struct tm_error *err)
     if (w->release.segment == w->committed.segment && w->release.offset == w->committed.offset)
         return TM_OK;
     w->release = w->committed;
-    return query_text(w, "SELECT pg_current_wal_insert_lsn()", NULL, w->release_lsn, sizeof w->release_lsn, err);
+    return tm_pg_query_text(w->pg, "SELECT pg_current_wal_insert_lsn()", 0, NULL, w->release_lsn, sizeof w->release_lsn,
+                            err);
 }
 
 /* ---- housekeeping ---- */
@@ -305,14 +295,13 @@ static int release(struct tm_writer *w, struct tm_error *err)
 /* Rows come into quarantine from here and leave it by hand (`tidemill quarantine`). */
 static int count_quarantine(struct tm_writer *w, struct tm_error *err)
 {
-    char count[24];
-    int64_t now_us = tm_clock_mono_us();
+    int64_t count, now_us = tm_clock_mono_us();
     if (now_us - w->counted_us < COUNT_EVERY_US)
         return TM_OK;
     w->counted_us = now_us;
-    int rc = query_text(w, "SELECT count(*) FROM tidemill.quarantine", NULL, count, sizeof count, err);
+    int rc = tm_pg_query_number(w->pg, "SELECT count(*) FROM tidemill.quarantine", 0, NULL, &count, err);
     if (!rc)
-        tm_metric_set(w->quarantine_rows, strtod(count, NULL));
+        tm_metric_set(w->quarantine_rows, (double)count);
     return rc;
 }
 
@@ -355,8 +344,8 @@ static int lacks_reference(struct tm_writer *w, bool *lacks, struct tm_error *er
         char missing[8];
         if (stream->mode != TM_STREAM_UPSERT)
             continue;
-        int rc =
-            query_text(w, "SELECT to_regclass(quote_ident($1)) IS NULL", stream->name, missing, sizeof missing, err);
+        int rc = tm_pg_query_text(w->pg, "SELECT to_regclass(quote_ident($1)) IS NULL", 1, &stream->name, missing,
+                                  sizeof missing, err);
         if (rc)
             return rc;
         *lacks = strcmp(missing, "t") == 0;
@@ -368,7 +357,8 @@ static int lacks_reference(struct tm_writer *w, bool *lacks, struct tm_error *er
 static int note_rebuilt(struct tm_writer *w, struct tm_error *err)
 {
     char empty[8];
-    int rc = query_text(w, "SELECT NOT EXISTS (SELECT FROM tidemill.checkpoint)", NULL, empty, sizeof empty, err);
+    int rc = tm_pg_query_text(w->pg, "SELECT NOT EXISTS (SELECT FROM tidemill.checkpoint)", 0, NULL, empty,
+                              sizeof empty, err);
     if (rc || strcmp(empty, "t") != 0)
         return rc;
     bool is_new = tm_journal_oldest(w->journal).segment <= 1 && !w->stats.batches;
@@ -431,7 +421,8 @@ static int open_reader(struct tm_writer *w, struct tm_error *err)
 static int lock_store(struct tm_writer *w, struct tm_error *err)
 {
     char got[8];
-    int rc = query_text(w, "SELECT pg_try_advisory_lock(hashtext('tidemill writer'))", NULL, got, sizeof got, err);
+    int rc = tm_pg_query_text(w->pg, "SELECT pg_try_advisory_lock(hashtext('tidemill writer'))", 0, NULL, got,
+                              sizeof got, err);
     if (rc || strcmp(got, "t") == 0)
         return rc;
     return tm_error_set(err, TM_ERETRY,

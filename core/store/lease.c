@@ -17,18 +17,6 @@ struct standing {
 /* Of a row of tidemill.leases. */
 #define GONE_SQL "NOT EXISTS (SELECT FROM pg_stat_get_activity(pid) a WHERE a.backend_start = leases.backend_start)"
 
-static int run(struct tm_pg *pg, const char *sql, const char *const *values, int count, int64_t *number,
-               struct tm_error *err)
-{
-    PGresult *result;
-    int rc = tm_pg_query(pg, sql, count, values, &result, err);
-    if (rc)
-        return rc;
-    *number = PQntuples(result) > 0 ? strtoll(PQgetvalue(result, 0, 0), NULL, 10) : 0;
-    PQclear(result);
-    return TM_OK;
-}
-
 static void copy(char *to, size_t size, const PGresult *result, int column)
 {
     (void)snprintf(to, size, "%s", PQgetvalue(result, 0, column));
@@ -53,8 +41,8 @@ static int look(const struct tm_lease *lease, struct tm_pg *pg, struct standing 
             break;
         PQclear(result);
         int64_t ignored;
-        rc =
-            run(pg, "INSERT INTO tidemill.leases (shard) VALUES ($1) ON CONFLICT DO NOTHING", values, 1, &ignored, err);
+        rc = tm_pg_query_number(pg, "INSERT INTO tidemill.leases (shard) VALUES ($1) ON CONFLICT DO NOTHING", 1, values,
+                                &ignored, err);
         if (rc)
             return rc;
     }
@@ -78,7 +66,7 @@ static int evict(struct tm_pg *pg, const struct standing *s, struct tm_error *er
 {
     const char *values[] = {s->pid, s->backend_start};
     int64_t ignored;
-    return run(pg, "SELECT tidemill.end_backend($1, $2)", values, 2, &ignored, err);
+    return tm_pg_query_number(pg, "SELECT tidemill.end_backend($1, $2)", 2, values, &ignored, err);
 }
 
 /* 1: ours now, 0: somebody else was first, or an open transaction of the holder's has the row. */
@@ -89,7 +77,7 @@ static int swap(const struct tm_lease *lease, struct tm_pg *pg, const char *toke
     const char *values[] = {shard, s->token, lease->holder, token, length};
     (void)snprintf(shard, sizeof shard, "%d", lease->shard);
     (void)snprintf(length, sizeof length, "%" PRId64, lease->length_us);
-    int rc = run(
+    int rc = tm_pg_query_number(
         pg,
         "UPDATE tidemill.leases l SET holder = $3, token = $4, generation = l.generation + 1, released = false, "
         "pid = pg_backend_pid(), backend_start = a.backend_start, taken_at = clock_timestamp(), "
@@ -99,7 +87,7 @@ static int swap(const struct tm_lease *lease, struct tm_pg *pg, const char *toke
         " AND (holder = $3 OR expires_at <= clock_timestamp() + $5::int8 / 2 * interval '1 microsecond'))) FOR UPDATE SKIP LOCKED) free, "
         "(SELECT coalesce(max(backend_start), '-infinity') AS backend_start FROM pg_stat_get_activity(pg_backend_pid())) a "
         "WHERE l.shard = free.shard RETURNING l.generation",
-        values, 5, generation, err);
+        5, values, generation, err);
     return rc ? rc : *generation > 0;
 }
 
@@ -110,12 +98,12 @@ static int resume(const struct tm_lease *lease, struct tm_pg *pg, int64_t *gener
     const char *values[] = {shard, lease->token, length};
     (void)snprintf(shard, sizeof shard, "%d", lease->shard);
     (void)snprintf(length, sizeof length, "%" PRId64, lease->length_us);
-    return run(
+    return tm_pg_query_number(
         pg,
         "UPDATE tidemill.leases SET pid = pg_backend_pid(), backend_start = (SELECT coalesce(max(backend_start), '-infinity') FROM "
         "pg_stat_get_activity(pg_backend_pid())), expires_at = clock_timestamp() + $3::int8 * interval "
         "'1 microsecond' WHERE shard = $1 AND token = $2 AND NOT released RETURNING generation",
-        values, 3, generation, err);
+        3, values, generation, err);
 }
 
 static void make_token(char token[TM_LEASE_TOKEN])
@@ -180,10 +168,11 @@ int tm_lease_renew(const struct tm_lease *lease, struct tm_pg *pg, bool *held, s
     int64_t generation = 0;
     (void)snprintf(shard, sizeof shard, "%d", lease->shard);
     (void)snprintf(length, sizeof length, "%" PRId64, lease->length_us);
-    int rc = run(pg,
-                 "UPDATE tidemill.leases SET expires_at = clock_timestamp() + $3::int8 * interval '1 microsecond' "
-                 "WHERE shard = $1 AND token = $2 AND NOT released RETURNING generation",
-                 values, 3, &generation, err);
+    int rc = tm_pg_query_number(
+        pg,
+        "UPDATE tidemill.leases SET expires_at = clock_timestamp() + $3::int8 * interval '1 microsecond' "
+        "WHERE shard = $1 AND token = $2 AND NOT released RETURNING generation",
+        3, values, &generation, err);
     *held = !rc && generation > 0;
     return rc;
 }
@@ -194,8 +183,8 @@ int tm_lease_release(const struct tm_lease *lease, struct tm_pg *pg, struct tm_e
     const char *values[] = {shard, lease->token};
     int64_t ignored;
     (void)snprintf(shard, sizeof shard, "%d", lease->shard);
-    return run(pg, "UPDATE tidemill.leases SET released = true WHERE shard = $1 AND token = $2", values, 2, &ignored,
-               err);
+    return tm_pg_query_number(pg, "UPDATE tidemill.leases SET released = true WHERE shard = $1 AND token = $2", 2,
+                              values, &ignored, err);
 }
 
 int tm_lease_guard(const struct tm_lease *lease, struct tm_buf *out)

@@ -155,19 +155,6 @@ static int end(struct tm_pg *pg, int rc, struct tm_error *err)
     return rc;
 }
 
-/* One value of one row, NUL-terminated in `out`; "" for no row or NULL. */
-static int fetch(struct tm_pg *pg, const char *sql, const char *const *values, int count, char *out, size_t size,
-                 struct tm_error *err)
-{
-    PGresult *result;
-    int rc = tm_pg_query(pg, sql, count, values, &result, err);
-    if (rc)
-        return rc;
-    (void)snprintf(out, size, "%s", PQntuples(result) > 0 ? PQgetvalue(result, 0, 0) : "");
-    PQclear(result);
-    return TM_OK;
-}
-
 /* The tables of the plan that the search path does not find, e.g. since somebody dropped one by hand. */
 static int count_missing(struct tm_pg *pg, const struct tm_plan *plan, char *out, size_t size, struct tm_error *err)
 {
@@ -177,8 +164,8 @@ static int count_missing(struct tm_pg *pg, const struct tm_plan *plan, char *out
         rc = tm_buf_printf(&names, ",%s", tm_plan_stream(plan, i)->name);
     rc = rc ? rc : tm_buf_printf(&names, "}");
     const char *values[] = {rc ? NULL : tm_buf_cstr(&names)};
-    rc = values[0] ? fetch(pg, "SELECT count(*) FROM unnest($1::text[]) AS n WHERE to_regclass(n) IS NULL", values, 1,
-                           out, size, err)
+    rc = values[0] ? tm_pg_query_text(pg, "SELECT count(*) FROM unnest($1::text[]) AS n WHERE to_regclass(n) IS NULL",
+                                      1, values, out, size, err)
                    : tm_error_set(err, TM_ENOMEM, "out of memory for the schema");
     tm_buf_fini(&names);
     return rc;
@@ -192,7 +179,8 @@ static int is_current(struct tm_pg *pg, const struct tm_plan *plan, const char *
     *current = false;
     if (rc || strcmp(found, "0") != 0)
         return rc;
-    rc = fetch(pg, "SELECT value FROM tidemill.meta WHERE key = 'schema'", NULL, 0, found, sizeof found, err);
+    rc =
+        tm_pg_query_text(pg, "SELECT value FROM tidemill.meta WHERE key = 'schema'", 0, NULL, found, sizeof found, err);
     *current = strcmp(found, hash) == 0;
     return rc;
 }
@@ -269,10 +257,11 @@ static int register_epoch(struct tm_pg *pg, const char *epoch, const char *gathe
 {
     const char *values[] = {epoch, gatherer};
     char number[16];
-    int rc = fetch(pg, "SELECT epoch_no FROM tidemill.epochs WHERE epoch = $1", values, 1, number, sizeof number, err);
+    int rc = tm_pg_query_text(pg, "SELECT epoch_no FROM tidemill.epochs WHERE epoch = $1", 1, values, number,
+                              sizeof number, err);
     if (!rc && !*number)
-        rc = fetch(pg, "INSERT INTO tidemill.epochs (epoch, gatherer) VALUES ($1, $2) RETURNING epoch_no", values, 2,
-                   number, sizeof number, err);
+        rc = tm_pg_query_text(pg, "INSERT INTO tidemill.epochs (epoch, gatherer) VALUES ($1, $2) RETURNING epoch_no", 2,
+                              values, number, sizeof number, err);
     *epoch_no = (int32_t)strtol(number, NULL, 10);
     return rc;
 }
@@ -309,8 +298,8 @@ static int defaults_are_set(struct tm_pg *pg, const char *number, bool *set, str
 {
     const char *values[] = {number};
     char found[8];
-    int rc = fetch(pg, "SELECT value = " DEFAULTS_VALUE " FROM tidemill.meta WHERE key = 'epoch_no'", values, 1, found,
-                   sizeof found, err);
+    int rc = tm_pg_query_text(pg, "SELECT value = " DEFAULTS_VALUE " FROM tidemill.meta WHERE key = 'epoch_no'", 1,
+                              values, found, sizeof found, err);
     *set = strcmp(found, "t") == 0;
     return rc;
 }
@@ -349,10 +338,10 @@ static int is_attached(struct tm_pg *pg, const struct partition *p, bool *there,
 {
     const char *values[] = {p->table, p->name};
     char found[8];
-    int rc = fetch(pg,
-                   "SELECT count(*) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
-                   "WHERE i.inhparent = to_regclass($1) AND c.relname = $2",
-                   values, 2, found, sizeof found, err);
+    int rc = tm_pg_query_text(pg,
+                              "SELECT count(*) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
+                              "WHERE i.inhparent = to_regclass($1) AND c.relname = $2",
+                              2, values, found, sizeof found, err);
     *there = strcmp(found, "1") == 0;
     return rc;
 }
@@ -382,8 +371,8 @@ static int is_partitioned(struct tm_pg *pg, const char *table, bool *partitioned
 {
     const char *values[] = {table};
     char found[8];
-    int rc = fetch(pg, "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass($1)", values, 1, found, sizeof found,
-                   err);
+    int rc = tm_pg_query_text(pg, "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass($1)", 1, values, found,
+                              sizeof found, err);
     *partitioned = strcmp(found, "t") == 0;
     return rc;
 }
@@ -396,7 +385,8 @@ int tm_migrate_partition_rows(struct tm_pg *pg, int64_t wanted, int64_t *rows, s
     const char *values[] = {text};
     PGresult *result;
     *rows = TM_PARTITION_ROWS;
-    int rc = fetch(pg, "SELECT value FROM tidemill.meta WHERE key = 'partition_rows'", NULL, 0, text, sizeof text, err);
+    int rc = tm_pg_query_text(pg, "SELECT value FROM tidemill.meta WHERE key = 'partition_rows'", 0, NULL, text,
+                              sizeof text, err);
     if (rc || *text) {
         *rows = rc ? *rows : strtoll(text, NULL, 10);
         return rc;
@@ -409,7 +399,8 @@ int tm_migrate_partition_rows(struct tm_pg *pg, int64_t wanted, int64_t *rows, s
     if (rc)
         return rc;
     PQclear(result);
-    rc = fetch(pg, "SELECT value FROM tidemill.meta WHERE key = 'partition_rows'", NULL, 0, text, sizeof text, err);
+    rc = tm_pg_query_text(pg, "SELECT value FROM tidemill.meta WHERE key = 'partition_rows'", 0, NULL, text,
+                          sizeof text, err);
     *rows = rc ? *rows : strtoll(text, NULL, 10);
     return rc;
 }
@@ -490,11 +481,11 @@ static int have_days(struct tm_pg *pg, const struct tm_stream *stream, int64_t f
     (void)snprintf(last, sizeof last, "%s", first);
     (void)strftime(first + n, sizeof first - (size_t)n, "%Y%m%d", &from);
     (void)strftime(last + n, sizeof last - (size_t)n, "%Y%m%d", &to);
-    int rc =
-        fetch(pg,
-              "SELECT count(*) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
-              "WHERE i.inhparent = to_regclass($1) AND c.relname BETWEEN $2 AND $3 AND length(c.relname) = length($2)",
-              values, 3, found, sizeof found, err);
+    int rc = tm_pg_query_text(
+        pg,
+        "SELECT count(*) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
+        "WHERE i.inhparent = to_regclass($1) AND c.relname BETWEEN $2 AND $3 AND length(c.relname) = length($2)",
+        3, values, found, sizeof found, err);
     *there = strtoll(found, NULL, 10) == (day_of(to_us) - day_of(from_us)) / DAY_US + 1;
     return rc;
 }

@@ -290,6 +290,28 @@ int tm_pg_query(struct tm_pg *pg, const char *sql, int count, const char *const 
     return rc ? rc : tm_pg_finish(pg, deadline_us, out, err);
 }
 
+int tm_pg_query_text(struct tm_pg *pg, const char *sql, int count, const char *const *values, char *out, size_t size,
+                     struct tm_error *err)
+{
+    PGresult *result;
+    int rc = tm_pg_query(pg, sql, count, values, &result, err);
+    if (rc)
+        return rc;
+    (void)snprintf(out, size, "%s", PQntuples(result) > 0 ? PQgetvalue(result, 0, 0) : "");
+    PQclear(result);
+    return TM_OK;
+}
+
+int tm_pg_query_number(struct tm_pg *pg, const char *sql, int count, const char *const *values, int64_t *out,
+                       struct tm_error *err)
+{
+    char text[24];
+    int rc = tm_pg_query_text(pg, sql, count, values, text, sizeof text, err);
+    if (!rc)
+        *out = strtoll(text, NULL, 10);
+    return rc;
+}
+
 /* ---- notifications ---- */
 
 static int take_notifications(struct tm_pg *pg)

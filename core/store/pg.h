@@ -83,6 +83,12 @@ int tm_pg_exec(struct tm_pg *pg, const char *sql, struct tm_error *err) TM_MUST_
 int tm_pg_query(struct tm_pg *pg, const char *sql, int count, const char *const *values, PGresult **out,
                 struct tm_error *err) TM_MUST_CHECK;
 
+/* The first value of the first row: as text, cut to `size`, "" for no row or NULL; or as a whole number, 0 for those. */
+int tm_pg_query_text(struct tm_pg *pg, const char *sql, int count, const char *const *values, char *out, size_t size,
+                     struct tm_error *err) TM_MUST_CHECK;
+int tm_pg_query_number(struct tm_pg *pg, const char *sql, int count, const char *const *values, int64_t *out,
+                       struct tm_error *err) TM_MUST_CHECK;
+
 /* COPY ... FROM STDIN (FORMAT binary): the header and trailer are added here; `tuples` are whole tuples.
  * Other statements without result may stand before and after COPY, and share its round trip. */
 int tm_pg_copy_in(struct tm_pg *pg, const char *copy_sql, const struct tm_span_bytes *tuples, size_t count,

@@ -191,19 +191,6 @@ static int on_reject(void *arg, const struct tm_stream *stream, const struct tm_
     return TM_ESTATE;
 }
 
-/* One text; "" for no row or NULL. */
-static int fetch(struct retry *r, const char *sql, int count, const char *const *values, char *out, size_t size,
-                 struct tm_error *err)
-{
-    PGresult *result;
-    int rc = tm_pg_query(r->pg, sql, count, values, &result, err);
-    if (rc)
-        return rc;
-    (void)snprintf(out, size, "%s", PQntuples(result) > 0 ? PQgetvalue(result, 0, 0) : "");
-    PQclear(result);
-    return TM_OK;
-}
-
 /* Rows of one stream, epoch and column list, which go into one COPY. */
 struct group {
     const struct tm_stream *stream;
@@ -234,17 +221,18 @@ static int find_epoch(struct retry *r, struct group *g, struct tm_error *err)
     char text[24];
     if (r->how->side != TM_COPY_LOCAL)
         return TM_OK;
-    int rc = fetch(r, "SELECT epoch_no FROM tidemill.epochs WHERE epoch = $1", 1, values, g->epoch_no,
-                   sizeof g->epoch_no, err);
+    int rc = tm_pg_query_text(r->pg, "SELECT epoch_no FROM tidemill.epochs WHERE epoch = $1", 1, values, g->epoch_no,
+                              sizeof g->epoch_no, err);
     rc = rc ? rc
-            : fetch(r,
-                    "SELECT split_part(value, ' ', 1) = (SELECT epoch_no::text FROM tidemill.epochs WHERE epoch = $1) "
-                    "FROM tidemill.meta WHERE key = 'epoch_no'",
-                    1, values, text, sizeof text, err);
+            : tm_pg_query_text(
+                  r->pg,
+                  "SELECT split_part(value, ' ', 1) = (SELECT epoch_no::text FROM tidemill.epochs WHERE epoch = $1) "
+                  "FROM tidemill.meta WHERE key = 'epoch_no'",
+                  1, values, text, sizeof text, err);
     g->other_epoch = strcmp(text, "t") != 0;
     rc = rc ? rc
-            : fetch(r, "SELECT max(seq) FROM tidemill.acknowledged WHERE epoch = $1 AND stream = $2", 2, values, text,
-                    sizeof text, err);
+            : tm_pg_query_text(r->pg, "SELECT max(seq) FROM tidemill.acknowledged WHERE epoch = $1 AND stream = $2", 2,
+                               values, text, sizeof text, err);
     g->gone_past = rc ? 0 : strtoll(text, NULL, 10);
     return rc;
 }

@@ -176,13 +176,11 @@ int tm_retention_drop(struct tm_pg *pg, const struct tm_retention_part *part, co
 
 int tm_retention_size(struct tm_pg *pg, uint64_t *bytes, struct tm_error *err)
 {
-    PGresult *result;
-    int rc = tm_pg_query(pg, "SELECT pg_database_size(current_database())", 0, NULL, &result, err);
-    if (rc)
-        return rc;
-    *bytes = strtoull(PQgetvalue(result, 0, 0), NULL, 10);
-    PQclear(result);
-    return TM_OK;
+    int64_t size = 0;
+    int rc = tm_pg_query_number(pg, "SELECT pg_database_size(current_database())", 0, NULL, &size, err);
+    if (!rc)
+        *bytes = (uint64_t)size;
+    return rc;
 }
 
 /* ---- acknowledging ---- */

@@ -50,7 +50,6 @@ class LabOptions:
     late: int = 0  # so many of them are not started by start()
     exchange: dict[str, Any] = field(default_factory=dict)  # options of tidemill-exchange, without the dashes
     gatherer_env: dict[str, str] = field(default_factory=dict)
-    gatherer_script: Path | None = None  # instead of the stock one
     deduplicator_env: dict[str, str] = field(default_factory=dict)
     gatherer_script: Path | None = None  # instead of the stock ones
     deduplicator_script: Path | None = None

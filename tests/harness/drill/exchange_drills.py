@@ -141,15 +141,20 @@ def exchange_hangs(run: Run) -> None:
     run.recovered()
 
 
-@drill("D4", "the exchange accepts connections and never answers", "t_detect <= 20 s; RTO_first < 5 s", limit=DETECT,
-       exchange=EXCHANGE, prepare=_proxied)
-def exchange_is_mute(run: Run) -> None:
+def _silence(run: Run) -> None:
+    """What there was is cut, and what comes is accepted and never answered."""
     def silence() -> None:
         for proxy in run.lab.proxies.values():
             proxy.silent = True
             proxy.cut()
 
     _outage(run, silence, lambda: _all(run, Proxy.resume))
+
+
+@drill("D4", "the exchange accepts connections and never answers", "t_detect <= 20 s; RTO_first < 5 s", limit=DETECT,
+       exchange=EXCHANGE, prepare=_proxied)
+def exchange_is_mute(run: Run) -> None:
+    _silence(run)
 
 
 @drill("D5", "the exchange answers upgrades with 503, 429, 401 and 500", "attempts bounded; RTO_first < 5 s",
@@ -182,12 +187,7 @@ def _tls(lab: Lab) -> None:
 @drill("D6", "TLS handshakes with the exchange stall", "t_detect <= 20 s; RTO_first < 5 s", limit=DETECT,
        exchange=EXCHANGE, prepare=_tls)
 def tls_stalls(run: Run) -> None:
-    def silence() -> None:
-        for proxy in run.lab.proxies.values():
-            proxy.silent = True
-            proxy.cut()
-
-    _outage(run, silence, lambda: _all(run, Proxy.resume))
+    _silence(run)
 
 
 @drill("D7", "REST is away while WebSocket lives, and the other way round", "nothing lost; RTO_first < 5 s",

@@ -62,11 +62,7 @@ class Run:
 
     def recovered(self, timeout: float = 120.0) -> None:
         """Wait until rows flow again and the lag is small again."""
-        since = self._whole_at or self._broke_at or 0.0
-        before = max((s.position or 0 for s in self._observer.samples() if s.at < since), default=0)
-        first = wait_until("new rows are in production",
-                           lambda: next((s for s in self._observer.samples(since) if (s.position or 0) > before), None),
-                           timeout, lambda: str(self._observer.samples(since)[-1:]))
+        since, before, first = self._first_rows(timeout)
         full = wait_until("the lag is below a second",
                           lambda: next((s for s in self._observer.samples(first.at)
                                         if s.lag_s is not None and s.lag_s < LAG_OK_S), None),
@@ -76,6 +72,15 @@ class Run:
         rows = (full.position or 0) - before
         self.figures.catchup_rows_per_s = round(rows / max(full.at - since, 0.001), 0)
         self.figures.catchup_unique_per_s = self._unique_per_s(since, full.at)
+
+    def _first_rows(self, timeout: float) -> tuple[float, int, Sample]:
+        """Since when it is whole again, where the cursors stood then, and the first look that shows new rows."""
+        since = self._whole_at or self._broke_at or 0.0
+        before = max((s.position or 0 for s in self._observer.samples() if s.at < since), default=0)
+        first = wait_until("new rows are in production",
+                           lambda: next((s for s in self._observer.samples(since) if (s.position or 0) > before), None),
+                           timeout, lambda: str(self._observer.samples(since)[-1:]))
+        return since, before, first
 
     def _unique_per_s(self, since: float, until: float) -> float | None:
         """Between the last count before and the first one after; a deduplicator that was started anew counts from 0."""
@@ -93,11 +98,7 @@ class Run:
 
     def back_again(self, timeout: float = 60.0) -> None:
         """Wait until rows flow again; the slowest of several times counts."""
-        since = self._whole_at or self._broke_at or 0.0
-        before = max((s.position or 0 for s in self._observer.samples() if s.at < since), default=0)
-        first = wait_until("new rows are in production",
-                           lambda: next((s for s in self._observer.samples(since) if (s.position or 0) > before), None),
-                           timeout, lambda: str(self._observer.samples(since)[-1:]))
+        since, _, first = self._first_rows(timeout)
         self._first_s = max(self._first_s, first.at - since)
 
     def note_first(self, what: str) -> None:

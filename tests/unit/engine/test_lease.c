@@ -53,30 +53,46 @@ static void expire(struct world *w)
     db_exec(w->production, "UPDATE tidemill.leases SET expires_at = now() - interval '1 s'");
 }
 
+/* Two who may want the lease, each with a session of its own. */
+struct rivals {
+    struct tm_pg *a, *b;
+    struct tm_lease first, second;
+};
+
+static struct rivals rivals_of(struct world *w)
+{
+    struct rivals r = {.a = engine_open(w->production_info), .b = engine_open(w->production_info)};
+    make_lease(&r.first, "d1");
+    make_lease(&r.second, "d2");
+    return r;
+}
+
+static void rivals_end(struct rivals *r)
+{
+    tm_pg_close(r->a);
+    tm_pg_close(r->b);
+}
+
 /* ---- the lease ---- */
 
 static void one_of_two_has_it(void **state)
 {
     struct world *w = *state;
-    struct tm_pg *a = engine_open(w->production_info), *b = engine_open(w->production_info);
-    struct tm_lease first, second;
-    make_lease(&first, "d1");
-    make_lease(&second, "d2");
-    struct tm_lease_found found = take(&first, a);
+    struct rivals r = rivals_of(w);
+    struct tm_lease_found found = take(&r.first, r.a);
     assert_true(found.taken && !found.took_over && !found.resumed);
     assert_int_equal(found.generation, 1);
-    found = take(&second, b);
+    found = take(&r.second, r.b);
     assert_false(found.taken);
     assert_string_equal(found.other, "d1");
-    assert_int_equal(guard(&second, b), TM_ERETRY);
-    end(b);
-    assert_int_equal(guard(&first, a), TM_OK);
-    end(a);
+    assert_int_equal(guard(&r.second, r.b), TM_ERETRY);
+    end(r.b);
+    assert_int_equal(guard(&r.first, r.a), TM_OK);
+    end(r.a);
     assert_int_equal(db_int(w->production, "SELECT (expires_at - clock_timestamp() BETWEEN interval '0' AND interval"
                                            " '1 s')::int FROM tidemill.leases"),
                      1);
-    tm_pg_close(a);
-    tm_pg_close(b);
+    rivals_end(&r);
 }
 
 /* Given back: the next look has it. Renewing and giving back what is not ours does nothing. */
@@ -84,46 +100,38 @@ static void it_is_given_back(void **state)
 {
     struct world *w = *state;
     struct tm_error err;
-    struct tm_pg *a = engine_open(w->production_info), *b = engine_open(w->production_info);
-    struct tm_lease first, second;
-    make_lease(&first, "d1");
-    make_lease(&second, "d2");
-    assert_true(take(&first, a).taken);
-    assert_int_equal(tm_lease_release(&first, a, &err), TM_OK);
-    assert_false(renew(&first, a));
-    struct tm_lease_found found = take(&second, b);
+    struct rivals r = rivals_of(w);
+    assert_true(take(&r.first, r.a).taken);
+    assert_int_equal(tm_lease_release(&r.first, r.a, &err), TM_OK);
+    assert_false(renew(&r.first, r.a));
+    struct tm_lease_found found = take(&r.second, r.b);
     assert_true(found.taken && !found.took_over);
-    assert_int_equal(tm_lease_release(&first, a, &err), TM_OK);
-    assert_true(renew(&second, b));
-    tm_pg_close(a);
-    tm_pg_close(b);
+    assert_int_equal(tm_lease_release(&r.first, r.a, &err), TM_OK);
+    assert_true(renew(&r.second, r.b));
+    rivals_end(&r);
 }
 
 /* Renewed, it outlasts its length; not renewed, it goes to whoever asks, by the database's clock. */
 static void it_runs_out(void **state)
 {
     struct world *w = *state;
-    struct tm_pg *a = engine_open(w->production_info), *b = engine_open(w->production_info);
-    struct tm_lease first, second;
-    make_lease(&first, "d1");
-    make_lease(&second, "d2");
-    assert_true(take(&first, a).taken);
+    struct rivals r = rivals_of(w);
+    assert_true(take(&r.first, r.a).taken);
     int64_t until_us = tm_clock_mono_us() + 2 * LEASE_US;
     while (keep_waiting(until_us)) {
-        assert_true(renew(&first, a));
-        assert_false(take(&second, b).taken);
+        assert_true(renew(&r.first, r.a));
+        assert_false(take(&r.second, r.b).taken);
     }
     until_us = tm_clock_mono_us() + 10 * LEASE_US;
     struct tm_lease_found found;
     int64_t begun_us = tm_clock_mono_us();
-    while (!(found = take(&second, b)).taken)
+    while (!(found = take(&r.second, r.b)).taken)
         assert_true(keep_waiting(until_us));
     assert_true(found.took_over);
     assert_string_equal(found.other, "d1");
     assert_int_equal(found.generation, 2);
     assert_true(tm_clock_mono_us() - begun_us >= LEASE_US - 100 * TM_US_PER_MS);
-    tm_pg_close(a);
-    tm_pg_close(b);
+    rivals_end(&r);
 }
 
 /* The keeper's renewal does not wait for a transaction of the merger's, whatever it has locked. */
@@ -149,25 +157,21 @@ static void a_holder_that_hangs_in_a_transaction_is_ended(void **state)
 {
     struct world *w = *state;
     struct tm_error err;
-    struct tm_pg *a = engine_open(w->production_info), *b = engine_open(w->production_info);
-    struct tm_lease first, second;
-    make_lease(&first, "d1");
-    make_lease(&second, "d2");
+    struct rivals r = rivals_of(w);
     db_exec(w->production, "INSERT INTO tidemill.cursors (gatherer, epoch, stream, seq, hash) VALUES"
                            " ('g1', '01000000-0000-0000-0000-000000000001', 'trades', 1, 1)");
-    assert_true(take(&first, a).taken);
-    assert_int_equal(guard(&first, a), TM_OK);
-    assert_int_equal(tm_pg_exec(a, "UPDATE tidemill.cursors SET seq = 2", &err), TM_OK);
+    assert_true(take(&r.first, r.a).taken);
+    assert_int_equal(guard(&r.first, r.a), TM_OK);
+    assert_int_equal(tm_pg_exec(r.a, "UPDATE tidemill.cursors SET seq = 2", &err), TM_OK);
     expire(w);
     int64_t until_us = tm_clock_mono_us() + 2 * TM_US_PER_S;
-    while (!take(&second, b).taken)
+    while (!take(&r.second, r.b).taken)
         assert_true(keep_waiting(until_us));
-    assert_int_equal(tm_pg_exec(b, "SET lock_timeout = 500; UPDATE tidemill.cursors SET seq = 3 WHERE seq = 1", &err),
+    assert_int_equal(tm_pg_exec(r.b, "SET lock_timeout = 500; UPDATE tidemill.cursors SET seq = 3 WHERE seq = 1", &err),
                      TM_OK);
     assert_int_equal(db_int(w->production, "SELECT seq FROM tidemill.cursors"), 3);
-    assert_int_not_equal(tm_pg_exec(a, "COMMIT", &err), TM_OK);
-    tm_pg_close(a);
-    tm_pg_close(b);
+    assert_int_not_equal(tm_pg_exec(r.a, "COMMIT", &err), TM_OK);
+    rivals_end(&r);
 }
 
 /* The same process on a new session: it goes on with what it has, and its old session is ended. */
@@ -215,26 +219,24 @@ static void a_process_that_was_killed_has_it_at_once(void **state)
 static void a_holder_whose_session_is_gone_is_replaced_sooner(void **state)
 {
     struct world *w = *state;
-    struct tm_pg *a = engine_open(w->production_info), *b = engine_open(w->production_info);
-    struct tm_lease first, second;
-    make_lease(&first, "d1");
-    make_lease(&second, "d2");
-    first.length_us = second.length_us = 60 * TM_US_PER_S;
-    assert_true(take(&first, a).taken);
+    struct rivals r = rivals_of(w);
+    r.first.length_us = r.second.length_us = 60 * TM_US_PER_S;
+    assert_true(take(&r.first, r.a).taken);
     db_exec(w->production, "UPDATE tidemill.leases SET expires_at = now() + interval '29 s'");
-    assert_false(take(&second, b).taken); /* its session is there */
-    tm_pg_close(a);
+    assert_false(take(&r.second, r.b).taken); /* its session is there */
+    tm_pg_close(r.a);
+    r.a = NULL;
     db_wait(w->production,
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'test' AND datname ="
             " current_database()",
             1, WAIT_US);
     db_exec(w->production, "UPDATE tidemill.leases SET expires_at = now() + interval '40 s'");
-    assert_false(take(&second, b).taken);
+    assert_false(take(&r.second, r.b).taken);
     db_exec(w->production, "UPDATE tidemill.leases SET expires_at = now() + interval '29 s'");
-    struct tm_lease_found found = take(&second, b);
+    struct tm_lease_found found = take(&r.second, r.b);
     assert_true(found.taken && found.took_over);
     assert_int_equal(found.overdue_us, 0);
-    tm_pg_close(b);
+    rivals_end(&r);
 }
 
 /* A role that may not end another's session still gets the lease when no transaction is open. */
@@ -242,21 +244,17 @@ static void it_is_taken_without_rights_to_end_sessions(void **state)
 {
     struct world *w = *state;
     struct tm_error err;
-    struct tm_pg *a = engine_open(w->production_info), *b = engine_open(w->production_info);
-    struct tm_lease first, second;
-    make_lease(&first, "d1");
-    make_lease(&second, "d2");
+    struct rivals r = rivals_of(w);
     db_exec(w->production,
             "DO $$ BEGIN CREATE ROLE plain; EXCEPTION WHEN duplicate_object THEN END $$;"
             "GRANT ALL ON SCHEMA tidemill TO plain; GRANT ALL ON ALL TABLES IN SCHEMA tidemill TO plain");
-    assert_true(take(&first, a).taken);
-    assert_int_equal(tm_pg_exec(b, "SET ROLE plain", &err), TM_OK);
+    assert_true(take(&r.first, r.a).taken);
+    assert_int_equal(tm_pg_exec(r.b, "SET ROLE plain", &err), TM_OK);
     expire(w);
-    assert_true(take(&second, b).taken);
-    assert_int_equal(tm_pg_exec(a, "SELECT 1", &err), TM_OK);
-    assert_int_equal(guard(&first, a), TM_ERETRY);
-    tm_pg_close(a);
-    tm_pg_close(b);
+    assert_true(take(&r.second, r.b).taken);
+    assert_int_equal(tm_pg_exec(r.a, "SELECT 1", &err), TM_OK);
+    assert_int_equal(guard(&r.first, r.a), TM_ERETRY);
+    rivals_end(&r);
 }
 
 /* ---- two deduplicators ---- */

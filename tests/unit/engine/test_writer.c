@@ -2,7 +2,7 @@
  * The store writer: what the journal holds is in the store exactly once, in order, with the checkpoint in the
  * same transaction, whatever happens to the server or the writer in between.
  */
-#include "../store/rows.h"
+#include "../store/group.h"
 
 #include "engine/writer.h"
 
@@ -10,9 +10,6 @@
 
 #define WAIT_US (60 * S)
 #define SEGMENT_BYTES 65536
-
-static struct cluster cluster;
-static struct tm_plan *plan;
 
 struct fixture {
     char name[32], conninfo[160], dir[64];
@@ -24,22 +21,6 @@ struct fixture {
     int64_t facts, things; /* rows appended */
     struct tm_error err;
 };
-
-static int group_setup(void **state)
-{
-    (void)state;
-    plan = compile_plan();
-    cluster_create(&cluster);
-    return 0;
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    cluster_destroy(&cluster);
-    tm_plan_put(plan);
-    return 0;
-}
 
 /* ---- the journal and the writer ---- */
 

@@ -41,4 +41,20 @@ static inline int64_t append_record(struct tm_journal *j, int id, int stream, in
     return tm_journal_append(j, id, tuple, len);
 }
 
+/* A journal of one stream, closed again: records 1 to `count`, so many of them in each frame. */
+static inline void write_records(const struct tm_journal_options *o, int64_t count, int64_t a_frame)
+{
+    struct tm_journal *j;
+    assert_int_equal(tm_journal_open(o, &j, NULL), TM_OK);
+    int id = tm_journal_stream(j, "trades", "a,b,seq", NULL);
+    for (int64_t seq = 1; seq <= count; seq++) {
+        assert_int_equal(append_record(j, id, 0, seq), seq);
+        if (seq % a_frame == 0) {
+            tm_journal_flush(j);
+            assert_int_equal(tm_journal_wait(j, WAIT_US), TM_OK);
+        }
+    }
+    assert_int_equal(tm_journal_close(j, NULL), TM_OK);
+}
+
 #endif

@@ -30,21 +30,6 @@ struct found {
     int64_t last_seq;
 };
 
-static void write_records(struct fixture *f, int records)
-{
-    struct tm_journal *j;
-    assert_int_equal(tm_journal_open(&f->o, &j, NULL), TM_OK);
-    int id = tm_journal_stream(j, "trades", "a,b,seq", NULL);
-    for (int64_t seq = 1; seq <= records; seq++) {
-        assert_int_equal(append_record(j, id, 0, seq), seq);
-        if (seq % A_FRAME == 0) {
-            tm_journal_flush(j);
-            assert_int_equal(tm_journal_wait(j, WAIT_US), TM_OK);
-        }
-    }
-    assert_int_equal(tm_journal_close(j, NULL), TM_OK);
-}
-
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
@@ -54,7 +39,7 @@ static int setup(void **state)
     f->whole = memdisk_create(16384);
     f->fs = memdisk_fs(f->disk);
     f->o = (struct tm_journal_options){.dir = "mem", .segment_bytes = 8192, .bytes_max = 65536, .fs = &f->fs};
-    write_records(f, RECORDS);
+    write_records(&f->o, RECORDS, A_FRAME);
     memdisk_copy(f->whole, f->disk);
     const struct mem_file *file = mem_find(f->disk, DATA_SEGMENT);
     struct tm_segment_header h;
@@ -361,7 +346,7 @@ static void test_segments_copied_and_foreign(void **state)
     uint8_t foreign[16384];
     size_t len;
     memdisk_clear(f->disk);
-    write_records(f, A_FRAME);
+    write_records(&f->o, A_FRAME, A_FRAME);
     len = mem_find(f->disk, DATA_SEGMENT)->size;
     memcpy(foreign, data_of(f), len);
 

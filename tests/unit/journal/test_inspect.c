@@ -36,21 +36,6 @@ static struct tm_journal_options options_of(const char *dir, const struct tm_fs 
     return (struct tm_journal_options){.dir = dir, .segment_bytes = 8192, .bytes_max = 65536, .fs = fs};
 }
 
-static void write_records(const struct tm_journal_options *o)
-{
-    struct tm_journal *j;
-    assert_int_equal(tm_journal_open(o, &j, NULL), TM_OK);
-    int id = tm_journal_stream(j, "trades", "a,b,seq", NULL);
-    for (int64_t seq = 1; seq <= RECORDS; seq++) {
-        assert_int_equal(append_record(j, id, 0, seq), seq);
-        if (seq % A_FRAME == 0) {
-            tm_journal_flush(j);
-            assert_int_equal(tm_journal_wait(j, WAIT_US), TM_OK);
-        }
-    }
-    assert_int_equal(tm_journal_close(j, NULL), TM_OK);
-}
-
 static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
@@ -60,7 +45,7 @@ static int setup(void **state)
     f->whole = memdisk_create(16384);
     f->fs = memdisk_fs(f->disk);
     struct tm_journal_options o = options_of("mem", &f->fs);
-    write_records(&o);
+    write_records(&o, RECORDS, A_FRAME);
     memdisk_copy(f->whole, f->disk);
     const struct mem_file *file = mem_find(f->disk, SEGMENT);
     f->len = file->size;

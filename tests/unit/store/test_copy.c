@@ -1,8 +1,5 @@
 /* Storing rows: the fast path, conflicts, rows that can never be stored, merging by time, replacing by key. */
-#include "rows.h"
-
-static struct cluster cluster;
-static struct tm_plan *plan;
+#include "group.h"
 
 struct fixture {
     struct tm_pg *pg;
@@ -12,22 +9,6 @@ struct fixture {
     size_t rejects;
     char sqlstates[16][6];
 };
-
-static int group_setup(void **state)
-{
-    (void)state;
-    plan = compile_plan();
-    cluster_create(&cluster);
-    return 0;
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    cluster_destroy(&cluster);
-    tm_plan_put(plan);
-    return 0;
-}
 
 static int setup(void **state, const char *name,
                  int (*migrate)(struct tm_pg *, const struct tm_plan *, struct tm_error *))

@@ -3,12 +3,9 @@
  * seconds ago. A piece is "+from-to" when whole, "-from-to" when not. What is on the wire takes 0.25 s off each end of
  * wholeness (tidemill.wire), so a claim that ends at 40 is good until 39.75.
  */
-#include "rows.h"
+#include "group.h"
 
 #include "store/coverage.h"
-
-static struct cluster cluster;
-static struct tm_plan *plan;
 
 static const struct tm_column_def delta_columns[] = {
     {.name = "ticker", .type = TM_TYPE_TEXT, .not_null = true},
@@ -68,21 +65,13 @@ struct fixture {
     PGconn *db;
 };
 
-static int group_setup(void **state)
+static int own_plan_setup(void **state)
 {
     struct tm_error err;
     (void)state;
     if (tm_plan_compile(&def, &plan, &err))
         return -1;
     cluster_create(&cluster);
-    return 0;
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    cluster_destroy(&cluster);
-    tm_plan_put(plan);
     return 0;
 }
 
@@ -299,5 +288,5 @@ int main(void)
         TEST(test_ambiguous_counts),
         TEST(test_heartbeats_are_pruned),
     };
-    return cmocka_run_group_tests(tests, group_setup, group_teardown);
+    return cmocka_run_group_tests(tests, own_plan_setup, group_teardown);
 }

@@ -1,10 +1,7 @@
 /* Schemas: applied twice, by two at once, by a role without rights; epochs; partitions. */
-#include "rows.h"
+#include "group.h"
 
 #include <pthread.h>
-
-static struct cluster cluster;
-static struct tm_plan *plan;
 
 struct fixture {
     char name[32];
@@ -12,22 +9,6 @@ struct fixture {
     PGconn *db;
     struct tm_error err;
 };
-
-static int group_setup(void **state)
-{
-    (void)state;
-    plan = compile_plan();
-    cluster_create(&cluster);
-    return 0;
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    cluster_destroy(&cluster);
-    tm_plan_put(plan);
-    return 0;
-}
 
 static int setup(void **state)
 {

@@ -1,9 +1,6 @@
 /* What people do with rows in quarantine: another try, also of an earlier epoch's rows, and dropping; retention's choices. */
-#include "rows.h"
+#include "group.h"
 #include "store/retention.h"
-
-static struct cluster cluster;
-static struct tm_plan *plan;
 
 #define FACT_COLUMNS "at,name,n,received_at,seq"
 #define OLD "01000000-0000-0000-0000-000000000000"
@@ -15,22 +12,6 @@ struct fixture {
     int32_t epoch_no;
     struct tm_error err;
 };
-
-static int group_setup(void **state)
-{
-    (void)state;
-    plan = compile_plan();
-    cluster_create(&cluster);
-    return 0;
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    cluster_destroy(&cluster);
-    tm_plan_put(plan);
-    return 0;
-}
 
 /* A gatherer's store that has seen two journals, the second being written, with partitions of 1000 rows. */
 static int setup(void **state)

@@ -341,6 +341,13 @@ static void test_slow_clients_keep_nobody_out(void **state)
     close_client(c);
 }
 
+static bool is_answered(void *arg)
+{
+    struct client *c = arg;
+    char first;
+    return recv(c->fd, &first, 1, MSG_PEEK) == 1;
+}
+
 /* When all places are taken by clients that are being answered, a further one is told so. */
 static void test_all_busy(void **state)
 {
@@ -352,7 +359,7 @@ static void test_all_busy(void **state)
         busy[i] = open_client(t);
         setsockopt(busy[i]->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
         send_text(busy[i], "GET /large HTTP/1.1\r\nHost: x\r\n\r\n");
-        run_until(t->loop, never, NULL, 10);
+        assert_true(run_until(t->loop, is_answered, busy[i], 12000));
     }
     struct client *c = open_client(t);
     assert_memory_equal(wait_for(c, NULL), "HTTP/1.1 503 ", 13);

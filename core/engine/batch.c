@@ -25,7 +25,7 @@ void tm_batch_destroy(struct tm_batch *b)
     tm_plan_put(b->stream->plan);
     free(b->rows);
     free(b->explained);
-    free(b->absent);
+    tm_absent_fini(&b->absent);
     free(b);
 }
 
@@ -93,25 +93,12 @@ static int64_t skip_quarantined(struct tm_batch *b, int64_t expected)
     return expected;
 }
 
-static int64_t skip_absent(struct tm_batch *b, int64_t expected)
-{
-    for (size_t i = 0; i < b->absent_count; i++) {
-        const struct tm_absent *a = &b->absent[i];
-        if (expected < a->first || expected > a->last || expected > b->to)
-            continue;
-        int64_t next = (a->last < b->to ? a->last : b->to) + 1;
-        *(a->lost ? &b->absent_lost : &b->absent_released) += (uint64_t)(next - expected);
-        expected = next;
-    }
-    return expected;
-}
-
 /* The next seq that must come after those that are known to be missing. */
 static int64_t skip_explained(struct tm_batch *b, int64_t expected)
 {
     for (int64_t before = expected - 1; before != expected;) {
         before = expected;
-        expected = skip_absent(b, skip_quarantined(b, expected));
+        expected = tm_absent_skip(&b->absent, skip_quarantined(b, expected), b->to);
     }
     return expected;
 }
@@ -163,7 +150,7 @@ int tm_batch_index(struct tm_batch *b, const struct tm_hash_key *key, struct tm_
     int64_t expected = b->from + 1;
     int rc = TM_OK;
     b->count = b->explained_at = 0;
-    b->absent_lost = b->absent_released = 0;
+    tm_absent_rewind(&b->absent);
     b->missing = b->received_min_us = b->received_max_us = 0;
     b->newest_us = INT64_MIN;
     for (size_t at = 0; !rc && at < b->bytes.len;) {

@@ -23,6 +23,7 @@
 #include "engine/deduplicator.h"
 #include "engine/keeper.h"
 #include "engine/newest.h"
+#include "store/absent.h"
 #include "store/pg.h"
 
 #include <pthread.h>
@@ -76,12 +77,6 @@ struct tm_batch_row {
     struct tm_fp fp;     /* streams that have a seen-set */
 };
 
-/* Seqs that a gatherer has no rows of any more, and says so (tidemill.absent). */
-struct tm_absent {
-    int64_t first, last;
-    bool lost; /* expired or dropped, not only released after it was acknowledged */
-};
-
 /* Rows of one stream of one gatherer's epoch, in seq order: from < seq <= to. */
 struct tm_batch {
     struct tm_peer *peer; /* not held: a batch lives in its poller, in its queue, or in a merger that holds the peer */
@@ -98,9 +93,7 @@ struct tm_batch {
     int64_t missing;    /* the seq that tm_batch_index did not find; 0: none */
     int64_t *explained; /* sorted seqs that are known to be missing, and why: quarantined */
     size_t explained_count, explained_at;
-    struct tm_absent *absent;
-    size_t absent_count;
-    uint64_t absent_lost, absent_released; /* seqs of them that were stepped over */
+    struct tm_absent absent; /* the gatherer says that it has them no more */
 };
 
 struct tm_batch *tm_batch_create(const struct tm_stream *stream);

@@ -23,7 +23,7 @@ struct tm_lanes {
     struct tm_family families[FAMILIES_MAX];
     size_t lane_count, family_count, rows;
     int64_t newest_us;
-    struct tm_buf bytes;
+    struct tm_buf bytes, holes; /* `holes` of struct tm_hole */
 };
 
 struct tm_lanes *tm_lanes_create(const struct tm_plan *plan)
@@ -43,6 +43,7 @@ void tm_lanes_reset(struct tm_lanes *l)
     l->lane_count = l->family_count = l->rows = 0;
     l->newest_us = 0;
     tm_buf_clear(&l->bytes);
+    tm_buf_clear(&l->holes);
 }
 
 void tm_lanes_destroy(struct tm_lanes *l)
@@ -54,6 +55,7 @@ void tm_lanes_destroy(struct tm_lanes *l)
         tm_plan_put(l->retired[i]->plan);
     tm_plan_put(l->plan);
     tm_buf_fini(&l->bytes);
+    tm_buf_fini(&l->holes);
     free(l);
 }
 
@@ -162,13 +164,15 @@ static void note_arrival(struct tm_lanes *l, const struct tm_lane *lane, const s
     l->newest_us = us > l->newest_us ? us : l->newest_us;
 }
 
-/* A journal that lost rows leaves a hole in seq; it is passed on as it is, for whoever polls demands
- * contiguity. */
-static void check_contiguity(const struct tm_family *f, int64_t seq)
+/* A journal that lost rows leaves a hole in seq. */
+static int note_hole(struct tm_lanes *l, const struct tm_lane *lane, int64_t seq)
 {
-    if (seq != f->seq + 1)
-        TM_LOG_LIMITED(TM_LOG_ERROR, "store", "rows are missing in the journal", TM_F_STR("stream", f->name),
-                       TM_F_I64("expected_seq", f->seq + 1), TM_F_I64("seq", seq));
+    struct tm_hole hole = {.lane = lane, .first = lane->family->seq + 1, .last = seq - 1};
+    if (hole.first > hole.last)
+        return TM_OK;
+    TM_LOG_LIMITED(TM_LOG_ERROR, "store", "rows are missing in the journal; tidemill.absent will say so",
+                   TM_F_STR("stream", lane->name), TM_F_I64("first_seq", hole.first), TM_F_I64("last_seq", hole.last));
+    return tm_buf_append(&l->holes, &hole, sizeof hole);
 }
 
 int tm_lanes_add(struct tm_lanes *l, const struct tm_journal_record *record, struct tm_error *err)
@@ -179,9 +183,9 @@ int tm_lanes_add(struct tm_lanes *l, const struct tm_journal_record *record, str
     struct tm_family *f = lane->family;
     if (record->seq <= f->seq)
         return TM_OK; /* replay: the store has it */
-    check_contiguity(f, record->seq);
     struct tm_span_bytes span = {.bytes = (const uint8_t *)(uintptr_t)l->bytes.len, .len = record->len};
-    if (tm_buf_append(&l->bytes, record->tuple, record->len) || tm_buf_append(&lane->spans, &span, sizeof span))
+    if (note_hole(l, lane, record->seq) || tm_buf_append(&l->bytes, record->tuple, record->len) ||
+        tm_buf_append(&lane->spans, &span, sizeof span))
         return tm_error_set(err, TM_ENOMEM, "out of memory for a batch");
     if (!f->touched)
         f->first = record->seq;
@@ -227,6 +231,16 @@ const struct tm_span_bytes *tm_lanes_spans(struct tm_lanes *l, struct tm_lane *l
     return spans;
 }
 
+size_t tm_lanes_hole_count(const struct tm_lanes *l)
+{
+    return l->holes.len / sizeof(struct tm_hole);
+}
+
+const struct tm_hole *tm_lanes_hole(const struct tm_lanes *l, size_t index)
+{
+    return (const struct tm_hole *)(const void *)l->holes.data + index;
+}
+
 size_t tm_lanes_family_count(const struct tm_lanes *l)
 {
     return l->family_count;
@@ -248,4 +262,5 @@ void tm_lanes_clear(struct tm_lanes *l)
     l->rows = 0;
     l->newest_us = 0;
     tm_buf_clear(&l->bytes);
+    tm_buf_clear(&l->holes);
 }

@@ -38,6 +38,12 @@ struct tm_lane {
     struct tm_buf spans;   /* of struct tm_span_bytes; `bytes` is an offset until tm_lanes_spans */
 };
 
+/* Rows that the journal does not have any more: it jumped from `first` - 1 to `last` + 1. */
+struct tm_hole {
+    const struct tm_lane *lane; /* of the row behind it */
+    int64_t first, last;
+};
+
 /* They hold the plan. */
 struct tm_lanes *tm_lanes_create(const struct tm_plan *plan);
 void tm_lanes_destroy(struct tm_lanes *lanes);
@@ -60,6 +66,10 @@ size_t tm_lanes_count(const struct tm_lanes *lanes);
 struct tm_lane *tm_lanes_get(struct tm_lanes *lanes, size_t index);
 /* The rows of a lane, valid until the next add. */
 const struct tm_span_bytes *tm_lanes_spans(struct tm_lanes *lanes, struct tm_lane *lane);
+
+/* The holes before rows taken since the last clear, valid until the next add. */
+size_t tm_lanes_hole_count(const struct tm_lanes *lanes);
+const struct tm_hole *tm_lanes_hole(const struct tm_lanes *lanes, size_t index);
 
 size_t tm_lanes_family_count(const struct tm_lanes *lanes);
 struct tm_family *tm_lanes_family(struct tm_lanes *lanes, size_t index);

@@ -267,12 +267,24 @@ static void build_moves(struct tm_merger *m)
     }
 }
 
+/* Production is told of every row that it will never be given, with the cursor that passes it by. */
+static int note_absent(struct tm_merger *m, struct tm_error *err)
+{
+    int rc = TM_OK;
+    for (size_t i = 0; !rc && i < m->batch_count; i++) {
+        const struct tm_batch *b = m->batches[i];
+        rc = tm_absent_copy(&b->absent, m->pg, b->peer->id, b->epoch, b->stream->name, err);
+    }
+    return rc;
+}
+
 static int run_transaction(struct tm_merger *m, struct tm_error *err)
 {
     int rc = tm_merge_choose(m->merge, m->batches, m->batch_count, err);
     rc = rc ? rc : tm_merge_make_days(m->merge, m->pg, err);
     rc = rc ? rc : tm_pg_exec(m->pg, m->begin, err);
     rc = rc ? rc : tm_merge_store(m->merge, m->pg, err);
+    rc = rc ? rc : note_absent(m, err);
     rc = rc ? rc : tm_cursors_move(m->pg, m->moves, m->move_count, err);
     return rc ? rc : tm_pg_exec(m->pg, "COMMIT", err);
 }

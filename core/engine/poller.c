@@ -259,29 +259,6 @@ static int load_explained(struct poller *p, const struct standing *s, struct tm_
     return TM_OK;
 }
 
-/* Rows that were taken away on purpose have a line in tidemill.absent, which an older gatherer does not have, and which
- * this role may not be allowed to read: then nothing explains the hole. */
-static int load_absent(struct poller *p, const struct standing *s, struct tm_batch *b, struct tm_error *err)
-{
-    PGresult *result;
-    int rc = query_range(p, s, b,
-                         "SELECT first_seq, last_seq, reason <> 'released' FROM tidemill.absent WHERE epoch = $1 AND "
-                         "stream = $2 AND last_seq > $3 AND first_seq <= $4 ORDER BY first_seq, last_seq",
-                         &result, err);
-    if (rc)
-        return rc;
-    b->absent_count = (size_t)PQntuples(result);
-    free(b->absent);
-    b->absent = calloc(b->absent_count + 1, sizeof *b->absent);
-    TM_FATAL_UNLESS(b->absent);
-    for (int i = 0; i < PQntuples(result); i++)
-        b->absent[i] = (struct tm_absent){.first = strtoll(PQgetvalue(result, i, 0), NULL, 10),
-                                          .last = strtoll(PQgetvalue(result, i, 1), NULL, 10),
-                                          .lost = PQgetvalue(result, i, 2)[0] == 't'};
-    PQclear(result);
-    return TM_OK;
-}
-
 static int fetch_rows(struct poller *p, const struct standing *s, struct tm_batch *b, struct tm_error *err)
 {
     struct tm_error ignored;
@@ -290,22 +267,23 @@ static int fetch_rows(struct poller *p, const struct standing *s, struct tm_batc
     rc = rc ? rc : tm_batch_index(b, &p->d->hash_key, err);
     if (rc != TM_ESTATE || load_explained(p, s, b, &ignored))
         return rc;
-    if (load_absent(p, s, b, &ignored))
-        b->absent_count = 0;
-    return b->explained_count || b->absent_count ? tm_batch_index(b, &p->d->hash_key, err) : rc;
+    /* an older gatherer has no such table, and this role may not be allowed to read it: then nothing explains the hole */
+    bool told = !tm_absent_load(&b->absent, p->pg, s->epoch, s->stream, b->from, b->to, &ignored);
+    return b->explained_count || told ? tm_batch_index(b, &p->d->hash_key, err) : rc;
 }
 
 /* A hole is stepped over only where the gatherer says why, and never in silence. */
 static void tell_absent(struct poller *p, const struct tm_batch *b)
 {
-    tm_metric_add(p->d->absent_lost, b->absent_lost);
-    tm_metric_add(p->d->absent_released, b->absent_released);
-    if (b->absent_lost || b->absent_released)
-        tm_log(b->absent_lost ? TM_LOG_ERROR : TM_LOG_WARN, "poller",
+    struct tm_absent_count stepped = tm_absent_stepped(&b->absent);
+    tm_metric_add(p->d->absent_lost, stepped.lost);
+    tm_metric_add(p->d->absent_released, stepped.released);
+    if (stepped.lost || stepped.released)
+        tm_log(stepped.lost ? TM_LOG_ERROR : TM_LOG_WARN, "poller",
                "rows that the gatherer has no more are stepped over; its tidemill.absent says why",
                TM_F_STR("gatherer", p->peer->id), TM_F_STR("epoch", b->epoch), TM_F_STR("stream", b->stream->name),
-               TM_F_I64("after_seq", b->from), TM_F_I64("to_seq", b->to), TM_F_U64("lost", b->absent_lost),
-               TM_F_U64("released", b->absent_released));
+               TM_F_I64("after_seq", b->from), TM_F_I64("to_seq", b->to), TM_F_U64("lost", stepped.lost),
+               TM_F_U64("released", stepped.released));
 }
 
 /* What lies before a hole up to a mark is whole, and is taken. */

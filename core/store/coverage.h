@@ -13,7 +13,8 @@
  * from where a connection of it claimed that (reason 'whole' in `gaps`) until something ended the claim, but never beyond
  * the last heartbeat of which production has everything: the ledger and the stream's own rows up to the seqs that the
  * heartbeat names, by the cursors. So a gatherer that is dead, lags, was retired, is stopped by a hole, or did not exist
- * yet is not whole, without any row that says so. What ends a claim, and what makes holes in it: engine/gap.h.
+ * yet is not whole, without any row that says so. What ends a claim, and what makes holes in it: engine/gap.h, and rows that
+ * were lost after they were journaled (store/absent.h); where those were of the ledger, every claim before them ends.
  *
  * Also here: tidemill.prune_heartbeats() and tidemill.find_ambiguities(...), which the deduplicator calls now and then
  * (engine/ledger.h), and the table tidemill.ambiguities that coverage() reads.

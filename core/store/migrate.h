@@ -21,8 +21,9 @@
  *   tidemill.leases      key shard; holder, token, generation, released, taken_at, expires_at: who writes (store/lease.h)
  * Both
  *   tidemill.quarantine  id, at, stream, gatherer, epoch, seq, sqlstate, error, columns, tuple
- *   tidemill.absent      id, at, who, gatherer, epoch, stream, first_seq, last_seq, rows, reason ('dropped', 'expired'),
- *                        detail: rows that were here or in quarantine and were taken away on purpose
+ *   tidemill.absent      id, at, who, gatherer, epoch, stream, first_seq, last_seq, rows, reason, detail, from_ts, to_ts:
+ *                        rows of a gatherer that its store has no more, and why; production has a copy of what it will
+ *                        never be given (store/absent.h)
  *   tidemill.meta        key, value
  *   tidemill.keys        key (stream, from_ts); columns, occurrence, known_since: what makes two records the same, by
  *                        spans of exchange time. A plan that contradicts it is refused with TM_ESTATE (store/keys.h)

@@ -39,7 +39,7 @@ def _check(directory: Path) -> tuple[int, dict[str, Any]]:
 
 def test_a_journal_is_checked_while_it_is_written_dumped_damaged_and_repaired(make_lab: MakeLab) -> None:
     lab = make_lab(gatherers=1, exchange=_options(6),
-                   expected_errors=("rows are missing in the journal", "a stream is not taken further", "damage stepped over"))
+                   expected_errors=("rows are missing in the journal", "damage stepped over", "tidemill.absent says why"))
     lab.start()
     gatherer, store = lab.gatherers["g1"], lab.stores["g1"]
     lab.wait_emitted(500)
@@ -94,6 +94,9 @@ def test_a_journal_is_checked_while_it_is_written_dumped_damaged_and_repaired(ma
     held = {seq for seq, in store.query("SELECT seq FROM trades")}
     lost = {row["seq"] for row in dumped if row["offset"] == broken["damage"][0]["offset"]}
     assert lost and {row["seq"] for row in dumped} - held == lost
+    told = "SELECT first_seq, last_seq, rows FROM tidemill.absent WHERE stream = 'trades' AND reason = 'missing'"
+    assert store.query(told) == [(min(lost), max(lost), len(lost))]
+    wait_until("production is told what it will never get", lambda: lab.production.query(told) == store.query(told), 30.0)
 
 
 def _sent_trades(lab: Lab) -> dict[str, str]:

@@ -26,7 +26,8 @@ class Run:
         self._observer = Observer(lab)
         self._broke_at: float | None = None
         self._whole_at: float | None = None
-        self._expired = 0
+        self._given_up = 0
+        self._louder_first = False
         self._first_s = 0.0
 
     # ---- what a drill calls ----
@@ -113,9 +114,10 @@ class Run:
         if not holds:
             self.figures.broken.append(otherwise)
 
-    def expired(self, rows: int) -> None:
-        """So many rows were given up and flagged in the ledger: they are not lost in silence, and no others may be."""
-        self._expired = rows
+    def given_up(self, rows: int, louder_first: bool) -> None:
+        """So many rows were given up, and production was told: they are not lost in silence, and no others may be."""
+        self._given_up = rows
+        self._louder_first = louder_first
 
     # ---- the end ----
 
@@ -132,7 +134,7 @@ class Run:
         lags = [s.lag_s for s in self._observer.samples() if s.lag_s is not None]
         self.figures.max_lag_s = max(lags, default=0.0)
         self._judge(self.lab.verify())
-        if not self._expired:  # of books whose rows were given up nothing can be said
+        if not self._given_up:  # of books whose rows were given up nothing can be said
             for difference in replay.differences(self.lab)[:BOOKS_SHOWN]:
                 self.expect(False, difference)
         return self.figures
@@ -151,19 +153,18 @@ class Run:
         covered = coverage.judge(self.lab.production)
         figures.rows_gap_flagged, figures.rows_gap_silent = covered.flagged, covered.silent
         figures.gap_edge_ms = covered.edge_ms
-        if self._expired:
-            self._excuse_expired(verdict)
+        if self._given_up:
+            self._excuse_given_up(verdict)
         self.expect(figures.rows > 0, "nothing reached production")
         self.expect(not figures.rows_lost, f"rows were lost: {verdict}")
         self.expect(not figures.rows_dup, f"rows are there twice or were never sent: {verdict}")
         figures.broken += covered.faults
 
-    def _excuse_expired(self, verdict: Verdict) -> None:
-        """Rows that the exchange need not have delivered yet (a subscription begins) may be among the expired ones."""
+    def _excuse_given_up(self, verdict: Verdict) -> None:
+        """Rows that the exchange need not have delivered yet (a subscription begins) may be among them."""
         events = verdict.figures()
         missing, spare = self.figures.rows_lost, events.emitted - events.expected
-        self.expect(self._expired - spare <= missing <= self._expired,
-                    f"{missing} rows are missing, {self._expired} were expired: {verdict}")
-        self.expect(verdict.streams["trades"].missing == 0, "trades were expired before louder streams")
-        self.figures.rows_gap_flagged += self._expired
-        self.figures.rows_lost = max(0, missing - self._expired)
+        self.expect(self._given_up - spare <= missing <= self._given_up,
+                    f"{missing} rows are missing, {self._given_up} were given up: {verdict}")
+        self.expect(not self._louder_first or verdict.streams["trades"].missing == 0, "trades went before louder streams")
+        self.figures.rows_lost = max(0, missing - self._given_up)

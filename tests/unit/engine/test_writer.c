@@ -374,6 +374,52 @@ static void test_stream_of_an_earlier_script(void **state)
     assert_int_equal(db_int(f->db, "SELECT count(*) FROM facts"), 2);
 }
 
+/* Turn a byte over in the middle of the part of the newest segment that is behind `after`. */
+static void damage_journal(struct fixture *f, struct tm_journal_position after)
+{
+    char path[128];
+    struct tm_journal_position end = tm_journal_durable(f->journal);
+    off_t at = (off_t)(after.offset + (end.offset - after.offset) / 2);
+    uint8_t byte;
+    assert_int_equal(end.segment, after.segment);
+    (void)snprintf(path, sizeof path, "%s/%016llx.seg", f->dir, (unsigned long long)end.segment);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_int_equal(pread(fd, &byte, 1, at), 1);
+    byte ^= 0x10;
+    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+    close(fd);
+}
+
+/* Rows in turns of ten, each a frame of its own. */
+static void append_frames(struct fixture *f, int frames)
+{
+    for (int i = 0; i < frames; i++) {
+        for (int k = 0; k < 10; k++)
+            append_fact(f, "framed");
+        make_durable(f);
+    }
+}
+
+/* The journal lost a frame that was durable: the rows behind it are stored, and the store says which are not there and
+ * between which times they came. */
+static void test_damaged_journal(void **state)
+{
+    struct fixture *f = *state;
+    append_frames(f, 3);
+    struct tm_journal_position undamaged = tm_journal_durable(f->journal);
+    append_frames(f, 3);
+    damage_journal(f, undamaged);
+    start_writer(f);
+    wait_stored(f);
+    db_same(f->db, "SELECT gatherer, stream, first_seq, last_seq, rows, reason FROM tidemill.absent",
+            "VALUES ('g1', 'facts', 41::int8, 50::int8, 10::int8, 'missing')");
+    db_same(f->db, "SELECT seq, n FROM facts",
+            "SELECT g, g::int4 FROM generate_series(1::int8, 60) g WHERE g NOT BETWEEN "
+            "41 AND 50");
+    db_same(f->db, "SELECT from_ts, to_ts FROM tidemill.absent",
+            "SELECT (SELECT received_at FROM facts WHERE seq = 40), (SELECT received_at FROM facts WHERE seq = 51)");
+}
+
 static void test_two_writers(void **state)
 {
     struct fixture *f = *state;
@@ -569,6 +615,7 @@ int main(void)
         TEST(test_server_killed),
         TEST(test_poison),
         TEST(test_stream_of_an_earlier_script),
+        TEST(test_damaged_journal),
         TEST(test_two_writers),
         TEST(test_release),
         TEST(test_release_only_what_is_flushed),

@@ -35,7 +35,8 @@
 
 #include <cmocka.h>
 
-#define PEER_WAIT_S 10
+#define PEER_WAIT_S 30
+#define PATIENCE_MS 30000 /* for what must happen; it takes so long on a busy machine only */
 #define PEER_CONNS_MAX 256
 #define UNUSED __attribute__((unused))
 

@@ -69,7 +69,7 @@ static bool is_done(void *arg)
 static void wait_done(struct test *t, int wanted)
 {
     t->wanted = wanted;
-    assert_true(run_until(t->loop, is_done, t, 12000));
+    assert_true(run_until(t->loop, is_done, t, PATIENCE_MS));
     assert_int_equal(t->done, wanted);
 }
 

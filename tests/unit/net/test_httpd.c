@@ -115,7 +115,7 @@ static void send_text(struct client *c, const char *text)
 static const char *wait_for(struct client *c, const char *text)
 {
     c->until = text;
-    assert_true(run_until(c->t->loop, has_read, c, 12000));
+    assert_true(run_until(c->t->loop, has_read, c, PATIENCE_MS));
     return c->in;
 }
 
@@ -359,7 +359,7 @@ static void test_all_busy(void **state)
         busy[i] = open_client(t);
         setsockopt(busy[i]->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
         send_text(busy[i], "GET /large HTTP/1.1\r\nHost: x\r\n\r\n");
-        assert_true(run_until(t->loop, is_answered, busy[i], 12000));
+        assert_true(run_until(t->loop, is_answered, busy[i], PATIENCE_MS));
     }
     struct client *c = open_client(t);
     assert_memory_equal(wait_for(c, NULL), "HTTP/1.1 503 ", 13);

@@ -112,7 +112,7 @@ static void close_and_wait(struct seen *s)
 {
     if (!s->closes)
         tm_ws_close(s->ws);
-    assert_true(run_until(s->loop, is_closed, s, 5000));
+    assert_true(run_until(s->loop, is_closed, s, PATIENCE_MS));
     assert_int_equal(s->closes, 1);
 }
 
@@ -122,7 +122,7 @@ static void expect_end(void **state, peer_fn *play, enum tm_ws_why why, int stat
     struct seen *s = *state;
     struct peer *p = peer_start(play, NULL, NULL);
     connect_to(s, p, options);
-    assert_true(run_until(s->loop, is_closed, s, 8000));
+    assert_true(run_until(s->loop, is_closed, s, PATIENCE_MS));
     peer_stop(p);
     if (s->why != why)
         fail_msg("ended as %s (%d, %s), not as %s", tm_ws_why_name(s->why), s->status, s->text, tm_ws_why_name(why));
@@ -165,7 +165,7 @@ static void test_hello(void **state)
     s->wanted = 1;
     connect_to(s, p, (struct tm_ws_options){0});
     assert_int_equal(tm_ws_send(s->ws, "early", 5), TM_ESTATE);
-    assert_true(run_until(s->loop, has_wanted, s, 5000));
+    assert_true(run_until(s->loop, has_wanted, s, PATIENCE_MS));
     assert_string_equal(s->last, "hello");
     assert_true(tm_clock_mono_us() - tm_ws_last_byte_us(s->ws) < TM_US_PER_S);
     close_and_wait(s);
@@ -181,7 +181,7 @@ static void test_refused(void **state)
     int port, fd = listen_on_loopback(&port);
     close(fd);
     connect_url(s, "ws", "127.0.0.1", port, (struct tm_ws_options){0});
-    assert_true(run_until(s->loop, is_closed, s, 5000));
+    assert_true(run_until(s->loop, is_closed, s, PATIENCE_MS));
     assert_int_equal(s->why, TM_WS_REFUSED);
     assert_non_null(strstr(s->text, "no TCP connection with 127.0.0.1"));
     assert_int_equal(s->opens, 0);
@@ -335,7 +335,7 @@ static void test_name(void **state)
     struct seen *s = *state;
     struct peer *p = peer_start(play_stall, NULL, NULL);
     connect_url(s, "ws", "localhost", p->port, (struct tm_ws_options){.connect_us = 300000});
-    assert_true(run_until(s->loop, is_closed, s, 5000));
+    assert_true(run_until(s->loop, is_closed, s, PATIENCE_MS));
     assert_int_equal(s->why, TM_WS_TIMEOUT); /* so the connection was made */
     assert_int_equal(p->accepted, 1);
     peer_stop(p);
@@ -345,7 +345,7 @@ static void test_unknown_name(void **state)
 {
     struct seen *s = *state;
     connect_url(s, "wss", "no-such-host.invalid", 443, (struct tm_ws_options){0});
-    assert_true(run_until(s->loop, is_closed, s, 9000));
+    assert_true(run_until(s->loop, is_closed, s, PATIENCE_MS));
     assert_int_equal(s->why, TM_WS_REFUSED);
     assert_non_null(strstr(s->text, "cannot resolve no-such-host.invalid"));
 }
@@ -507,7 +507,7 @@ static void test_trickle_keeps_it_open(void **state)
     struct peer *p = peer_start(play_trickle, NULL, NULL);
     s->wanted = 1;
     connect_to(s, p, (struct tm_ws_options){.ping_idle_us = 100000, .silence_us = 300000});
-    assert_true(run_until(s->loop, has_wanted, s, 5000));
+    assert_true(run_until(s->loop, has_wanted, s, PATIENCE_MS));
     assert_int_equal(s->messages, 1);
     assert_int_equal(s->last_len, 1000);
     close_and_wait(s);
@@ -526,7 +526,7 @@ static void test_slow_peer(void **state)
     struct peer *p = peer_start(play_never_read, NULL, NULL);
     static char bytes[1 << 20];
     connect_to(s, p, (struct tm_ws_options){.send_bytes_max = 3 << 20});
-    assert_true(run_until(s->loop, is_open, s, 5000));
+    assert_true(run_until(s->loop, is_open, s, PATIENCE_MS));
     int sent = 0, rc;
     while ((rc = tm_ws_send(s->ws, bytes, sizeof bytes)) == TM_OK && sent < 100)
         sent++;
@@ -534,7 +534,7 @@ static void test_slow_peer(void **state)
     assert_int_equal(sent, 3);
     assert_int_equal(tm_ws_send(s->ws, "x", 1), TM_ESTATE);
     assert_int_equal(s->closes, 0);
-    assert_true(run_until(s->loop, is_closed, s, 5000));
+    assert_true(run_until(s->loop, is_closed, s, PATIENCE_MS));
     assert_int_equal(s->why, TM_WS_SLOW);
     peer_stop(p);
 }
@@ -546,7 +546,7 @@ static void test_close_stalled_peer(void **state)
     struct peer *p = peer_start(play_never_read, NULL, NULL);
     static char bytes[32 << 20];
     connect_to(s, p, (struct tm_ws_options){0});
-    assert_true(run_until(s->loop, is_open, s, 5000));
+    assert_true(run_until(s->loop, is_open, s, PATIENCE_MS));
     assert_int_equal(tm_ws_send(s->ws, bytes, sizeof bytes), TM_OK);
     run_until(s->loop, never, NULL, 100);
     int64_t before = tm_clock_mono_us();
@@ -594,7 +594,7 @@ static void test_illegal_frames(void **state)
         struct peer *p = peer_start(play_wire, (void *)(uintptr_t)&wires[i], NULL);
         s->closes = s->messages = 0;
         connect_to(s, p, (struct tm_ws_options){0});
-        assert_true(run_until(s->loop, is_closed, s, 5000));
+        assert_true(run_until(s->loop, is_closed, s, PATIENCE_MS));
         peer_stop(p);
         if (s->why != TM_WS_PROTOCOL || s->messages)
             fail_msg("wire %zu: ended as %s after %d messages", i, tm_ws_why_name(s->why), s->messages);
@@ -609,7 +609,7 @@ static void test_masked_frame(void **state)
     struct peer *p = peer_start(play_wire, (void *)(uintptr_t)&masked, NULL);
     connect_to(s, p, (struct tm_ws_options){0});
     s->wanted = 1;
-    assert_true(run_until(s->loop, has_wanted, s, 5000));
+    assert_true(run_until(s->loop, has_wanted, s, PATIENCE_MS));
     if (s->messages)
         assert_string_equal(s->last, "hi");
     else
@@ -722,7 +722,7 @@ static void test_ping_flood(void **state)
     struct peer *p = peer_start(play_ping_flood, NULL, NULL);
     s->wanted = 1;
     connect_to(s, p, (struct tm_ws_options){0});
-    assert_true(run_until(s->loop, has_wanted, s, 8000));
+    assert_true(run_until(s->loop, has_wanted, s, PATIENCE_MS));
     assert_string_equal(s->last, "after");
     run_until(s->loop, never, NULL, 50); /* the last pong */
     close_and_wait(s);
@@ -755,7 +755,7 @@ static void play_fragments(struct peer_conn *c)
 static void wait_message(struct seen *s, int number)
 {
     s->wanted = number;
-    assert_true(run_until(s->loop, has_wanted, s, 8000));
+    assert_true(run_until(s->loop, has_wanted, s, PATIENCE_MS));
     assert_int_equal(s->closes, 0);
 }
 
@@ -852,7 +852,7 @@ static void test_close_on_message(void **state)
     struct peer *p = peer_start(play_two, NULL, NULL);
     s->close_on_message = true;
     connect_to(s, p, (struct tm_ws_options){0});
-    assert_true(run_until(s->loop, is_closed, s, 5000));
+    assert_true(run_until(s->loop, is_closed, s, PATIENCE_MS));
     assert_int_equal(s->why, TM_WS_LOCAL);
     assert_int_equal(s->messages, 1);
     peer_stop(p);
@@ -879,7 +879,7 @@ static void test_sends_arrive_in_order(void **state)
     struct seen *s = *state;
     struct peer *p = peer_start(play_count, NULL, NULL);
     connect_to(s, p, (struct tm_ws_options){0});
-    assert_true(run_until(s->loop, is_open, s, 5000));
+    assert_true(run_until(s->loop, is_open, s, PATIENCE_MS));
     for (int i = 0; i < 200; i++) {
         memset(text, 'A' + i % 26, sizeof text);
         assert_int_equal(tm_ws_send(s->ws, text, (size_t)i * 700), TM_OK);
@@ -919,10 +919,10 @@ static void test_many_connections(void **state)
         all[i].context = s->context;
         connect_to(&all[i], p, (struct tm_ws_options){0});
     }
-    assert_true(run_until(s->loop, many_done, all, 9000));
+    assert_true(run_until(s->loop, many_done, all, PATIENCE_MS));
     for (int i = 0; i < MANY; i++)
         tm_ws_close(all[i].ws);
-    assert_true(run_until(s->loop, many_closed, all, 5000));
+    assert_true(run_until(s->loop, many_closed, all, PATIENCE_MS));
     for (int i = 0; i < MANY; i++)
         assert_int_equal(all[i].why, TM_WS_LOCAL);
     assert_int_equal(p->accepted, MANY);
@@ -974,7 +974,7 @@ static void stop_tls(struct peer *p)
 static void expect_refused(struct seen *s, struct peer *p, const char *ca_file, const char *host, const char *text)
 {
     connect_url(s, "wss", host, p->port, (struct tm_ws_options){.ca_file = ca_file});
-    assert_true(run_until(s->loop, is_closed, s, 8000));
+    assert_true(run_until(s->loop, is_closed, s, PATIENCE_MS));
     assert_int_equal(s->why, TM_WS_REFUSED);
     if (!strstr(s->text, text))
         fail_msg("\"%s\" is not in \"%s\"", text, s->text);
@@ -1017,7 +1017,7 @@ static void test_tls_stall(void **state)
     struct seen *s = *state;
     int port, fd = listen_on_loopback(&port);
     connect_url(s, "wss", "127.0.0.1", port, (struct tm_ws_options){.connect_us = 200000});
-    assert_true(run_until(s->loop, is_closed, s, 5000));
+    assert_true(run_until(s->loop, is_closed, s, PATIENCE_MS));
     assert_int_equal(s->why, TM_WS_TIMEOUT);
     assert_non_null(strstr(s->text, "TLS handshake"));
     close(fd);
@@ -1058,7 +1058,7 @@ static void test_tls_eof(void **state)
     struct seen *s = *state;
     struct peer *p = start_tls(play_eof, "IP:127.0.0.1", -60, 3600);
     connect_url(s, "wss", "127.0.0.1", p->port, (struct tm_ws_options){.ca_file = cert_file});
-    assert_true(run_until(s->loop, is_closed, s, 5000));
+    assert_true(run_until(s->loop, is_closed, s, PATIENCE_MS));
     assert_int_equal(s->why, TM_WS_REMOTE);
     assert_int_equal(s->messages, 1);
     stop_tls(p);

@@ -192,6 +192,31 @@ static void test_holes(void **state)
     expect(f, "SELECT reasons->>'g1' FROM coverage('A', t(61), t(62), 'deltas')", "journal full");
 }
 
+/* What a gatherer had heard and then lost: rows of the stream, rows of another one, rows of the ledger itself. */
+static void test_what_the_journal_lost(void **state)
+{
+    struct fixture *f = *state;
+    must(f->pg, "SELECT whole('g1', 'x', 1, 'd/1', 'A', 0), whole('g1', 'x', 2, 'd/1', 'B', 0), "
+                "whole('g1', 'x', 9, 'd/1', 'A', 70), proof('g1', 'x', 1, 101, 9, 10), has('g1', 'x', 9, 10)");
+    expect_cover(f, "A", "+0-100");
+    must(f->pg,
+         "INSERT INTO tidemill.absent (gatherer, epoch, stream, first_seq, last_seq, rows, reason, from_ts, to_ts) "
+         "SELECT 'g1', epoch, 'deltas', 5, 6, 2, 'missing', t(20), t(21) FROM tidemill.cursors LIMIT 1");
+    must(f->pg, "INSERT INTO tidemill.absent (gatherer, epoch, stream, first_seq, last_seq, rows, reason) "
+                "SELECT 'g1', epoch, 'deltas', 7, 7, 1, 'dropped' FROM tidemill.cursors LIMIT 1");
+    must(f->pg,
+         "INSERT INTO tidemill.absent (gatherer, epoch, stream, first_seq, last_seq, rows, reason, from_ts, to_ts) "
+         "SELECT 'g1', epoch, 'trades', 5, 6, 2, 'missing', t(30), t(31) FROM tidemill.cursors LIMIT 1");
+    expect_cover(f, "A", "+0-19.75 -19.75-21 +21-100");
+    expect(f, "SELECT reasons->>'g1' FROM coverage('A', t(20), t(20.5), 'deltas')", "missing");
+    must(f->pg,
+         "INSERT INTO tidemill.absent (gatherer, epoch, stream, first_seq, last_seq, rows, reason, from_ts, to_ts) "
+         "SELECT 'g1', epoch, 'gaps', 3, 8, 6, 'missing', t(40), t(41) FROM tidemill.cursors LIMIT 1");
+    expect_cover(f, "A", "+0-19.75 -19.75-21 +21-39.75 -39.75-70 +70-100"); /* claimed anew, after the loss */
+    expect_cover(f, "B", "+0-19.75 -19.75-21 +21-39.75 -39.75-100");
+    expect(f, "SELECT reasons->>'g1' FROM coverage('B', t(40.2), t(40.5), 'deltas')", "ledger missing");
+}
+
 static void test_a_process_that_was_away(void **state)
 {
     struct fixture *f = *state;
@@ -282,6 +307,7 @@ int main(void)
         TEST(test_gatherers_stand_in_for_each_other),
         TEST(test_a_connection_concerns_its_markets),
         TEST(test_holes),
+        TEST(test_what_the_journal_lost),
         TEST(test_a_process_that_was_away),
         TEST(test_a_stream_of_two_channels),
         TEST(test_streams_are_found),

@@ -1,7 +1,8 @@
 """Many reloads in a row under load: good, broken, changed; nothing is lost, doubled, dropped or leaked.
 
 In a normal run 60 reloads at 2,000 messages a second; TIDEMILL_RELOADS=1000 (scripts/test --all) makes it the full thing
-at 20,000, and compares the time from the exchange's send to durable in the journal with that before the reloads. TIDEMILL_RELOAD_KEYS=1 changes keys, too: gatherers and deduplicator then do not agree for a moment.
+at 20,000, and compares the time from the exchange's send to durable in the journal with that before the reloads. The key of
+the tickers changes as often as a stream may have another one, each time from a moment on when both sides know it.
 """
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import os
 import time
 from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Callable
 
@@ -26,7 +28,8 @@ MakeLab = Callable[..., Lab]
 RELOADS = int(os.environ.get("TIDEMILL_RELOADS", "60"))
 FULL = RELOADS >= 1000
 RATE = 20_000 if FULL else 2_000
-KEYS = os.environ.get("TIDEMILL_RELOAD_KEYS") == "1"
+KEY_CHANGES = range(RELOADS // 4, RELOADS, RELOADS // 4)  # a stream has four keys at most
+KEY_BEGINS_S = 5
 SECONDS_PER_RELOAD = 0.2 if FULL else 0.5
 
 RSS_SLOPE_MB = 24.0  # buffers grow with the load; a leaked generation each time would be 0.5 MB
@@ -62,9 +65,17 @@ KINDS = [
         SUBSCRIBE, 'exchange:subscribe("ticker", { connections = 2 })') + f"-- {count}\n", True, "gatherer"),
     Kind("changed window", lambda stock, count: f'{stock}\ntm.dedup("trades", {{ window = "{count + 24}h" }})\n', True),
 ]
-if KEYS:
-    KINDS.append(Kind("changed key", lambda stock, count: stock + '\ntm.dedup("tickers", { key = { "ticker", "exchange_ts",'
-                      f' "price", "yes_bid", "yes_ask", "volume" }} }}) -- {count}\n', True))
+
+# Tickers are the same records by each of these: who has traded as much has paid as much.
+TICKER_KEY = ["ticker", "exchange_ts", "price", "yes_bid", "yes_ask", "yes_bid_size", "yes_ask_size", "last_trade_size",
+              "volume", "open_interest", "dollar_open_interest"]
+TICKER_KEYS = [TICKER_KEY, [*TICKER_KEY, "dollar_volume"]]
+
+
+def _another_key(number: int) -> str:
+    """A line for both scripts."""
+    begins = datetime.now(timezone.utc) + timedelta(seconds=KEY_BEGINS_S + 1)
+    return f'\ntm.dedup("tickers", {{ key = {{ {str(TICKER_KEYS[number % 2])[1:-1]} }}, from = "{begins:%Y-%m-%dT%H:%M:%SZ}" }})\n'
 
 
 class Target:
@@ -77,6 +88,16 @@ class Target:
         self.durations: list[int] = []
         self.outcomes: Counter[str] = Counter()
         self.baseline: tuple[float, float] | None = None
+
+    def change_key(self, line: str) -> None:
+        """From now on every script has it: a key that production knows is not taken back."""
+        self.stock += line
+        self._run_stock()
+
+    def _run_stock(self) -> None:
+        self.script.write_text(self.stock, encoding="utf-8")
+        answer = self.daemon.command("reload")
+        assert answer["ok"], answer
 
     def reload(self, count: int) -> None:
         """The next kind in turn."""
@@ -96,9 +117,7 @@ class Target:
 
     def settle(self) -> None:
         """Back to the stock script; older generations and connections that nobody wants go."""
-        self.script.write_text(self.stock, encoding="utf-8")
-        answer = self.daemon.command("reload")
-        assert answer["ok"], answer
+        self._run_stock()
         wait_until("older generations are closed", lambda: self.daemon.status()["policy"]["draining"] == 0, 90)
 
 
@@ -171,7 +190,10 @@ def test_reloads_in_a_row_under_load(make_lab: MakeLab, tmp_path: Path) -> None:
     latency.quiet_ends()
     for count in range(RELOADS):
         lab.wait_emitted(int((QUIET_S + (count + 1) * SECONDS_PER_RELOAD) * RATE))
+        line = _another_key(KEY_CHANGES.index(count)) if count in KEY_CHANGES else ""
         for target in (gatherer, deduplicator):
+            if line:
+                target.change_key(line)
             target.reload(count)
             if count == RELOADS // 5:
                 target.baseline = target.usage()
@@ -184,6 +206,9 @@ def test_reloads_in_a_row_under_load(make_lab: MakeLab, tmp_path: Path) -> None:
     lab.drain()
     verdict = lab.verify()
     assert verdict.clean, str(verdict)
+    began = lab.production.value("SELECT count(*) FROM tidemill.keys k WHERE stream = 'tickers' AND from_ts > '-infinity' AND "
+                                 "EXISTS (SELECT FROM tickers t WHERE t.exchange_ts > k.from_ts)")
+    assert began == len(KEY_CHANGES)
     _assert_sockets_kept(lab, before, gatherer)
     for target in (gatherer, deduplicator):
         _assert_flat(target)

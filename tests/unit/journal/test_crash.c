@@ -306,6 +306,12 @@ static void crash_at(struct matrix *m, uint64_t n)
     crash_read_and_lose_power(m);
 }
 
+static void tell_points(const char *what, uint64_t calls, uint64_t recoveries)
+{
+    print_message("%s at each of %llu calls, %llu recoveries checked\n", what, (unsigned long long)calls,
+                  (unsigned long long)recoveries);
+}
+
 static void test_killed_at_every_call(void **state)
 {
     struct matrix *m = *state;
@@ -313,6 +319,7 @@ static void test_killed_at_every_call(void **state)
     for (; run_once(m, MEM_KILL, n, 1) == MEM_KILLED; n++)
         crash_at(m, n);
     assert_true(m->ledger->finished);
+    tell_points("killed", n - 1, (n - 1) * (MEM_LOSS_KINDS + 1));
     assert_true(n > 100);
     memdisk_reboot(m->disk, MEM_LOSS_ALL);
     check_recovery(m);
@@ -340,6 +347,7 @@ static void fail_at_every_call(struct matrix *m, enum mem_fault fault, uint64_t 
         if (untouched)
             break;
     }
+    tell_points("failed", n - 1, n);
     assert_true(n > 100);
     if (fault == MEM_EIO || fault == MEM_ENOSPC)
         assert_true(aborted > 10);

@@ -14,6 +14,7 @@
 #include "control/quarantine_tool.h"
 #include "control/remote.h"
 #include "control/replay.h"
+#include "control/restore.h"
 #include "control/retire.h"
 #include "control/testing.h"
 #include "record/decode.h"
@@ -170,6 +171,10 @@ static const struct tm_cli_command commands[] = {
     {"status", NULL, "what a running process is doing", status_options, 0, 0, status},
     {"retire", "FILE GATHERER", "give up a gatherer for good: it holds nothing and is refused", tm_retire_options, 2, 2,
      tm_retire_command},
+    {"restore-plan", "SCRIPT", "what is polled again by a production that was restored, and what nobody holds any more",
+     tm_restore_plan_options, 1, 1, tm_restore_plan_command},
+    {"rewind", "SCRIPT", "move cursors back to a moment, so that what came since is polled again", tm_rewind_options, 1,
+     1, tm_rewind_command},
     {"version", NULL, "print the version", NULL, 0, 0, version},
     {0},
 };

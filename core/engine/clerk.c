@@ -1,7 +1,7 @@
 #include "engine/clerk.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "engine/dedup_private.h"
+#include "engine/production.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,10 +46,12 @@ static int connect_to(struct tm_clerk *c, const char *conninfo, struct tm_error 
                                     .application_name = "tidemill ledger",
                                     .stop = &c->stop,
                                     .connect_us = CONNECT_US,
-                                    .statement_us = STATEMENT_US};
+                                    .statement_us = STATEMENT_US,
+                                    .writes = true};
     c->conninfo = strdup(conninfo);
     TM_FATAL_UNLESS(c->conninfo);
-    return tm_pg_connect(&options, &c->pg, err);
+    int rc = tm_pg_connect(&options, &c->pg, err);
+    return rc ? rc : tm_pg_exec(c->pg, "SET synchronous_commit = local", err); /* what is lost is done again */
 }
 
 static bool is_counted(const struct tm_stream *s)
@@ -84,6 +86,7 @@ static int keep(struct tm_clerk *c, const struct tm_dedup_settings *settings, st
     const struct tm_plan *plan = settings->options.plan;
     int64_t pruned = 0;
     int rc = connect_to(c, settings->options.production, err);
+    rc = rc ? rc : tm_replication_probe(c->d, c->pg, err);
     for (size_t i = 0; !rc && i < tm_plan_stream_count(plan); i++)
         if (is_counted(tm_plan_stream(plan, i)))
             rc = find_ambiguities(c, tm_plan_stream(plan, i), err);

@@ -24,6 +24,7 @@
 #include "engine/keeper.h"
 #include "engine/newest.h"
 #include "store/absent.h"
+#include "engine/pace.h"
 #include "store/pg.h"
 
 #include <pthread.h>
@@ -171,6 +172,10 @@ struct tm_deduplicator {
     struct tm_peer *peers;   /* policy: those with a thread */
     struct tm_newest newest; /* the merger notes, policy reads */
     struct tm_keeper *keeper;
+    struct tm_pace pace;
+    atomic_bool unreplicated; /* production's standby does not answer (engine/production.h) */
+    struct tm_metric *failures[TM_PG_STOP + 1], *stopped,
+        *replicated; /* failures: by class; NULL where there are none */
     struct tm_metric *lease_held, *standby, *takeovers, *leases_lost, *takeover_seconds, *lease_since;
     struct tm_metric *lag, *behind, *holes, *absent_lost, *absent_released, *connected, *errors, *commit_seconds,
         *latency, *conflicts, *seen_keys, *seen_bytes;
@@ -181,7 +186,8 @@ struct tm_deduplicator {
     uint64_t generation;                /* of `cursors`; 0: production is not ready, pollers wait */
     struct tm_cursors cursors;
     struct tm_deduplicator_stats stats;
-    int64_t down_since_us; /* Unix; production is away since; 0: it is there */
+    int64_t down_since_us;    /* Unix; production is away since; 0: it is there */
+    int64_t stalled_since_us; /* monotonic; nothing can be written since; 0: it can */
 };
 
 /* What a poller works by. */

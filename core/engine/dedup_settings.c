@@ -12,6 +12,7 @@
 #define POLL_ROWS_MAX 20000
 #define BATCH_ROWS_MAX 50000
 #define LEASE_US (1500 * TM_US_PER_MS)
+#define STANDBY_WAIT_US (10 * TM_US_PER_S)
 #define QUEUE_ITEMS_MAX 1024 /* of a gatherer */
 #define ACCEPT_US (7 * INT64_C(86400) * TM_US_PER_S)
 
@@ -60,6 +61,7 @@ static void copy_options(struct tm_dedup_settings *s, const struct tm_deduplicat
     o->queue_bytes_max = from->queue_bytes_max ? from->queue_bytes_max : TM_DEDUPLICATOR_QUEUE_BYTES;
     o->accept_past_us = from->accept_past_us ? from->accept_past_us : ACCEPT_US;
     o->lease_us = from->lease_us ? from->lease_us : LEASE_US;
+    o->standby_wait_us = from->standby_wait_us ? from->standby_wait_us : STANDBY_WAIT_US;
     o->accept_future_us = from->accept_future_us ? from->accept_future_us : ACCEPT_US;
 }
 

@@ -5,6 +5,7 @@
 #include "engine/merge.h"
 #include "record/keys.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -111,7 +112,9 @@ struct tm_deduplicator_stats tm_deduplicator_stats(struct tm_deduplicator *d)
     struct tm_deduplicator_stats s = d->stats;
     s.gatherer_count = d->settings->options.gatherer_count;
     s.lag_us = worst_lag_us(d);
+    s.stalled_us = d->stalled_since_us ? tm_clock_mono_us() - d->stalled_since_us : 0;
     pthread_mutex_unlock(&d->lock);
+    s.unreplicated = atomic_load(&d->unreplicated);
     s.rows_behind = s.lease == TM_LEASE_STANDBY ? 0 : tm_dedup_rows_behind(d);
     tm_metric_set(d->lag, (double)s.lag_us / 1e6);
     return s;
@@ -132,8 +135,31 @@ int tm_deduplicator_gatherer_stats(struct tm_deduplicator *d, size_t index, stru
 
 /* ---- start and stop ---- */
 
+static void make_failure_metrics(struct tm_deduplicator *d, struct tm_metrics *m)
+{
+    static const enum tm_pg_class classes[] = {TM_PG_RECONNECT, TM_PG_RETRY, TM_PG_STOP};
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
+        char labels[32];
+        (void)snprintf(labels, sizeof labels, "class=\"%s\"", tm_pg_class_name(classes[i]));
+        d->failures[classes[i]] = tm_metrics_counter(m, "dedup_production_failures_total",
+                                                     "Attempts to write to production that failed, by what is done "
+                                                     "about it: reconnect, retry in the same session, stop.",
+                                                     labels);
+    }
+    d->stopped = tm_metrics_gauge(m, "dedup_production_stopped",
+                                  "1 while production refuses what this process does, until a person mends it: schema, "
+                                  "rights, corruption.",
+                                  NULL);
+    d->replicated = tm_metrics_gauge(m, "dedup_production_replicated",
+                                     "0 while production's synchronous standby does not answer and commits are on the "
+                                     "primary alone.",
+                                     NULL);
+    tm_metric_set(d->replicated, 1);
+}
+
 static void make_metrics(struct tm_deduplicator *d, struct tm_metrics *m)
 {
+    make_failure_metrics(d, m);
     d->lag = tm_metrics_gauge(m, "dedup_sync_lag_seconds",
                               "Age of the oldest record that a gatherer has and production has not.", NULL);
     d->behind =

@@ -41,6 +41,7 @@
 
 #include "engine/metrics.h"
 #include "record/plan.h"
+#include "store/pg.h"
 
 struct tm_deduplicator;
 
@@ -66,6 +67,7 @@ struct tm_deduplicator_options {
     bool migrate;             /* create production's schema if it is not there, at start and at a reload */
     int64_t key_margin_us;    /* a key may begin so long after what was merged (record/keys.h); 0: 5 s */
     int64_t lease_us;         /* a holder that is silent for so long is replaced; 0: 1.5 s */
+    int64_t standby_wait_us;  /* COMMIT waits so long for production's synchronous standby; 0: 10 s */
 };
 
 enum tm_peer_state { TM_PEER_CONNECTING, TM_PEER_CONNECTED, TM_PEER_DOWN, TM_PEER_STOPPED /* hole, fork */ };
@@ -95,7 +97,10 @@ struct tm_deduplicator_stats {
     uint64_t rows_per_s;    /* offered rows, while a backlog is worked off; else 0 */
     int64_t left_us;        /* until then, at this speed; 0: no backlog */
     size_t gatherer_count;
-    char identity[64]; /* of production: "system identifier/timeline" as of the last connect; "": not known */
+    enum tm_pg_class trouble; /* why nothing can be written now; TM_PG_OK: it can */
+    int64_t stalled_us;       /* for how long that has been so; 0: it can */
+    bool unreplicated;        /* production's synchronous standby does not answer */
+    char identity[64];        /* of production: "system identifier/timeline" as of the last connect; "": not known */
     char last_error[256];
 };
 

@@ -9,6 +9,8 @@
 
 /* Records that wait longer than this to become durable mean a sick disk. */
 #define DURABLE_LATE_US (3 * TM_US_PER_S)
+/* Nothing could be written for so long: more than a deadlock. */
+#define STALLED_US (2 * TM_US_PER_S)
 /* A store or production that lags more than this is worth a look; collection goes on. */
 #define LAG_LATE_US (60 * TM_US_PER_S)
 
@@ -106,15 +108,23 @@ static int put_gatherers(struct tm_deduplicator *d, size_t count, struct fleet *
 }
 
 /*
- * unhealthy  production is away, or no gatherer can be read: nothing is being written
+ * unhealthy  production is away or takes no rows, or no gatherer can be read: nothing is being written
  * degraded   fewer gatherers than configured (less redundancy), one of them refused, or a lag worth a look
  */
 static enum status judge_deduplicator(const struct tm_deduplicator_stats *s, const struct fleet *fleet,
                                       const char **reason)
 {
     *reason = "";
+    if (s->trouble == TM_PG_STOP) {
+        *reason = "production refuses what this process does, until a person mends it; see the log";
+        return UNHEALTHY;
+    }
     if (!s->production_connected) {
         *reason = "production is away; the gatherers keep the records";
+        return UNHEALTHY;
+    }
+    if (s->stalled_us > STALLED_US) {
+        *reason = "production takes no rows; the gatherers keep them";
         return UNHEALTHY;
     }
     if (!fleet->connected) {
@@ -129,6 +139,8 @@ static enum status judge_deduplicator(const struct tm_deduplicator_stats *s, con
         *reason = "fewer gatherers than configured";
     else if (s->lag_us > LAG_LATE_US)
         *reason = "production lags behind the gatherers";
+    else if (s->unreplicated)
+        *reason = "production's synchronous standby does not answer: commits are on the primary alone";
     return **reason ? DEGRADED : HEALTHY;
 }
 

@@ -51,7 +51,8 @@ static int open_session(struct tm_keeper *k, const char *conninfo, int64_t lengt
                                     .application_name = "tidemill lease",
                                     .stop = k->stop,
                                     .connect_us = length_us,
-                                    .statement_us = length_us};
+                                    .statement_us = length_us,
+                                    .writes = true};
     int rc = tm_pg_connect(&options, &k->pg, err);
     if (rc)
         return rc;

@@ -9,6 +9,7 @@
 #include "engine/intake.h"
 #include "record/schema.h"
 #include "store/copy.h"
+#include "store/drift.h"
 #include "store/quarantine.h"
 
 #include <inttypes.h>
@@ -50,6 +51,8 @@ struct tm_merge {
     struct tm_days days;
     struct tm_pg *pg;     /* during store */
     struct work *storing; /* during a COPY */
+    bool looked;          /* in this transaction, whether a refusal is the table's fault */
+    struct tm_error drift;
 };
 
 static struct choice *choices_of(struct tm_buf *list)
@@ -117,6 +120,7 @@ static int choose_batch(struct tm_merge *m, struct tm_batch *b, int64_t now_us)
     int rc = TM_OK;
     TM_FATAL_UNLESS(w->stream == b->stream); /* a batch of another plan is of another generation */
     w->polled += b->count;
+    b->written = b->duplicate = b->quarantined = 0; /* it may be another try */
     for (size_t i = 0; !rc && i < b->count; i++) {
         if (w->seen && i + PREFETCH < b->count)
             tm_seen_prefetch(w->seen, b->rows[i + PREFETCH].fp);
@@ -201,6 +205,10 @@ static int on_reject(void *arg, const struct tm_stream *stream, const struct tm_
 {
     struct tm_merge *m = arg;
     (void)stream;
+    int rc = m->looked ? TM_OK : tm_drift_check(m->pg, m->settings->options.plan, &m->drift);
+    m->looked = true;
+    if (rc)
+        return rc;
     size_t at = (size_t)(tuple - (const struct tm_span_bytes *)(const void *)m->storing->spans.data);
     struct choice *c = &choices_of(&m->storing->choices)[at];
     c->refused = true;
@@ -237,6 +245,8 @@ static int copy_rows(struct tm_merge *m, struct work *w, size_t from, uint64_t *
                                   .on_reject = on_reject,
                                   .arg = m};
     int rc = tm_copy_rows(m->pg, &batch, &result, err);
+    if (rc && m->drift.code == rc)
+        return tm_error_set(err, rc, "%s", m->drift.message);
     if (rc)
         return tm_error_wrap(err, "%s", w->stream->name);
     if (result.stored + result.duplicate + result.rejected != batch.count)
@@ -298,6 +308,8 @@ int tm_merge_store(struct tm_merge *m, struct tm_pg *pg, struct tm_error *err)
 {
     int rc = TM_OK;
     m->pg = pg;
+    m->looked = false;
+    m->drift.code = TM_OK;
     for (size_t i = 0; !rc && i < m->work_count; i++) {
         rc = quarantine_absurd(m, &m->works[i], err);
         rc = rc ? rc : store_stream(m, &m->works[i], err);

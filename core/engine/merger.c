@@ -1,12 +1,12 @@
 #include "base/backoff.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "engine/dedup_private.h"
+#include "engine/bulletin.h"
 #include "engine/merge.h"
+#include "engine/patience.h"
+#include "engine/production.h"
 #include "engine/progress.h"
 #include "engine/tenure.h"
-#include "store/keys.h"
-#include "store/migrate.h"
 
 #include <inttypes.h>
 #include <poll.h>
@@ -15,37 +15,23 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-#define BACKOFF_BASE_US (1 * TM_US_PER_S)
-#define BACKOFF_FIRST_US (200 * TM_US_PER_MS)
-#define BACKOFF_MAX_US (30 * TM_US_PER_S)
-#define CONNECT_US (5 * TM_US_PER_S)
-#define STATEMENT_US (60 * TM_US_PER_S)
+#define START_OVER_BASE_US (50 * TM_US_PER_MS)
+#define START_OVER_MAX_US (1 * TM_US_PER_S)
 #define COMMIT_EVERY_US (15 * TM_US_PER_MS) /* a commit costs the same for one row as for a thousand */
 #define IDLE_US (1 * TM_US_PER_S)
 #define STANDBY_LOOKS 20 /* within a lease */
 #define STOP_S 4         /* for the transaction under way; then it is given up, and polled again at the next start */
 #define BATCHES_MAX 512
 
-/*
- * Whoever takes over ends the session of a holder that stopped in mid-transaction (store/lease.h); where it may not, the
- * server drops it for being idle, or for its client having vanished without a word. A role or database that is set to
- * commit asynchronously would lose rows that cursors say are there (FAILURES T21).
- */
-#define SESSION_SQL                                                                                                    \
-    "SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3;"                      \
-    "SET tcp_user_timeout = 10000; SET idle_in_transaction_session_timeout = 5000; SET lock_timeout = 10000;"          \
-    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = "              \
-    "'off'"
-
 struct tm_merger {
     struct tm_deduplicator *d;
     pthread_t thread;
-    struct tm_pg *pg;
+    struct tm_production production;
+    struct tm_patience patience;
     struct tm_dedup_settings *settings; /* adopted; held */
     bool anew; /* the session ends because other settings want another one, not because it failed */
     struct tm_merge *merge;
     struct tm_tenure tenure;
-    char begin[256];           /* opens a transaction: while the lease is ours, and the keys are those we began with */
     struct tm_cursors cursors; /* as committed */
     struct tm_batch *batches[BATCHES_MAX];
     size_t batch_count;
@@ -53,51 +39,11 @@ struct tm_merger {
     size_t move_count;
     size_t turn;        /* whose queue is looked into first */
     int64_t started_us; /* monotonic start of the last transaction */
+    int64_t stored_us;  /* when its rows were all sent */
     struct tm_progress progress;
 };
 
 /* ---- state that others see ---- */
-
-static void note_disconnected(struct tm_merger *m)
-{
-    struct tm_deduplicator *d = m->d;
-    pthread_mutex_lock(&d->lock);
-    if (!d->down_since_us)
-        d->down_since_us = tm_clock_wall_us();
-    d->stats.production_connected = false;
-    d->generation = 0;
-    pthread_mutex_unlock(&d->lock);
-    tm_metric_set(d->connected, 0);
-    tm_tenure_note(&m->tenure, TM_LEASE_NONE, "");
-}
-
-/* Production is there, but it is another one's to write: its lag is not ours. */
-static void note_standby(struct tm_merger *m)
-{
-    struct tm_deduplicator *d = m->d;
-    pthread_mutex_lock(&d->lock);
-    d->down_since_us = 0;
-    d->stats.production_connected = true;
-    d->generation = 0;
-    pthread_mutex_unlock(&d->lock);
-    tm_metric_set(d->connected, 1);
-    tm_metric_set(d->behind, 0);
-}
-
-static void note_down(struct tm_merger *m, const struct tm_error *err)
-{
-    struct tm_deduplicator *d = m->d;
-    note_disconnected(m);
-    pthread_mutex_lock(&d->lock);
-    d->stats.production_errors++;
-    (void)snprintf(d->stats.last_error, sizeof d->stats.last_error, "%.255s", err->message);
-    pthread_mutex_unlock(&d->lock);
-    tm_metric_add(d->errors, 1);
-    if (err->code == TM_ESTATE)
-        TM_LOG_LIMITED(TM_LOG_ERROR, "merger", "the script contradicts production: nothing is merged", TM_F_ERR(err));
-    else
-        TM_LOG_LIMITED(TM_LOG_WARN, "merger", "production is away; the gatherers keep the records", TM_F_ERR(err));
-}
 
 /* The pollers may work by our settings; with d->lock held. What was there before is the caller's to put. */
 static struct tm_dedup_settings *set_adopted(struct tm_merger *m)
@@ -195,9 +141,9 @@ static void wait_for_batches(struct tm_merger *m, int64_t us)
 static int collect(struct tm_merger *m, struct tm_error *err)
 {
     uint64_t current = generation(m);
-    size_t rows = 0;
+    size_t rows = count_rows(m), rows_max = tm_pace_rows(&m->d->pace, m->settings->options.batch_rows_max);
     struct tm_batch *b;
-    while (rows < m->settings->options.batch_rows_max && m->batch_count < BATCHES_MAX && (b = next_batch(m))) {
+    while (rows < rows_max && m->batch_count < BATCHES_MAX && (b = next_batch(m))) {
         if (b->generation != current) {
             drop_batch(m, b);
             continue;
@@ -232,10 +178,10 @@ static int take_lease(struct tm_merger *m, struct tm_error *err)
             m->anew = true;
             return tm_error_set(err, TM_ERETRY, "other settings while standing by");
         }
-        int rc = tm_tenure_take(&m->tenure, m->pg, &m->settings->options, err);
+        int rc = tm_tenure_take(&m->tenure, m->production.pg, &m->settings->options, err);
         if (rc)
             return rc < 0 ? rc : TM_OK;
-        note_standby(m);
+        tm_bulletin_standby(m->d);
         rc = tm_stop_wait(&m->d->quit, m->settings->options.lease_us / STANDBY_LOOKS);
         if (rc)
             return tm_error_set(err, rc, "asked to stop");
@@ -273,7 +219,7 @@ static int note_absent(struct tm_merger *m, struct tm_error *err)
     int rc = TM_OK;
     for (size_t i = 0; !rc && i < m->batch_count; i++) {
         const struct tm_batch *b = m->batches[i];
-        rc = tm_absent_copy(&b->absent, m->pg, b->peer->id, b->epoch, b->stream->name, err);
+        rc = tm_absent_copy(&b->absent, m->production.pg, b->peer->id, b->epoch, b->stream->name, err);
     }
     return rc;
 }
@@ -281,12 +227,15 @@ static int note_absent(struct tm_merger *m, struct tm_error *err)
 static int run_transaction(struct tm_merger *m, struct tm_error *err)
 {
     int rc = tm_merge_choose(m->merge, m->batches, m->batch_count, err);
-    rc = rc ? rc : tm_merge_make_days(m->merge, m->pg, err);
-    rc = rc ? rc : tm_pg_exec(m->pg, m->begin, err);
-    rc = rc ? rc : tm_merge_store(m->merge, m->pg, err);
+    rc = rc ? rc : tm_merge_make_days(m->merge, m->production.pg, err);
+    rc = rc ? rc : tm_production_begin(&m->production, err);
+    rc = rc ? rc : tm_merge_store(m->merge, m->production.pg, err);
     rc = rc ? rc : note_absent(m, err);
-    rc = rc ? rc : tm_cursors_move(m->pg, m->moves, m->move_count, err);
-    return rc ? rc : tm_pg_exec(m->pg, "COMMIT", err);
+    rc = rc ? rc : tm_cursors_move(m->production.pg, m->moves, m->move_count, err);
+    if (rc == TM_ETIMEOUT)
+        tm_pace_failed(&m->d->pace, count_rows(m));
+    m->stored_us = tm_clock_mono_us();
+    return rc ? rc : tm_production_commit(&m->production, m->settings->options.standby_wait_us, err);
 }
 
 static void publish_moves(struct tm_merger *m)
@@ -331,6 +280,9 @@ static void after_commit(struct tm_merger *m)
         note_merged(m, m->batches[i], now_us);
         tm_dedup_note_newest(m->d, m->batches[i]->stream->name, m->batches[i]->newest_us);
     }
+    tm_patience_reset(&m->patience);
+    tm_bulletin_working(m->d);
+    tm_pace_took(&m->d->pace, count_rows(m), m->stored_us - m->started_us);
     tm_metric_observe_us(m->d->commit_seconds, tm_clock_mono_us() - m->started_us);
 }
 
@@ -339,14 +291,19 @@ static int idle(struct tm_merger *m, struct tm_error *err)
 {
     wait_for_batches(m, IDLE_US);
     int rc = collect(m, err);
-    return rc || m->batch_count ? rc : tm_pg_exec(m->pg, "SELECT 1", err);
+    if (rc || m->batch_count)
+        return rc;
+    rc = tm_pg_exec(m->production.pg, "SELECT 1", err);
+    if (!rc)
+        tm_bulletin_working(m->d);
+    return rc;
 }
 
 static int merge(struct tm_merger *m, struct tm_error *err)
 {
     int64_t early_us = m->started_us + COMMIT_EVERY_US - tm_clock_mono_us();
     int rc = early_us > 0 ? tm_stop_wait(&m->d->merger_stop, early_us) : TM_OK;
-    rc = rc ? rc : tm_tenure_check(&m->tenure, m->pg, err);
+    rc = rc ? rc : tm_tenure_check(&m->tenure, m->production.pg, err);
     rc = rc ? rc : collect(m, err);
     if (!rc && !m->batch_count)
         rc = idle(m, err);
@@ -355,7 +312,7 @@ static int merge(struct tm_merger *m, struct tm_error *err)
     m->started_us = tm_clock_mono_us();
     build_moves(m);
     rc = run_transaction(m, err);
-    m->tenure.lost = rc == TM_ERETRY && strcmp(tm_pg_sqlstate(m->pg), TM_LEASE_LOST) == 0;
+    m->tenure.lost = rc == TM_ERETRY && strcmp(tm_pg_sqlstate(m->production.pg), TM_LEASE_LOST) == 0;
     if (!rc)
         after_commit(m);
     return rc;
@@ -365,85 +322,29 @@ static int merge(struct tm_merger *m, struct tm_error *err)
 
 static int load_cursors(struct tm_merger *m, struct tm_error *err)
 {
-    int rc = tm_cursors_load(&m->cursors, m->pg, &m->settings->options, err);
+    int rc = tm_cursors_load(&m->cursors, m->production.pg, &m->settings->options, err);
     for (size_t i = 0; !rc && i < m->cursors.count; i++)
         tm_dedup_note_newest(m->d, m->cursors.items[i].stream, 0);
     return rc ? rc : publish(m, err);
-}
-
-/* Whoever migrates later with other keys waits for the transactions under way, and fails the next one of ours. */
-static int expect_keys(struct tm_merger *m, struct tm_error *err)
-{
-    char digest[TM_KEYS_DIGEST];
-    struct tm_buf guard = {0};
-    int rc = tm_keys_expect(m->pg, m->settings->options.plan, digest, err);
-    if (!rc && (tm_lease_guard(&m->tenure.lease, &guard) || !tm_buf_cstr(&guard)))
-        rc = tm_error_set(err, TM_ENOMEM, "out of memory for a transaction");
-    if (!rc && *digest)
-        (void)snprintf(m->begin, sizeof m->begin, "BEGIN; %s; SELECT tidemill.expect_keys('%s')",
-                       (const char *)guard.data, digest);
-    else if (!rc)
-        (void)snprintf(m->begin, sizeof m->begin, "BEGIN; %s", (const char *)guard.data);
-    tm_buf_fini(&guard);
-    return rc;
-}
-
-/*
- * Who production is. Another system identifier is another database (a restore), another timeline the same one promoted
- * (a failover). The timeline stands in the name of the WAL file; a server that may not be asked for the identifier is
- * known by its timeline alone.
- */
-static int read_identity(struct tm_merger *m, struct tm_error *err)
-{
-    PGresult *result;
-    int rc = tm_pg_query(m->pg,
-                         "SELECT has_function_privilege('pg_control_system()', 'EXECUTE'), "
-                         "left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)",
-                         0, NULL, &result, err);
-    if (rc)
-        return rc;
-    char timeline[16], identity[64];
-    bool allowed = strcmp(PQgetvalue(result, 0, 0), "t") == 0;
-    (void)snprintf(timeline, sizeof timeline, "%s", PQgetvalue(result, 0, 1));
-    PQclear(result);
-    (void)snprintf(identity, sizeof identity, "?/%s", timeline);
-    if (allowed) {
-        rc = tm_pg_query(m->pg, "SELECT system_identifier FROM pg_control_system()", 0, NULL, &result, err);
-        if (rc)
-            return rc;
-        (void)snprintf(identity, sizeof identity, "%.32s/%s", PQgetvalue(result, 0, 0), timeline);
-        PQclear(result);
-    }
-    pthread_mutex_lock(&m->d->lock);
-    (void)snprintf(m->d->stats.identity, sizeof m->d->stats.identity, "%s", identity);
-    pthread_mutex_unlock(&m->d->lock);
-    return TM_OK;
 }
 
 /* From a session to the first poll: wait for the lease, then read everything anew that somebody else may have changed. */
 static int begin_work(struct tm_merger *m, struct tm_error *err)
 {
     int rc = take_lease(m, err);
-    rc = rc ? rc : expect_keys(m, err);
-    rc = rc ? rc : read_identity(m, err);
+    rc = rc ? rc : tm_production_expect(&m->production, &m->tenure.lease, m->settings->options.plan, err);
     tm_merge_forget(m->merge);
     rc = rc ? rc : load_cursors(m, err);
     if (!rc)
         tm_tenure_note(&m->tenure, TM_LEASE_HELD, "");
-    return rc ? rc : tm_merge_days_ahead(m->merge, m->pg, err); /* the pollers are at work already */
+    return rc ? rc : tm_merge_days_ahead(m->merge, m->production.pg, err); /* the pollers are at work already */
 }
 
 static int open_session(struct tm_merger *m, struct tm_error *err)
 {
-    struct tm_pg_options options = {.conninfo = m->settings->options.production,
-                                    .application_name = "tidemill deduplicator",
-                                    .stop = &m->d->merger_stop,
-                                    .connect_us = CONNECT_US,
-                                    .statement_us = STATEMENT_US};
-    int rc = tm_pg_connect(&options, &m->pg, err);
-    rc = rc ? rc : tm_pg_exec(m->pg, SESSION_SQL, err);
-    if (!rc && m->settings->options.migrate)
-        rc = tm_migrate_production(m->pg, m->settings->options.plan, err);
+    const struct tm_deduplicator_options *options = &m->settings->options;
+    int rc = tm_production_open(&m->production, m->settings, err);
+    rc = rc ? rc : tm_production_prepare(&m->production, options->plan, options->migrate, err);
     return rc ? rc : begin_work(m, err);
 }
 
@@ -451,7 +352,7 @@ static int open_session(struct tm_merger *m, struct tm_error *err)
 static int stand_down(struct tm_merger *m, struct tm_error *err)
 {
     tm_keeper_rest(m->d->keeper);
-    int rc = tm_pg_exec(m->pg, "ROLLBACK", err);
+    int rc = tm_pg_exec(m->production.pg, "ROLLBACK", err);
     return rc ? rc : begin_work(m, err);
 }
 
@@ -465,8 +366,8 @@ static int start_over(struct tm_merger *m, int why, struct tm_error *err)
         pthread_mutex_unlock(&m->d->lock);
     }
     tm_merge_forget(m->merge); /* whoever moved a cursor may have moved it back, and taken rows away */
-    int rc = tm_pg_exec(m->pg, "ROLLBACK", err);
-    rc = rc ? rc : tm_stop_wait(&m->d->quit, tm_backoff_us(1, BACKOFF_BASE_US / 20, BACKOFF_BASE_US, tm_random_unit()));
+    int rc = tm_pg_exec(m->production.pg, "ROLLBACK", err);
+    rc = rc ? rc : tm_stop_wait(&m->d->quit, tm_backoff_us(1, START_OVER_BASE_US, START_OVER_MAX_US, tm_random_unit()));
     return rc ? rc : load_cursors(m, err);
 }
 
@@ -500,10 +401,10 @@ static int follow_settings(struct tm_merger *m, const struct tm_dedup_settings *
     int rc = tm_tenure_keep(&m->tenure, now, err);
     if (rc)
         return rc;
-    if (now->migrate && !(same_plan && old->migrate))
-        rc = tm_migrate_production(m->pg, now->plan, err);
-    rc = rc || same_plan ? rc : expect_keys(m, err);
-    rc = rc ? rc : tm_merge_days_ahead(m->merge, m->pg, err);
+    if (!same_plan || (now->migrate && !old->migrate))
+        rc = tm_production_prepare(&m->production, now->plan, now->migrate, err);
+    rc = rc || same_plan ? rc : tm_production_expect(&m->production, &m->tenure.lease, now->plan, err);
+    rc = rc ? rc : tm_merge_days_ahead(m->merge, m->production.pg, err);
     if (rc)
         return rc;
     if (!same_plan || !has_same_gatherers(old, now))
@@ -522,10 +423,51 @@ static int adopt(struct tm_merger *m, struct tm_error *err)
         return rc;
     }
     m->settings = next;
-    if (m->pg)
+    if (m->production.pg)
         rc = follow_settings(m, before, err);
     tm_dedup_settings_put(before);
     return rc;
+}
+
+/* ---- when it fails ---- */
+
+/* Other settings may be what it takes to get on, so they end the pause. */
+static int pause_after(struct tm_merger *m, enum tm_pg_class class, bool connected)
+{
+    int64_t now_us = tm_clock_mono_us(), left_us;
+    int64_t until_us = now_us + tm_patience_pause_us(&m->patience, class, connected, now_us, tm_random_unit());
+    while ((left_us = until_us - tm_clock_mono_us()) > 0 && !has_news(m)) {
+        wait_for_batches(m, left_us);
+        if (atomic_load(&m->d->closing))
+            return TM_ESTOPPED;
+    }
+    return TM_OK;
+}
+
+/* The server said "not now", and the session and what it was told are good: the same batches again. */
+static bool may_retry(const struct tm_merger *m, int rc)
+{
+    return rc == TM_ERETRY && !m->tenure.lost && m->production.pg && tm_pg_is_open(m->production.pg) &&
+           tm_production_class(&m->production) == TM_PG_RETRY;
+}
+
+static int retry(struct tm_merger *m, struct tm_error *err)
+{
+    tm_bulletin_failure(m->d, TM_PG_RETRY, err);
+    int rc = tm_pg_exec(m->production.pg, "ROLLBACK", err);
+    if (rc)
+        return rc;
+    rc = pause_after(m, TM_PG_RETRY, true);
+    return rc ? tm_error_set(err, rc, "asked to stop") : TM_OK;
+}
+
+/* Batches that wait for another try are of the settings under which they were polled. */
+static int let_go(struct tm_merger *m, struct tm_error *err)
+{
+    if (!m->batch_count || !has_news(m))
+        return TM_OK;
+    drop_batches(m);
+    return load_cursors(m, err);
 }
 
 static int run_session(struct tm_merger *m, struct tm_error *err)
@@ -535,17 +477,22 @@ static int run_session(struct tm_merger *m, struct tm_error *err)
         return rc;
     tm_log(TM_LOG_INFO, "merger", "connected to production", TM_F_U64("cursors", m->cursors.count));
     while (!rc && !atomic_load(&m->d->closing)) {
-        rc = adopt(m, err);
+        rc = let_go(m, err);
+        rc = rc ? rc : adopt(m, err);
         if (rc)
             return rc;
         rc = merge(m, err);
+        if (may_retry(m, rc)) {
+            rc = retry(m, err);
+            continue;
+        }
         uint64_t merged = rc ? 0 : count_rows(m);
         drop_batches(m);
         if (m->tenure.lost)
             rc = stand_down(m, err);
         else if (rc == TM_ECONFLICT || rc == TM_ESTATE)
             rc = start_over(m, rc, err);
-        rc = rc ? rc : tm_merge_days_ahead(m->merge, m->pg, err);
+        rc = rc ? rc : tm_merge_days_ahead(m->merge, m->production.pg, err);
         tm_dedup_publish_lag(m->d);
         tm_progress_follow(&m->progress, m->d, m->started_us, merged);
     }
@@ -556,48 +503,34 @@ static void close_session(struct tm_merger *m)
 {
     drop_batches(m);
     if (m->anew || atomic_load(&m->d->closing))
-        tm_tenure_give_back(&m->tenure, m->pg);
+        tm_tenure_give_back(&m->tenure, m->production.pg);
     tm_keeper_rest(m->d->keeper);
     tm_progress_reset(&m->progress, m->d);
-    tm_pg_close(m->pg);
-    m->pg = NULL;
-}
-
-/* Other settings may be what it takes to get on, so they end the pause. */
-static int pause_before_retry(struct tm_merger *m, int64_t us)
-{
-    int64_t until_us = tm_clock_mono_us() + us, left_us;
-    while ((left_us = until_us - tm_clock_mono_us()) > 0 && !has_news(m)) {
-        wait_for_batches(m, left_us);
-        if (atomic_load(&m->d->closing))
-            return TM_ESTOPPED;
-    }
-    return TM_OK;
+    tm_production_close(&m->production);
 }
 
 static void *merger_main(void *arg)
 {
     struct tm_merger *m = arg;
     struct tm_error err;
-    uint32_t failures = 0;
     pthread_setname_np(pthread_self(), "merger");
     while (!atomic_load(&m->d->closing)) {
-        uint64_t transactions = m->d->stats.transactions; /* only this thread changes it */
         m->anew = false;
         int rc = adopt(m, &err);
         rc = rc ? rc : run_session(m, &err);
+        enum tm_pg_class class = tm_production_class(&m->production);
         close_session(m);
         if (rc == TM_ESTOPPED)
             break;
+        tm_bulletin_disconnected(m->d);
+        tm_tenure_note(&m->tenure, TM_LEASE_NONE, "");
         if (m->anew) {
-            note_disconnected(m);
-            failures = 0;
+            tm_patience_reset(&m->patience);
             continue;
         }
-        note_down(m, &err);
-        failures = m->d->stats.transactions > transactions ? 0 : failures + 1;
-        int64_t base_us = failures ? BACKOFF_BASE_US : BACKOFF_FIRST_US; /* what worked until now may work at once */
-        if (pause_before_retry(m, tm_backoff_us(failures, base_us, BACKOFF_MAX_US, tm_random_unit())))
+        tm_metric_add(m->d->errors, 1);
+        tm_bulletin_failure(m->d, class, &err);
+        if (pause_after(m, class, false))
             break;
     }
     return NULL;
@@ -618,7 +551,8 @@ int tm_merger_start(struct tm_deduplicator *d, struct tm_error *err)
     struct tm_merger *m = calloc(1, sizeof *m);
     TM_FATAL_UNLESS(m);
     m->d = d;
-    m->tenure.d = d;
+    m->tenure.d = m->production.d = d;
+    m->production.refusal = TM_PG_RECONNECT;
     m->settings = tm_dedup_settings_take(d->settings);
     int rc = tm_merge_create(d, m->settings, &m->merge, err);
     if (!rc && pthread_create(&m->thread, NULL, merger_main, m))

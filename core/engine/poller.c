@@ -162,7 +162,7 @@ static int find_mark(struct poller *p, const struct standing *s, struct tm_batch
 /* The mark to read up to: the highest within reach, or the next one if a commit was larger than that. */
 static int choose_mark(struct poller *p, const struct standing *s, struct tm_batch *b, struct tm_error *err)
 {
-    int64_t reach = b->from + (int64_t)p->orders.settings->options.poll_rows_max;
+    int64_t reach = b->from + (int64_t)tm_pace_rows(&p->d->pace, p->orders.settings->options.poll_rows_max);
     b->to = s->seq;
     b->hash = s->hash;
     int rc = s->seq > reach ? find_mark(p, s, b, reach, true, err) : TM_OK;

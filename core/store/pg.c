@@ -142,7 +142,8 @@ int tm_pg_failed(struct tm_pg *pg, PGresult *result, struct tm_error *err)
 
 /* ---- waiting ---- */
 
-int tm_pg_wait(struct tm_pg *pg, short events, int64_t deadline_us, struct tm_error *err)
+/* TM_OK: ready, TM_ETIMEOUT: not by then, TM_ESTOPPED. */
+static int poll_until(const struct tm_pg *pg, short events, int64_t deadline_us)
 {
     struct pollfd fds[2] = {{.fd = PQsocket(pg->conn), .events = events}, {.fd = -1, .events = POLLIN}};
     if (pg->stop)
@@ -154,15 +155,20 @@ int tm_pg_wait(struct tm_pg *pg, short events, int64_t deadline_us, struct tm_er
         int n = ppoll(fds, 2, &ts, NULL);
         if (n < 0 && errno == EINTR)
             continue;
-        if (fds[1].revents) {
-            (void)tm_error_set(err, TM_ESTOPPED, "asked to stop");
-            return tm_pg_lost(pg, TM_ESTOPPED, err);
-        }
-        if (n > 0)
-            return TM_OK;
-        (void)tm_error_set(err, TM_ETIMEOUT, "no answer from the server within the deadline to \"%s\"", pg->statement);
-        return tm_pg_lost(pg, TM_ETIMEOUT, err);
+        if (fds[1].revents)
+            return TM_ESTOPPED;
+        return n > 0 ? TM_OK : TM_ETIMEOUT;
     }
+}
+
+int tm_pg_wait(struct tm_pg *pg, short events, int64_t deadline_us, struct tm_error *err)
+{
+    int rc = poll_until(pg, events, deadline_us);
+    if (rc == TM_ESTOPPED)
+        (void)tm_error_set(err, rc, "asked to stop");
+    else if (rc)
+        (void)tm_error_set(err, rc, "no answer from the server within the deadline to \"%s\"", pg->statement);
+    return rc ? tm_pg_lost(pg, rc, err) : TM_OK;
 }
 
 int tm_pg_flush(struct tm_pg *pg, int64_t deadline_us, struct tm_error *err)
@@ -274,6 +280,39 @@ int tm_pg_exec(struct tm_pg *pg, const char *sql, struct tm_error *err)
     int64_t deadline_us;
     int rc = tm_pg_send(pg, sql, &deadline_us, err);
     return rc ? rc : tm_pg_finish(pg, deadline_us, NULL, err);
+}
+
+/* TM_ETIMEOUT: no answer by then; the connection is as it was. */
+static int wait_answer(struct tm_pg *pg, int64_t until_us, struct tm_error *err)
+{
+    while (PQisBusy(pg->conn)) {
+        int rc = poll_until(pg, POLLIN, until_us);
+        if (rc == TM_ETIMEOUT)
+            return rc;
+        if (rc) {
+            (void)tm_error_set(err, rc, "asked to stop");
+            return tm_pg_lost(pg, rc, err);
+        }
+        if (!PQconsumeInput(pg->conn))
+            return tm_pg_lost(pg, TM_ERETRY, err);
+    }
+    return TM_OK;
+}
+
+int tm_pg_commit(struct tm_pg *pg, int64_t standby_us, bool *alone, struct tm_error *err)
+{
+    int64_t deadline_us;
+    *alone = pg->warned = false;
+    int rc = tm_pg_send(pg, "COMMIT", &deadline_us, err);
+    rc = rc ? rc : wait_answer(pg, tm_clock_mono_us() + standby_us, err);
+    bool asked = rc == TM_ETIMEOUT && pg->conn;
+    if (asked)
+        tm_pg_cancel(pg->conn);
+    else if (rc)
+        return rc;
+    rc = tm_pg_finish(pg, deadline_us, NULL, err);
+    *alone = !rc && asked && pg->warned;
+    return rc;
 }
 
 int tm_pg_query(struct tm_pg *pg, const char *sql, int count, const char *const *values, PGresult **out,

@@ -32,6 +32,7 @@ void tm_stop_fini(struct tm_stop *stop);
 /* Sleep; TM_OK after the time, TM_ESTOPPED when asked to stop. */
 int tm_stop_wait(struct tm_stop *stop, int64_t us);
 
+/* What to do about a failure. One table says which SQLSTATE is of which class (pg_class.c). */
 enum tm_pg_class {
     TM_PG_OK,
     TM_PG_RECONNECT, /* lost, starting, shutting down, read-only (08*, 57P*, 25006): connect again, with
@@ -41,6 +42,7 @@ enum tm_pg_class {
     TM_PG_UNIQUE,    /* 23505 */
     TM_PG_STOP,      /* schema, rights, corruption (42*, 28*, XX*, ...): retrying soon gains nothing; alarm */
 };
+const char *tm_pg_class_name(enum tm_pg_class class); /* "reconnect", "retry", ... */
 
 struct tm_pg;
 
@@ -54,8 +56,10 @@ struct tm_pg_options {
     const char *conninfo;         /* multi-host allowed; keepalives and tcp_user_timeout are added where absent */
     const char *application_name; /* "tidemill g1 store" */
     struct tm_stop *stop;
-    int64_t connect_us;   /* 0: 10 s */
-    int64_t statement_us; /* deadline of each call; 0: 60 s */
+    int64_t connect_us;        /* 0: 10 s */
+    int64_t statement_us;      /* deadline of each call; 0: 60 s */
+    bool writes;               /* only a server that takes writes will do, unless the conninfo says otherwise */
+    enum tm_pg_class *refusal; /* where it fails: why the last host did not do; NULL: not wanted */
 };
 
 /* TM_ERETRY, TM_ETIMEOUT: nobody answered, or not now; TM_EDENIED: rights; TM_EINVAL: the conninfo, the
@@ -78,6 +82,13 @@ const char *tm_pg_sqlstate(const struct tm_pg *pg);
  * TM_ETIMEOUT and TM_ESTOPPED for what they say), TM_EPOISON for the next two, for the last TM_EDENIED,
  * TM_ECORRUPT or TM_EINVAL. */
 int tm_pg_exec(struct tm_pg *pg, const char *sql, struct tm_error *err) TM_MUST_CHECK;
+
+/*
+ * COMMIT, which waits for the answer of a synchronous standby for `standby_us` and not for ever (MEASURED.md): then the
+ * server is asked to wait no longer, and keeps the transaction. *alone: it did, and the transaction is there, but perhaps
+ * nowhere else.
+ */
+int tm_pg_commit(struct tm_pg *pg, int64_t standby_us, bool *alone, struct tm_error *err) TM_MUST_CHECK;
 
 /* Run one statement with text parameters (NULL is SQL NULL). The result is the caller's to PQclear; text format. */
 int tm_pg_query(struct tm_pg *pg, const char *sql, int count, const char *const *values, PGresult **out,

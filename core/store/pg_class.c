@@ -2,7 +2,9 @@
 
 #include <string.h>
 
-/* The first rule that is a prefix of the SQLSTATE decides. PostgreSQL documentation, appendix A. */
+/* The first rule that is a prefix of the SQLSTATE decides; what none names is TM_PG_STOP: schema (42, 3D, 3F), rights (28,
+ * 42501), corruption (XX), limits of the program (0A) and whatever a person has to look at. PostgreSQL documentation,
+ * appendix A. */
 static const struct {
     const char *prefix;
     enum tm_pg_class class;
@@ -19,8 +21,15 @@ static const struct {
     {"57014", TM_PG_RETRY},                               /* cancelled, statement timeout */
     {"58030", TM_PG_RETRY},                               /* I/O error of the server */
     {"TML01", TM_PG_RETRY},                               /* tidemill.guard_lease: not ours any more (store/lease.h) */
-    {"25P02", TM_PG_RETRY},                               /* in a failed transaction: begin again */
+    {"TML02", TM_PG_RECONNECT}, /* tidemill.expect_server: another one behind the same session */
+    {"25P02", TM_PG_RETRY},     /* in a failed transaction: begin again */
 };
+
+const char *tm_pg_class_name(enum tm_pg_class class)
+{
+    static const char *const names[] = {"ok", "reconnect", "retry", "data", "unique", "stop"};
+    return names[class];
+}
 
 enum tm_pg_class tm_pg_classify(const char *sqlstate)
 {

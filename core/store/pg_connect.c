@@ -65,6 +65,8 @@ int tm_pg_settings_init(struct tm_pg_settings *s, const struct tm_pg_options *op
     }
     for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++)
         put(s, defaults[i].keyword, defaults[i].value);
+    if (options->writes)
+        put(s, "target_session_attrs", "read-write");
     put(s, "fallback_application_name", options->application_name);
     for (const PQconninfoOption *o = s->options; o->keyword; o++)
         if (!is_per_host(o->keyword))
@@ -109,7 +111,8 @@ int tm_pg_refused(struct tm_pg *pg, struct tm_error *err)
         *location = '\0';
     tm_pg_one_line(text);
     (void)tm_pg_lost(pg, TM_ERETRY, NULL);
-    return tm_error_set(err, tm_pg_code_of(tm_pg_classify(sqlstate), sqlstate), "%s", text);
+    pg->class = tm_pg_classify(sqlstate);
+    return tm_error_set(err, tm_pg_code_of(pg->class, sqlstate), "%s", text);
 }
 
 static int poll_connection(struct tm_pg *pg, int64_t deadline_us, struct tm_error *err)
@@ -126,9 +129,12 @@ static int poll_connection(struct tm_pg *pg, int64_t deadline_us, struct tm_erro
     }
 }
 
+/* 01000 is what a COMMIT comes with that was told to wait for its standby no longer. */
 static void on_notice(void *arg, const PGresult *result)
 {
-    (void)arg;
+    struct tm_pg *pg = arg;
+    const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    pg->warned |= sqlstate && strcmp(sqlstate, "01000") == 0;
     tm_log(TM_LOG_DEBUG, "store", "notice from the server",
            TM_F_STR("text", PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY)));
 }
@@ -147,7 +153,7 @@ int tm_pg_start_host(struct tm_pg *pg, struct tm_pg_settings *s, size_t i, const
         return tm_error_set(err, TM_ENOMEM, "out of memory for a connection");
     if (PQstatus(pg->conn) == CONNECTION_BAD)
         return tm_pg_refused(pg, err);
-    PQsetNoticeReceiver(pg->conn, on_notice, NULL);
+    PQsetNoticeReceiver(pg->conn, on_notice, pg);
     (void)PQsetErrorVerbosity(pg->conn, PQERRORS_VERBOSE);
     (void)snprintf(pg->statement, sizeof pg->statement, "connect");
     return TM_OK;
@@ -187,6 +193,8 @@ int tm_pg_connect(const struct tm_pg_options *options, struct tm_pg **out, struc
     tm_pg_settings_fini(&s);
     if (rc) {
         (void)tm_error_wrap(err, "cannot connect");
+        if (options->refusal)
+            *options->refusal = pg->class;
         tm_pg_close(pg);
         return rc;
     }

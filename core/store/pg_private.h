@@ -10,6 +10,7 @@ struct tm_pg {
     int64_t statement_us;
     enum tm_pg_class class; /* of the last call */
     char sqlstate[6];
+    bool warned;        /* the server sent a warning (01000) since COMMIT */
     char statement[48]; /* how the last one began, for error texts */
 };
 

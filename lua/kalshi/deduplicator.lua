@@ -5,13 +5,14 @@ require "kalshi.streams"
 require "tidemill.runs" -- what the gatherers' recovery routines do
 
 tm.deduplicator {
-  id          = tm.env("TIDEMILL_ID", "dedup"),
-  production  = tm.env("TIDEMILL_PRODUCTION", "dbname=kalshi"),
-  gatherers   = tm.env("TIDEMILL_GATHERERS", "g1=dbname=kalshi_ts"),
-  health      = tm.env("TIDEMILL_HEALTH", "127.0.0.1:8080"),
-  metrics     = tm.env("TIDEMILL_METRICS", "127.0.0.1:9090"),
-  socket      = tm.env "TIDEMILL_SOCKET",
-  log_level   = tm.env("TIDEMILL_LOG_LEVEL", "info"),
-  log_format  = tm.env("TIDEMILL_LOG_FORMAT", "logfmt"),
-  accept_past = tm.env("TIDEMILL_ACCEPT_PAST", "7d"), -- longer, to replay old recordings
+  id           = tm.env("TIDEMILL_ID", "dedup"),
+  production   = tm.env("TIDEMILL_PRODUCTION", "dbname=kalshi"),
+  gatherers    = tm.env("TIDEMILL_GATHERERS", "g1=dbname=kalshi_ts"),
+  health       = tm.env("TIDEMILL_HEALTH", "127.0.0.1:8080"),
+  metrics      = tm.env("TIDEMILL_METRICS", "127.0.0.1:9090"),
+  socket       = tm.env "TIDEMILL_SOCKET",
+  log_level    = tm.env("TIDEMILL_LOG_LEVEL", "info"),
+  log_format   = tm.env("TIDEMILL_LOG_FORMAT", "logfmt"),
+  standby_wait = tm.env("TIDEMILL_STANDBY_WAIT", "10s"),
+  accept_past  = tm.env("TIDEMILL_ACCEPT_PAST", "7d"), -- longer, to replay old recordings
 }

@@ -24,10 +24,12 @@ from typing import Any, Callable
 
 from . import paths
 from .daemons import Deduplicator, Exchange, Gatherer
+from .disk import SmallDisk
 from .netns import Network
 from .pgproxy import PgProxy
-from .postgres import PostgresCluster
+from .postgres import SUPERUSER, PostgresCluster
 from .proxy import Proxy
+from .replica import Backup, Replica
 from .shim import Shim
 from .verifier import Verdict, Verifier
 from .waiting import wait_until
@@ -58,6 +60,7 @@ class LabOptions:
     expected_errors: tuple[str, ...] = ()  # patterns of level=error lines that the test provokes
     keep: Path | None = None  # a directory to leave everything in
     pg_proxy: bool = False  # the first deduplicator reaches production through one (pgproxy.py)
+    standby: bool = False  # production has one, and the deduplicators know both addresses
     tcp: bool = False  # reach the databases by TCP: needed where a proxy stands between
 
 
@@ -74,6 +77,8 @@ class Lab:
         self.shims: dict[str, Shim] = {}  # likewise
         self.blackouts: list[int] = []  # moments (Unix microseconds) when the network took all connections
         self.network: Network | None = None  # of its own, likewise
+        self.disk: SmallDisk | None = None  # of production's, likewise
+        self.backup: Backup | None = None  # likewise
         names = [f"g{number}" for number in range(1, options.gatherers + 1)]
         self.late_names = names[len(names) - options.late:]
         self.exchange = Exchange(self.directory, {"hold": True, **options.exchange})
@@ -81,6 +86,8 @@ class Lab:
                        for name in names}
         self.production = PostgresCluster("production", self.directory, PRODUCTION_DATABASE,
                                           options.production_settings)
+        self.standby = Replica("standby", self.directory, self.production) if options.standby else None
+        self._copies = [self.production, *([self.standby] if self.standby else [])]
         self.gatherers = {name: self._gatherer(name) for name in names}
         self.pg_proxy = PgProxy(self.production.port, "tidemill deduplicator")
         self.deduplicator = self._deduplicator()
@@ -94,6 +101,8 @@ class Lab:
     def _deduplicator(self, name: str = "dedup", direct: bool = False) -> Deduplicator:
         stores = {name: store.conninfo(tcp=self.options.tcp) for name, store in self.stores.items()}
         production = self.production.conninfo(tcp=self.options.tcp)
+        if self.standby:
+            production = _either(self.production, self.standby)
         if self.options.pg_proxy and not direct:
             production = self.production.conninfo(tcp=True, port=self.pg_proxy.port)
         return Deduplicator(name, self.directory, gatherers=stores, env=self.options.deduplicator_env,
@@ -138,6 +147,16 @@ class Lab:
             cluster.launch()
         for cluster in clusters:
             cluster.wait_ready()
+        if self.standby:
+            self.standby.create()
+            self.standby.start()
+
+    def fail_over(self) -> None:
+        """The standby is production from here on."""
+        if self.standby is None:
+            raise RuntimeError("this lab has no standby")
+        self.standby.promote()
+        self.production, self.standby = self.standby, None
 
     def start_gatherers(self, names: list[str]) -> None:
         """Start these and wait until each has all its connections."""
@@ -153,8 +172,12 @@ class Lab:
 
     @property
     def clusters(self) -> list[PostgresCluster]:
-        """Every PostgreSQL."""
+        """Every PostgreSQL that something is kept in."""
         return [*self.stores.values(), self.production]
+
+    @property
+    def _every_cluster(self) -> list[PostgresCluster]:
+        return [*self.stores.values(), *self._copies]
 
     # ---- progress ----
 
@@ -220,7 +243,7 @@ class Lab:
             self._stop()
             return self._complaints()
         finally:
-            for cluster in self.clusters:
+            for cluster in self._every_cluster:
                 cluster.stop("fast" if self.options.keep else "immediate")
             self.resources.close()
             if not self.options.keep:
@@ -237,8 +260,13 @@ class Lab:
         return (self.deduplicator, self.second) if self.second else (self.deduplicator,)
 
     def _complaints(self) -> list[str]:
-        parts = (*self.gatherers.values(), *self._deduplicators, self.exchange, *self.clusters)
+        parts = (*self.gatherers.values(), *self._deduplicators, self.exchange, *self._every_cluster)
         return [line for part in parts for line in part.process.complaints(self.options.expected_errors)]
+
+
+def _either(one: PostgresCluster, other: PostgresCluster) -> str:
+    """Whichever of the two is the primary."""
+    return f"host={one.home},{other.home} port={one.port},{other.port} user={SUPERUSER} dbname={one.database}"
 
 
 class _Quiet:

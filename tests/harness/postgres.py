@@ -75,6 +75,9 @@ class PostgresCluster:
 
     def __init__(self, name: str, directory: Path, database: str, settings: dict[str, str] | None = None) -> None:
         self.name = name
+        self.checksums = False  # of its pages: set before create()
+        self.user: str | None = None  # who owns the database and may be named in conninfo(user=...); None: the superuser
+        self.tablespace: Path | None = None  # where the database lies; None: with all else
         self.home = directory / name
         self.data = self.home / "data"
         self.database = database
@@ -96,10 +99,12 @@ class PostgresCluster:
         """Make its files. Safe in a helper thread, so that several clusters can be made at once."""
         if self.templates is None:
             self.make()
-            return
-        template = self.templates.take()
-        self.password = template.password
-        subprocess.run(["cp", "-a", "--reflink=auto", template.data, self.data], check=True)
+        else:
+            template = self.templates.take()
+            self.password = template.password
+            subprocess.run(["cp", "-a", "--reflink=auto", template.data, self.data], check=True)
+        if self.checksums:
+            self.run_tool("pg_checksums", "--enable", "--no-sync", "-D", str(self.data))
 
     def make(self) -> None:
         """initdb."""
@@ -107,22 +112,45 @@ class PostgresCluster:
         password_file.write_text(self.password + "\n", encoding="ascii")
         if self.owner:
             shutil.chown(password_file, self.owner, self.owner)
-        self._run_tool("initdb", "-D", str(self.data), "-U", SUPERUSER, "--auth-local=trust",
+        self.run_tool("initdb", "-D", str(self.data), "-U", SUPERUSER, "--auth-local=trust",
                        "--auth-host=scram-sha-256", f"--pwfile={password_file}", "-E", "UTF8", "--locale=C.UTF-8",
                        "--no-sync", "--no-instructions")
 
     def launch(self) -> None:
         """Start the server without waiting for it; always on the same port."""
+        self._write_settings()
+        self.process.start()
+
+    def reload(self) -> None:
+        """What changed in `settings` takes effect, as far as it can without a restart."""
+        self._write_settings()
+        self.process.send(signal.SIGHUP)
+
+    def give(self, path: Path) -> None:
+        """A file or directory, with all in it, to whoever the server runs as."""
+        if self.owner:
+            subprocess.run(["chown", "-R", f"{self.owner}:{self.owner}", str(path)], check=True)
+
+    def _write_settings(self) -> None:
         settings = {**self.settings, "port": str(self.port), "unix_socket_directories": f"'{self.home}'"}
         conf = self.data / "postgresql.auto.conf"
         conf.write_text("".join(f"{key} = {value}\n" for key, value in settings.items()), encoding="ascii")
-        self.process.start()
 
     def wait_ready(self, timeout: float = START_TIMEOUT) -> None:
         """Wait until it accepts connections and its database is there."""
         wait_until(f"PostgreSQL {self.name} accepts connections", self._accepts, timeout, self.process.log_tail)
         if not self.query("SELECT 1 FROM pg_database WHERE datname = %s", (self.database,), database="postgres"):
-            self.execute(f'CREATE DATABASE "{self.database}"', database="postgres")
+            self._create_database()
+
+    def _create_database(self) -> None:
+        where = ""
+        if self.user:
+            self.execute(f'CREATE ROLE "{self.user}" LOGIN PASSWORD \'{self.password}\'', database="postgres")
+            where += f' OWNER "{self.user}"'
+        if self.tablespace:
+            self.execute(f"CREATE TABLESPACE space LOCATION '{self.tablespace}'", database="postgres")
+            where += " TABLESPACE space"
+        self.execute(f'CREATE DATABASE "{self.database}"{where}', database="postgres")
 
     def start(self) -> None:
         """Start and wait."""
@@ -164,7 +192,7 @@ class PostgresCluster:
         pid = self.process.pid
         return Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
 
-    def _run_tool(self, tool: str, *arguments: str) -> None:
+    def run_tool(self, tool: str, *arguments: str) -> None:
         guard = ["setpriv", "--reuid", self.owner, "--regid", self.owner, "--init-groups", "--"] if self.owner else []
         done = subprocess.run([*guard, str(paths.POSTGRES_BIN / tool), *arguments], cwd=self.home, text=True,
                               stdin=subprocess.DEVNULL, capture_output=True, check=False)
@@ -173,10 +201,11 @@ class PostgresCluster:
 
     # ---- talking to it ----
 
-    def conninfo(self, database: str | None = None, tcp: bool = False, port: int | None = None) -> str:
+    def conninfo(self, database: str | None = None, tcp: bool = False, port: int | None = None,
+                 user: str | None = None) -> str:
         """A libpq connection string, by unix socket or by TCP; `port`: of a proxy before it."""
         where = f"host=127.0.0.1 password={self.password}" if tcp else f"host={self.home}"
-        return f"{where} port={port or self.port} user={SUPERUSER} dbname={database or self.database}"
+        return f"{where} port={port or self.port} user={user or SUPERUSER} dbname={database or self.database}"
 
     def psql(self) -> str:
         """The command that takes a person into the database."""

@@ -166,7 +166,7 @@ static void fire(struct tm_alerts *set, struct tm_alert *a, int64_t now_us, int6
 {
     move(a, TM_ALERT_FIRING, wall_us);
     a->told_us = now_us;
-    a->heard = !tm_alert_is_silenced(set, a->def.name, wall_us);
+    a->heard = !tm_alerts_is_silenced(set, a->def.name, wall_us);
     write_summary(set, a);
     tell(a, false, on_change, arg);
 }
@@ -180,7 +180,7 @@ static void repeat(struct tm_alerts *set, struct tm_alert *a, int64_t now_us, in
         write_summary(set, a);
     if (!first && (!a->def.every_us || now_us - a->told_us < a->def.every_us))
         return;
-    if (tm_alert_is_silenced(set, a->def.name, wall_us))
+    if (tm_alerts_is_silenced(set, a->def.name, wall_us))
         return;
     a->told_us = now_us;
     a->heard = true;

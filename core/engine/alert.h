@@ -133,7 +133,9 @@ struct tm_alert_silence {
 int tm_alerts_silence(struct tm_alerts *alerts, const char *pattern, int64_t until_us, const char *why, int64_t wall_us,
                       struct tm_error *err) TM_MUST_CHECK;
 
-/* Those that hold. */
+bool tm_alerts_is_silenced(const struct tm_alerts *alerts, const char *name, int64_t wall_us);
+
+/* Those that hold, and some that are over. */
 size_t tm_alerts_silence_count(const struct tm_alerts *alerts);
 const struct tm_alert_silence *tm_alerts_silence_get(const struct tm_alerts *alerts, size_t i);
 

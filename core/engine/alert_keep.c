@@ -31,10 +31,10 @@ static bool is_like(const char *pattern, const char *name)
     return pattern[strspn(pattern, "*")] == '\0';
 }
 
-bool tm_alert_is_silenced(const struct tm_alerts *set, const char *name, int64_t wall_us)
+bool tm_alerts_is_silenced(const struct tm_alerts *alerts, const char *name, int64_t wall_us)
 {
-    for (size_t i = 0; i < set->silence_count; i++)
-        if (wall_us < set->silences[i].until_us && is_like(set->silences[i].pattern, name))
+    for (size_t i = 0; i < alerts->silence_count; i++)
+        if (wall_us < alerts->silences[i].until_us && is_like(alerts->silences[i].pattern, name))
             return true;
     return false;
 }

@@ -34,6 +34,4 @@ struct tm_alerts {
 /* Show the state in its metric. */
 void tm_alert_show(const struct tm_alert *a);
 
-bool tm_alert_is_silenced(const struct tm_alerts *set, const char *name, int64_t wall_us);
-
 #endif

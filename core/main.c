@@ -3,6 +3,7 @@
  *
  * Exit status: 0 fine, 1 failed, 2 usage, 78 bad configuration.
  */
+#include "control/alerts.h"
 #include "control/cli.h"
 #include "control/client.h"
 #include "control/coverage.h"
@@ -169,6 +170,8 @@ static const struct tm_cli_command commands[] = {
      tm_coverage_options, 4, 4, tm_coverage_command},
     {"reload", NULL, "make a running process read its script anew, and say what changed", reload_options, 0, 0, reload},
     {"status", NULL, "what a running process is doing", status_options, 0, 0, status},
+    {"alerts", "FILE...", "what fires in a running process; silence it; or alerts as rules of Prometheus",
+     tm_alerts_options, 0, 64, tm_alerts_cli},
     {"retire", "FILE GATHERER", "give up a gatherer for good: it holds nothing and is refused", tm_retire_options, 2, 2,
      tm_retire_command},
     {"restore-plan", "SCRIPT", "what is polled again by a production that was restored, and what nobody holds any more",

@@ -1,5 +1,6 @@
 /* What a running process tells about itself on the control socket. */
 
+#include "control/alerts.h"
 #include "control/daemon_private.h"
 
 #include "base/json.h"
@@ -263,9 +264,12 @@ static int ping(void *context, const char *args, struct tm_buf *out, struct tm_e
 }
 
 const struct tm_command tm_daemon_commands[] = {
+    {"alerts", TM_COMMAND_READ, "the script's alerts and silences", tm_alerts_command, NULL},
     {"ping", TM_COMMAND_READ, "answers \"pong\"", ping, NULL},
     {"reload", TM_COMMAND_OPERATE, "read the script anew and apply what changed", tm_daemon_reload_command,
      tm_daemon_explain_reload},
+    {"silence", TM_COMMAND_OPERATE, "NAME SECONDS [why]: tell nobody of an alert; 0 ends it", tm_alerts_silence_command,
+     NULL},
     {"status", TM_COMMAND_READ, "counters and health of everything", status, NULL},
     {"version", TM_COMMAND_READ, "the version of the program", version, NULL},
     {0},

@@ -1,5 +1,6 @@
 #include "control/watcher.h"
 #include "control/daemon_private.h"
+#include "control/figures.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -12,13 +13,15 @@
 #include <sys/statvfs.h>
 
 #define STEP_US (200 * TM_US_PER_MS)
+#define FIGURES_US (1 * TM_US_PER_S)
 #define DISK_US (5 * TM_US_PER_S) /* a file system may be slow to answer, and fills slowly */
 
 struct tm_watcher {
     struct tm_daemon *d;
     struct tm_watch *watch;
+    struct tm_figures *figures;
     struct tm_timer timer;
-    int64_t disk_asked_us;
+    int64_t disk_asked_us, figures_us;
     bool disk_known;
     uint64_t disk_free_bytes;
     struct tm_watch_link links[TM_WATCH_LINKS_MAX];
@@ -147,16 +150,30 @@ static void take_deduplicator(struct tm_watcher *w, struct tm_watch_snapshot *s,
     }
 }
 
+static bool is_time_for_figures(struct tm_watcher *w, int64_t now_us)
+{
+    if (w->figures_us && now_us - w->figures_us < FIGURES_US)
+        return false;
+    w->figures_us = now_us;
+    return true;
+}
+
 static void on_step(void *arg)
 {
     struct tm_watcher *w = arg;
     struct tm_watch_snapshot s = {.now_us = tm_clock_mono_us(), .wall_us = tm_clock_wall_us()};
     struct tm_gatherer_stats gatherer;
     struct tm_deduplicator_stats deduplicator;
+    bool figures = is_time_for_figures(w, s.now_us);
+    tm_figures_clock(w->figures, s.now_us, s.wall_us);
     if (w->d->services.gatherer)
         take_gatherer(w, &s, &gatherer);
     else
         take_deduplicator(w, &s, &deduplicator);
+    if (figures && w->d->services.gatherer)
+        tm_figures_gatherer(w->figures, &s, &gatherer);
+    else if (figures)
+        tm_figures_deduplicator(w->figures, &s, &deduplicator, w->peer_stats);
     tm_watch_step(w->watch, &s, &tm_script_config(w->d->script)->watch, on_edge, w);
 }
 
@@ -166,6 +183,7 @@ struct tm_watcher *tm_watcher_start(struct tm_daemon *d, int64_t born_us)
     TM_FATAL_UNLESS(w);
     w->d = d;
     w->watch = tm_watch_create(tm_clock_mono_us(), born_us);
+    w->figures = tm_figures_create(d->services.metrics, d->services.gatherer != NULL, d->config->id, d->version);
     tm_timer_init(&w->timer, d->services.loop, on_step, w);
     tm_timer_start(&w->timer, STEP_US, STEP_US);
     return w;
@@ -177,5 +195,6 @@ void tm_watcher_stop(struct tm_watcher *w)
         return;
     tm_timer_stop(&w->timer);
     tm_watch_destroy(w->watch);
+    tm_figures_destroy(w->figures);
     free(w);
 }

@@ -1,4 +1,5 @@
 #include "engine/alert_private.h"
+#include "engine/alert_set.h"
 
 #include "base/arena.h"
 
@@ -6,26 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct alert {
-    struct tm_alert_def def; /* texts in the set's arena */
-    struct tm_alert_expr *when, *clear;
-    char *meaning; /* two alerts with the same one are the same */
-    enum tm_alert_state state;
-    struct tm_metric *metric;
-    struct tm_alert_result last;
-    int64_t pending_us, told_us; /* monotonic */
-    int64_t since_us;            /* wall */
-    char summary[TM_ALERT_SUMMARY_MAX];
-};
-
-struct tm_alerts {
-    struct tm_metrics *metrics;
-    char *id;
-    struct tm_arena *arena; /* the definitions of this generation */
-    struct alert *list;
-    size_t count;
-};
 
 const char *tm_alert_severity_name(enum tm_alert_severity severity)
 {
@@ -50,14 +31,14 @@ struct tm_alerts *tm_alerts_create(struct tm_metrics *metrics, const char *id)
     return a;
 }
 
-static void free_alert(struct alert *a)
+static void free_alert(struct tm_alert *a)
 {
     tm_alert_expr_destroy(a->when);
     tm_alert_expr_destroy(a->clear);
     free(a->meaning);
 }
 
-static void free_list(struct alert *list, size_t count)
+static void free_list(struct tm_alert *list, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         free_alert(&list[i]);
@@ -90,7 +71,7 @@ static void put(struct text *t, const char *s, size_t len)
     t->out[t->len] = '\0';
 }
 
-static const char *placeholder(const struct tm_alerts *set, const struct alert *a, const char *name, size_t len,
+static const char *placeholder(const struct tm_alerts *set, const struct tm_alert *a, const char *name, size_t len,
                                char buffer[32])
 {
     const struct {
@@ -112,7 +93,7 @@ static const char *placeholder(const struct tm_alerts *set, const struct alert *
     return buffer;
 }
 
-static void write_summary(const struct tm_alerts *set, struct alert *a)
+static void write_summary(const struct tm_alerts *set, struct tm_alert *a)
 {
     struct text t = {.out = a->summary, .size = sizeof a->summary};
     a->summary[0] = '\0';
@@ -131,7 +112,7 @@ static void write_summary(const struct tm_alerts *set, struct alert *a)
     }
 }
 
-static void view(const struct alert *a, struct tm_alert_view *out)
+static void view(const struct tm_alert *a, struct tm_alert_view *out)
 {
     *out = (struct tm_alert_view){
         .name = a->def.name,
@@ -148,18 +129,25 @@ static void view(const struct alert *a, struct tm_alert_view *out)
     };
 }
 
-static void tell(const struct alert *a, bool repeated, tm_alert_change *on_change, void *arg)
+static void tell(const struct tm_alert *a, bool repeated, tm_alert_change *on_change, void *arg)
 {
     struct tm_alert_view v;
     view(a, &v);
     v.repeated = repeated;
+    v.silenced = !a->heard;
     if (on_change)
         on_change(arg, &v);
 }
 
 /* ---- the state machine ---- */
 
-static void move(struct alert *a, enum tm_alert_state to, int64_t wall_us)
+void tm_alert_show(const struct tm_alert *a)
+{
+    static const double shown[] = {0, 1, 2, 0};
+    tm_metric_set(a->metric, shown[a->state]);
+}
+
+static void move(struct tm_alert *a, enum tm_alert_state to, int64_t wall_us)
 {
     static const unsigned allowed[] = {
         [TM_ALERT_INACTIVE] = 1u << TM_ALERT_PENDING | 1u << TM_ALERT_FIRING,
@@ -167,32 +155,39 @@ static void move(struct alert *a, enum tm_alert_state to, int64_t wall_us)
         [TM_ALERT_FIRING] = 1u << TM_ALERT_RESOLVED,
         [TM_ALERT_RESOLVED] = 1u << TM_ALERT_PENDING | 1u << TM_ALERT_FIRING,
     };
-    static const double shown[] = {0, 1, 2, 0};
     TM_FATAL_UNLESS(allowed[a->state] >> to & 1);
     a->state = to;
     a->since_us = wall_us;
-    tm_metric_set(a->metric, shown[to]);
+    tm_alert_show(a);
 }
 
-static void fire(struct tm_alerts *set, struct alert *a, int64_t now_us, int64_t wall_us, tm_alert_change *on_change,
+static void fire(struct tm_alerts *set, struct tm_alert *a, int64_t now_us, int64_t wall_us, tm_alert_change *on_change,
                  void *arg)
 {
     move(a, TM_ALERT_FIRING, wall_us);
     a->told_us = now_us;
+    a->heard = !tm_alerts_is_silenced(set, a->def.name, wall_us);
     write_summary(set, a);
     tell(a, false, on_change, arg);
 }
 
-static void repeat(struct tm_alerts *set, struct alert *a, int64_t now_us, tm_alert_change *on_change, void *arg)
+/* It fires on: tell it again when that is due, or for the first time when its silence is over. */
+static void repeat(struct tm_alerts *set, struct tm_alert *a, int64_t now_us, int64_t wall_us,
+                   tm_alert_change *on_change, void *arg)
 {
-    write_summary(set, a);
-    if (!a->def.every_us || now_us - a->told_us < a->def.every_us)
+    bool first = !a->heard;
+    if (a->last.truth || now_us >= a->settle_us) /* else there are no readings yet that say more than the old ones */
+        write_summary(set, a);
+    if (!first && (!a->def.every_us || now_us - a->told_us < a->def.every_us))
+        return;
+    if (tm_alerts_is_silenced(set, a->def.name, wall_us))
         return;
     a->told_us = now_us;
-    tell(a, true, on_change, arg);
+    a->heard = true;
+    tell(a, !first, on_change, arg);
 }
 
-static void step(struct tm_alerts *set, struct alert *a, int64_t now_us, int64_t wall_us, tm_alert_change *on_change,
+static void step(struct tm_alerts *set, struct tm_alert *a, int64_t now_us, int64_t wall_us, tm_alert_change *on_change,
                  void *arg)
 {
     struct tm_alert_result clear = {0};
@@ -201,8 +196,8 @@ static void step(struct tm_alerts *set, struct alert *a, int64_t now_us, int64_t
         tm_alert_evaluate(a->clear, set->metrics, now_us, &clear);
     bool truth = a->last.truth;
     if (a->state == TM_ALERT_FIRING) {
-        if (a->clear ? !clear.truth : truth) {
-            repeat(set, a, now_us, on_change, arg);
+        if ((a->clear ? !clear.truth : truth) || now_us < a->settle_us) {
+            repeat(set, a, now_us, wall_us, on_change, arg);
             return;
         }
         move(a, TM_ALERT_RESOLVED, wall_us);
@@ -227,8 +222,13 @@ static void step(struct tm_alerts *set, struct alert *a, int64_t now_us, int64_t
 void tm_alerts_evaluate(struct tm_alerts *alerts, int64_t now_us, int64_t wall_us, tm_alert_change *on_change,
                         void *arg)
 {
-    for (size_t i = 0; i < alerts->count; i++)
-        step(alerts, &alerts->list[i], now_us, wall_us, on_change, arg);
+    for (size_t i = 0; i < alerts->count; i++) {
+        struct tm_alert *a = &alerts->list[i];
+        enum tm_alert_state state = a->state;
+        int64_t told_us = a->told_us;
+        step(alerts, a, now_us, wall_us, on_change, arg);
+        alerts->changed = alerts->changed || a->state != state || a->told_us != told_us;
+    }
 }
 
 size_t tm_alerts_count(const struct tm_alerts *alerts)
@@ -261,7 +261,7 @@ static void copy_def(struct tm_alert_def *to, const struct tm_alert_def *from, s
     to->labels = labels;
 }
 
-static char *meaning_of(const struct alert *a)
+static char *meaning_of(const struct tm_alert *a)
 {
     struct tm_buf text = {0};
     int rc = tm_alert_print(a->when, &text);
@@ -273,7 +273,8 @@ static char *meaning_of(const struct alert *a)
     return (char *)text.data;
 }
 
-static int make_alert(const struct tm_alert_def *def, struct tm_arena *arena, struct alert *out, struct tm_error *err)
+static int make_alert(const struct tm_alert_def *def, struct tm_arena *arena, struct tm_alert *out,
+                      struct tm_error *err)
 {
     copy_def(&out->def, def, arena);
     out->last.value = NAN;
@@ -287,7 +288,7 @@ static int make_alert(const struct tm_alert_def *def, struct tm_arena *arena, st
     return TM_OK;
 }
 
-static struct alert *find(struct alert *list, size_t count, const char *name)
+static struct tm_alert *find(struct tm_alert *list, size_t count, const char *name)
 {
     for (size_t i = 0; i < count; i++)
         if (strcmp(list[i].def.name, name) == 0)
@@ -295,7 +296,7 @@ static struct alert *find(struct alert *list, size_t count, const char *name)
     return NULL;
 }
 
-static struct tm_metric *state_metric(struct tm_metrics *m, const struct alert *a)
+static struct tm_metric *state_metric(struct tm_metrics *m, const struct tm_alert *a)
 {
     char labels[160];
     (void)snprintf(labels, sizeof labels, "alert=\"%.64s\",severity=\"%s\"", a->def.name,
@@ -304,7 +305,7 @@ static struct tm_metric *state_metric(struct tm_metrics *m, const struct alert *
 }
 
 /* What an alert was, its successor with the same meaning goes on to be; the readings change hands with the tree. */
-static void inherit(struct alert *new, struct alert *old)
+static void inherit(struct tm_alert *new, struct tm_alert *old)
 {
     struct tm_alert_expr *when = new->when, *clear = new->clear;
     new->when = old->when;
@@ -315,11 +316,13 @@ static void inherit(struct alert *new, struct alert *old)
     new->last = old->last;
     new->pending_us = old->pending_us;
     new->told_us = old->told_us;
+    new->heard = old->heard;
+    new->settle_us = old->settle_us;
     new->since_us = old->since_us;
     memcpy(new->summary, old->summary, sizeof new->summary);
 }
 
-static void retire(struct alert *old, int64_t wall_us, tm_alert_change *on_change, void *arg)
+static void retire(struct tm_alert *old, int64_t wall_us, tm_alert_change *on_change, void *arg)
 {
     tm_metric_set(old->metric, 0);
     if (old->state != TM_ALERT_FIRING)
@@ -328,12 +331,11 @@ static void retire(struct alert *old, int64_t wall_us, tm_alert_change *on_chang
     tell(old, false, on_change, arg);
 }
 
-static void swap_lists(struct tm_alerts *set, struct alert *list, size_t count, int64_t wall_us,
+static void swap_lists(struct tm_alerts *set, struct tm_alert *list, size_t count, int64_t wall_us,
                        tm_alert_change *on_change, void *arg)
 {
-    static const double shown[] = {0, 1, 2, 0};
     for (size_t i = 0; i < set->count; i++) {
-        struct alert *old = &set->list[i], *new = find(list, count, old->def.name);
+        struct tm_alert *old = &set->list[i], *new = find(list, count, old->def.name);
         if (new &&strcmp(new->meaning, old->meaning) == 0)
             inherit(new, old);
         else
@@ -342,7 +344,7 @@ static void swap_lists(struct tm_alerts *set, struct alert *list, size_t count, 
     }
     for (size_t i = 0; i < count; i++) {
         list[i].metric = state_metric(set->metrics, &list[i]);
-        tm_metric_set(list[i].metric, shown[list[i].state]);
+        tm_alert_show(&list[i]);
     }
 }
 
@@ -352,7 +354,7 @@ int tm_alerts_replace(struct tm_alerts *alerts, const struct tm_alert_def *defs,
     if (count > TM_ALERTS_MAX)
         return tm_error_set(err, TM_EINVAL, "expected at most %d alerts, got %zu", TM_ALERTS_MAX, count);
     struct tm_arena *arena = tm_arena_create();
-    struct alert *list = calloc(count ? count : 1, sizeof *list);
+    struct tm_alert *list = calloc(count ? count : 1, sizeof *list);
     TM_FATAL_UNLESS(list);
     int rc = TM_OK;
     for (size_t i = 0; i < count && !rc; i++)
@@ -368,5 +370,6 @@ int tm_alerts_replace(struct tm_alerts *alerts, const struct tm_alert_def *defs,
     alerts->list = list;
     alerts->count = count;
     alerts->arena = arena;
+    alerts->changed = true;
     return TM_OK;
 }

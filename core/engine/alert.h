@@ -19,7 +19,11 @@
  *     INACTIVE --when--> PENDING --hold--> FIRING --clear--> RESOLVED --when--> PENDING ...
  *                           \--not when--> INACTIVE (or RESOLVED, as before)
  *
- * Without `clear` a firing alert resolves when `when` is no longer true. One thread: that of the policy.
+ * Without `clear` a firing alert resolves when `when` is no longer true.
+ *
+ * A silence keeps alerts from being told, not from firing: their states go on, and one that fires still when its silence
+ * ends is told then. States, silences and what was told survive a reload (tm_alerts_replace) and, where the owner keeps
+ * the text, a restart (tm_alerts_save, tm_alerts_load). One thread: that of the policy.
  */
 #ifndef TM_ENGINE_ALERT_H
 #define TM_ENGINE_ALERT_H
@@ -28,6 +32,8 @@
 
 #define TM_ALERTS_MAX 200
 #define TM_ALERT_SUMMARY_MAX 512
+#define TM_ALERT_SILENCES_MAX 64
+#define TM_ALERT_SETTLE_US (INT64_C(30) * 1000000)
 
 /* ---- expressions ---- */
 
@@ -40,7 +46,8 @@ void tm_alert_expr_destroy(struct tm_alert_expr *expr); /* NULL is fine */
 /* The expression in a form that is the same for all spellings of it. */
 int tm_alert_print(const struct tm_alert_expr *expr, struct tm_buf *out) TM_MUST_CHECK;
 
-/* The same as PromQL; TM_EINVAL where PromQL cannot say it (age, except age(x) > number). */
+/* The same as PromQL over many processes, each judged by itself; TM_EINVAL where PromQL cannot say it (age, except
+ * age(x) > number). */
 int tm_alert_promql(const struct tm_alert_expr *expr, struct tm_buf *out, struct tm_error *err) TM_MUST_CHECK;
 
 struct tm_alert_result {
@@ -84,6 +91,7 @@ struct tm_alert_view {
     enum tm_alert_severity severity;
     enum tm_alert_state state;
     bool repeated;    /* in on_change: fires still */
+    bool silenced;    /* nobody is to be told; of a resolved one: nobody was told that it fired */
     double value;     /* NAN: none */
     int64_t since_us; /* wall time of the last change of state; 0: never */
     const char *summary;
@@ -111,6 +119,40 @@ int tm_alerts_replace(struct tm_alerts *alerts, const struct tm_alert_def *defs,
 /* Once a second; `now_us` is monotonic. on_change is told of FIRING (also repeated) and RESOLVED. */
 void tm_alerts_evaluate(struct tm_alerts *alerts, int64_t now_us, int64_t wall_us, tm_alert_change *on_change,
                         void *arg);
+
+/* ---- silences ---- */
+
+struct tm_alert_silence {
+    char pattern[64]; /* name of an alert; * stands for any text */
+    char why[128];
+    int64_t until_us; /* wall time */
+};
+
+/* Silence what matches until then; the same pattern again replaces it, a time that has passed ends it. TM_EINVAL: no
+ * pattern; TM_EFULL: too many silences; TM_ENOENT: there is none to end. */
+int tm_alerts_silence(struct tm_alerts *alerts, const char *pattern, int64_t until_us, const char *why, int64_t wall_us,
+                      struct tm_error *err) TM_MUST_CHECK;
+
+bool tm_alerts_is_silenced(const struct tm_alerts *alerts, const char *name, int64_t wall_us);
+
+/* Those that hold, and some that are over. */
+size_t tm_alerts_silence_count(const struct tm_alerts *alerts);
+const struct tm_alert_silence *tm_alerts_silence_get(const struct tm_alerts *alerts, size_t i);
+
+/* ---- memory ---- */
+
+/* Whether there is something new to save; asking takes the answer back. */
+bool tm_alerts_take_changed(struct tm_alerts *alerts);
+
+/* States and silences as lines of text. */
+int tm_alerts_save(const struct tm_alerts *alerts, int64_t now_us, int64_t wall_us, struct tm_buf *out) TM_MUST_CHECK;
+
+/*
+ * Give the alerts that are defined what a life before has saved of those with the same meaning. As metrics begin at
+ * nothing, one that fired is not resolved within TM_ALERT_SETTLE_US. A line that is not understood is left out. Returns
+ * how many lines were taken.
+ */
+size_t tm_alerts_load(struct tm_alerts *alerts, const char *text, int64_t now_us, int64_t wall_us);
 
 size_t tm_alerts_count(const struct tm_alerts *alerts);
 void tm_alerts_get(const struct tm_alerts *alerts, size_t i,

@@ -1,8 +1,11 @@
-/* Tree to text: the one spelling of an expression, and PromQL. */
+/* Tree to text: the one spelling of an expression, and PromQL. Prometheus sees the series of many processes where an alert
+ * sees its own alone; so what is summed up or joined is kept apart by PROCESS, the labels of who was scraped. */
 #include "engine/alert_private.h"
 
 #include <inttypes.h>
 #include <string.h>
+
+#define PROCESS "(instance, job)"
 
 struct printer {
     struct tm_buf *out;
@@ -56,15 +59,6 @@ static void put_rate(struct printer *p, const struct tm_alert_node *n)
     put(p, p->promql ? "])" : "\")");
 }
 
-/* Beside series, PromQL takes a single value without labels for a constant only as a scalar. */
-static void put_operand(struct printer *p, const struct tm_alert_node *n, const struct tm_alert_node *other)
-{
-    bool scalar = p->promql && tm_alert_is_single(n) && tm_alert_has_metric(n) && !tm_alert_is_single(other);
-    put(p, scalar ? "scalar(" : "");
-    put_node(p, n);
-    put(p, scalar ? ")" : "");
-}
-
 static bool is_age_over(const struct tm_alert_node *n)
 {
     return (n->op == TM_ALERT_GT || n->op == TM_ALERT_GE) && n->left->op == TM_ALERT_AGE &&
@@ -81,23 +75,47 @@ static void put_age_over(struct printer *p, const struct tm_alert_node *n)
     put(p, "]) == 0)");
 }
 
+/* A value of the whole process, that is no constant, beside one that may have series. */
+static bool is_one_for_many(const struct tm_alert_node *one, const struct tm_alert_node *many)
+{
+    return tm_alert_is_single(one) && tm_alert_has_metric(one) && !tm_alert_is_single(many);
+}
+
+/* How PromQL finds what belongs together, where equal labels are not it. */
+static const char *matching(const struct tm_alert_node *n)
+{
+    if (n->op == TM_ALERT_AND || n->op == TM_ALERT_OR)
+        return " on " PROCESS; /* true is true, whatever the other labels */
+    if (is_one_for_many(n->right, n->left))
+        return " on " PROCESS " group_left ()";
+    return is_one_for_many(n->left, n->right) ? " on " PROCESS " group_right ()" : "";
+}
+
 static void put_binary(struct printer *p, const struct tm_alert_node *n)
 {
-    bool connective = n->op == TM_ALERT_AND || n->op == TM_ALERT_OR;
     put(p, "(");
-    put_operand(p, n->left, n->right);
+    put_node(p, n->left);
     put(p, " ");
     put(p, tm_alert_op_text(n->op));
-    put(p, connective && p->promql ? " on() " : " "); /* true is true, whatever the labels */
-    put_operand(p, n->right, n->left);
+    put(p, p->promql ? matching(n) : "");
+    put(p, " ");
+    put_node(p, n->right);
     put(p, ")");
 }
 
 static void put_call(struct printer *p, const struct tm_alert_node *n)
 {
     put(p, tm_alert_op_text(n->op));
-    put(p, "(");
+    put(p, p->promql && tm_alert_is_aggregate(n->op) ? " by " PROCESS " (" : "(");
     put_node(p, n->left);
+    put(p, ")");
+}
+
+/* PromQL's absent() is about all processes together: here it is those that run and have no such series. */
+static void put_absent(struct printer *p, const struct tm_alert_node *n)
+{
+    put(p, "(tidemill_uptime_seconds unless on " PROCESS " ");
+    put_selector(p, n->left);
     put(p, ")");
 }
 
@@ -119,6 +137,8 @@ static void put_node(struct printer *p, const struct tm_alert_node *n)
         put_rate(p, n);
     else if (n->op == TM_ALERT_AGE)
         put_age(p, n);
+    else if (n->op == TM_ALERT_ABSENT && p->promql)
+        put_absent(p, n);
     else if (tm_alert_is_aggregate(n->op) || n->op == TM_ALERT_ABSENT)
         put_call(p, n);
     else if (n->op == TM_ALERT_NEGATE) {

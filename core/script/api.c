@@ -18,5 +18,6 @@ void tm_api_push(lua_State *L)
     tm_api_secret(L);
     tm_api_sql(L);
     tm_api_routine(L);
+    tm_api_alert(L);
     tm_frozen_make(L, "tidemill.host");
 }

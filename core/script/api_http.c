@@ -93,6 +93,17 @@ static const char *secret_or_text_field(lua_State *L, int index, const char *nam
     return s; /* likewise */
 }
 
+/* Any bytes, or a secret. */
+static const char *body_field(lua_State *L, int index, size_t *len)
+{
+    *len = 0;
+    lua_getfield(L, index, "body");
+    const char *s = lua_isnil(L, -1) ? NULL : tm_secret_or_text(L, -1, len);
+    if (!s && !lua_isnil(L, -1))
+        luaL_error(L, "http: body: expected text or a secret, got a %s", luaL_typename(L, -1));
+    return s; /* likewise */
+}
+
 static double number_field(lua_State *L, int index, const char *name)
 {
     lua_getfield(L, index, name);
@@ -137,8 +148,7 @@ static int http(lua_State *L)
     struct tm_http_request request = {.headers = headers};
     request.method = field(L, 1, "method");
     request.url = secret_or_text_field(L, 1, "url", &request.url_is_secret);
-    request.body = field(L, 1, "body");
-    request.body_len = request.body ? lua_objlen(L, -1) : 0;
+    request.body = body_field(L, 1, &request.body_len);
     request.auth = signer_of(L, 1);
     request.timeout_us = (int64_t)number_field(L, 1, "timeout_us");
     request.response_bytes_max = (size_t)number_field(L, 1, "bytes_max");

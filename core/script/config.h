@@ -90,6 +90,7 @@ struct tm_config {
     enum tm_log_format log_format;
     const char *health, *metrics; /* "address:port" */
     const char *socket;           /* path; NULL: no control socket */
+    const char *alert_state;      /* file in which alerts outlive a restart; NULL: they do not */
     struct tm_config_limits limits;
     int callback_failures;   /* in a row, before a handler or timer is disabled */
     int64_t policy_stuck_us; /* without a turn of the policy loop, before it is reported */

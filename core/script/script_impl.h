@@ -75,6 +75,7 @@ void tm_api_spread(lua_State *L);   /* api_spread.c: which market is on which co
 void tm_api_guard(lua_State *L);    /* api_guard.c */
 void tm_api_secret(lua_State *L);   /* api_secret.c */
 void tm_api_sql(lua_State *L);      /* api_sql.c */
+void tm_api_alert(lua_State *L);    /* api_alert.c */
 void tm_api_routine(lua_State *L);  /* api_routine.c: the table of recovery runs */
 
 /* Stop and free what a script has under way. */
@@ -87,6 +88,8 @@ void tm_api_secret_close(struct tm_script *script);
 /* api_alert.c: the alerts of this script are the ones that count from now on, and it hears of them; and no longer. */
 int tm_api_alert_start(struct tm_script *script, struct tm_error *err) TM_MUST_CHECK;
 void tm_api_alert_close(struct tm_script *script);
+/* {type, name, state, severity, value?, summary, since, repeated, silenced, labels, description?, runbook?} */
+void tm_api_push_alert(lua_State *L, const struct tm_alert_view *a);
 
 /* End the wait of a parked task (host.park) with true; false: it is not parked. And: forget the timer of a task that was
  * killed (api_clock.c). */

@@ -357,6 +357,57 @@ static int world_put(lua_State *L)
     return 0;
 }
 
+/* ---- alerts ---- */
+
+/* measure(world, name, labels or nil, value): a metric of the engine, as its name says a counter or a gauge. */
+static int world_measure(lua_State *L)
+{
+    struct world *w = check_world(L, 1);
+    const char *name = luaL_checkstring(L, 2), *labels = luaL_optstring(L, 3, NULL);
+    double value = luaL_checknumber(L, 4);
+    size_t len = strlen(name);
+    bool counts = len > 6 && strcmp(name + len - 6, "_total") == 0;
+    if (!tm_metric_is_name(name) || (labels && !tm_metric_is_labels(labels)))
+        return luaL_error(L, "expected the name of a metric, and labels as words with values");
+    struct tm_metric *metric = tm_metrics_bounded(w->services.metrics, counts ? TM_METRIC_COUNTER : TM_METRIC_GAUGE,
+                                                  name, "", labels, NULL, 0, NULL);
+    if (!metric)
+        return luaL_error(L, "%s: it is a metric of another kind", name);
+    tm_metric_set(metric, value);
+    return 0;
+}
+
+struct changes {
+    lua_State *L;
+    int list, count;
+};
+
+static void on_alert(void *arg, const struct tm_alert_view *a)
+{
+    struct changes *c = arg;
+    tm_api_push_alert(c->L, a);
+    lua_rawseti(c->L, c->list, ++c->count);
+}
+
+/* alerts(world): judge the script's alerts at the world's time; what changed, as the event "alert" has it. */
+static int world_alerts(lua_State *L)
+{
+    struct world *w = check_world(L, 1);
+    struct tm_services *s = &w->services;
+    lua_settop(L, 1);
+    lua_newtable(L);
+    struct changes changes = {L, 2, 0};
+    struct tm_error err;
+    if (!s->alerts)
+        s->alerts = tm_alerts_create(s->metrics, w->config.id);
+    if (tm_alerts_count(s->alerts) != w->config.alert_count &&
+        tm_alerts_replace(s->alerts, w->config.alerts, w->config.alert_count, tm_services_wall_us(s), NULL, NULL,
+                          &err) < 0)
+        return luaL_error(L, "%s", err.message);
+    tm_alerts_evaluate(s->alerts, tm_services_mono_us(s), tm_services_wall_us(s), on_alert, &changes);
+    return 1;
+}
+
 static int traceback(lua_State *L)
 {
     lua_State *co = lua_tothread(L, 1);
@@ -368,9 +419,17 @@ static int traceback(lua_State *L)
 
 void tm_test_world_push(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"open", world_open}, {"require", world_require}, {"finish", world_finish},
-                                         {"use", world_use},   {"frame", world_frame},     {"rows", batch_rows},
-                                         {"put", world_put},   {"traceback", traceback},   {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"open", world_open},
+                                         {"require", world_require},
+                                         {"finish", world_finish},
+                                         {"use", world_use},
+                                         {"frame", world_frame},
+                                         {"rows", batch_rows},
+                                         {"put", world_put},
+                                         {"measure", world_measure},
+                                         {"alerts", world_alerts},
+                                         {"traceback", traceback},
+                                         {NULL, NULL}};
     lua_newtable(L);
     luaL_setfuncs(L, functions, 0);
 }

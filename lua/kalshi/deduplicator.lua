@@ -14,5 +14,13 @@ tm.deduplicator {
   log_level    = tm.env("TIDEMILL_LOG_LEVEL", "info"),
   log_format   = tm.env("TIDEMILL_LOG_FORMAT", "logfmt"),
   standby_wait = tm.env("TIDEMILL_STANDBY_WAIT", "10s"),
+  alert_state  = tm.env "TIDEMILL_ALERT_STATE",             -- a file, so that a restart does not tell everything anew
   accept_past  = tm.env("TIDEMILL_ACCEPT_PAST", "7d"), -- longer, to replay old recordings
 }
+
+require "alerts" ()
+
+-- who is told of them, beside the log
+local alertmanager, webhook = tm.env "TIDEMILL_ALERTMANAGER", tm.env "TIDEMILL_ALERT_WEBHOOK"
+if alertmanager then tm.notify "alertmanager" { format = "alertmanager", url = alertmanager } end
+if webhook then tm.notify "webhook" { url = webhook, alerts = "warning" } end

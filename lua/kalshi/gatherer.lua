@@ -39,12 +39,9 @@ exchange:subscribe("orderbook_delta", { connections = tm.env("KALSHI_CONNECTIONS
 
 require "recovery" (exchange)
 
--- at 0.8 of its bound the journal raises "disk_low" (tm.watch); these two are the local store's
-tm.alert "StoreNearlyFull" {
-  when = "tidemill_store_bytes > 0.8 * tidemill_store_bytes_max and tidemill_store_bytes_max > 0", hold = "10s",
-  severity = "warning", summary = "gatherer {id}: the local store is near its bound",
-}
-tm.alert "RowsExpired" {
-  when = "sum(tidemill_store_expired_rows_total) > 0", severity = "critical", -- until somebody has looked and starts anew
-  summary = "gatherer {id}: rows left the full store before production had them",
-}
+require "alerts" ()
+
+-- who is told of them, beside the log
+local alertmanager, webhook = tm.env "TIDEMILL_ALERTMANAGER", tm.env "TIDEMILL_ALERT_WEBHOOK"
+if alertmanager then tm.notify "alertmanager" { format = "alertmanager", url = alertmanager } end
+if webhook then tm.notify "webhook" { url = webhook, alerts = "warning" } end

@@ -34,11 +34,12 @@ local function labels(value)
 end
 
 local fields = {
-  when = check.field(check.text, { required = true }),
+  when = check.field(check.text),
+  deadman = check.field(check.boolean),
   clear = check.field(check.text),
   hold = check.field(check.duration, { to = "hold_us", default = 0 }),
   every = check.field(check.duration, { to = "every_us" }),
-  severity = check.field(check.one_of { "info", "warning", "critical" }, { default = "warning" }),
+  severity = check.field(check.one_of { "info", "warning", "critical" }),
   summary = check.field(summary),
   description = check.field(check.text),
   runbook = check.field(check.text),
@@ -46,6 +47,21 @@ local fields = {
 }
 
 local by_name = {}
+
+local ALWAYS = "tidemill_uptime_seconds >= 0"
+
+-- What always fires says by its silence that this process, its policy or the way out is dead.
+local function complete(at, path, normal)
+  if normal.deadman and (normal.when or normal.clear) then
+    problems.add(at, path, "deadman: it always fires: expected neither when nor clear")
+  elseif normal.deadman then
+    normal.when, normal.every_us = ALWAYS, normal.every_us or 60e6
+  elseif not normal.when then
+    problems.add(at, path, "expected when, a condition over metrics, or deadman = true")
+  end
+  normal.severity = normal.severity or (normal.deadman and "info" or "warning")
+  normal.deadman = nil
+end
 
 local function declare_alert(at, name, definition)
   local path = "tm.alert " .. tostring(name)
@@ -56,8 +72,9 @@ local function declare_alert(at, name, definition)
   by_name[name] = at
   local normal, ok = check.closed(at, path, definition, fields)
   if normal.every_us and normal.every_us < 1e6 then problems.add(at, path, "every: expected at least 1s") end
+  if ok then complete(at, path, normal) end
   normal.name, normal.at = name, at
-  if ok then declared.alerts[#declared.alerts + 1] = normal end
+  if ok and normal.when then declared.alerts[#declared.alerts + 1] = normal end
 end
 
 --- Declare an alert. It is told by a log line, the metric tidemill_alert_state, `tidemill status`, and the event "alert"
@@ -72,6 +89,36 @@ end
 function alert.alert(name)
   declare.only "tm.alert"
   return function(definition) declare_alert(problems.caller(), name, definition) end
+end
+
+local function silence(what, pattern, us, reason)
+  if not declare.running then error(what .. " is for run time: call it inside a handler", 3) end
+  local done, why = host.alert_silence(pattern, us, reason)
+  if not done then error(what .. ": " .. why, 3) end
+end
+
+--- Tell nobody of alerts of that name, in which * stands for any text, for so long: run time. They go on meanwhile; one that
+--- fires still when the time is over is told then. Survives a reload, and a restart as states of alerts do.
+---
+---     tm.silence("SyncLag*", "2h", "production is moved")
+---@param pattern string
+---@param duration string
+---@param reason? string
+function alert.silence(pattern, duration, reason)
+  local us, expected = check.duration(duration)
+  if not us then error("tm.silence: " .. expected, 2) end
+  silence("tm.silence", pattern, us, reason)
+end
+
+--- End a silence before its time.
+---@param pattern string as it was given
+function alert.unsilence(pattern) silence("tm.unsilence", pattern, 0) end
+
+--- All alerts as they stand, and the silences: run time.
+---@return tidemill.AlertEvent[] alerts, tidemill.Silence[] silences
+function alert.alerts()
+  if not declare.running then error("tm.alerts is for run time: call it inside a handler", 2) end
+  return host.alert_list(), host.alert_silences()
 end
 
 return alert

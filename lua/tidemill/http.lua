@@ -57,7 +57,9 @@ local fields = {
   method = check.field(check.one_of(methods), { default = "GET" }),
   url = check.field(check.secret_or_text, { required = true }),
   headers = check.field(header_table, { default = {} }),
-  body = check.field(function(v) return type(v) == "string" and v or nil, "expected text, got a " .. type(v) end),
+  body = check.field(function(v)
+    return (type(v) == "string" or host.is_secret(v)) and v or nil, "expected text or a secret, got a " .. type(v)
+  end),
   json = check.field(function(v) return v end),
   signer = check.field(function(v)
     if type(v) == "table" and (v.signer or next(v) == nil) then return v end

@@ -37,6 +37,7 @@ local tm = {
   on = event.on, every = event.every, after = event.after, spawn = event.spawn, sleep = event.sleep,
   secret = secret.secret, conninfo = secret.conninfo, state = state.state, sql = sql.sql, http = http,
   counter = metric.counter, gauge = metric.gauge, histogram = metric.histogram, alert = alert.alert, notify = notify,
+  silence = alert.silence, unsilence = alert.unsilence, alerts = alert.alerts,
   null = host.null,
 }
 

@@ -10,6 +10,8 @@
 ---@field health? tidemill.Address GET /health; default "127.0.0.1:8080"
 ---@field metrics? tidemill.Address GET /metrics; default "127.0.0.1:9090"; may be the same as health
 ---@field socket? string path of the control socket; default none
+---@field alert_state? string file in which states and silences of alerts outlive a restart; default: a gatherer's is
+--- alerts.state in `data`, a deduplicator has none
 ---@field log_level? "debug"|"info"|"warn"|"error" default "info"
 ---@field log_format? "logfmt"|"json" default "logfmt"
 ---@field limits? tidemill.Limits what the script may use
@@ -198,7 +200,7 @@
 ---@field method? "GET"|"HEAD"|"POST"|"PUT"|"PATCH"|"DELETE"|"OPTIONS" default "GET"
 ---@field url string|tidemill.Secret https://..., or http://... on loopback; a secret one is not shown in errors
 ---@field headers? table<string, string|tidemill.Secret>
----@field body? string
+---@field body? string|tidemill.Secret
 ---@field json? any instead of body: it is encoded, and Content-Type set
 ---@field signer? table from tm.signer
 ---@field timeout? tidemill.Duration of each try; default 30s
@@ -212,7 +214,9 @@
 ---@field max? integer sets of label values, the rest is "other"; 1 to 100, default 50
 
 ---@class tidemill.AlertDefinition
----@field when string a condition over metrics: 'rate(x_total, "5m") > 2 and y{z="a"} == 0', see core/engine/alert.h
+---@field when? string a condition over metrics: 'rate(x_total, "5m") > 2 and y{z="a"} == 0', see core/engine/alert.h
+---@field deadman? boolean instead of `when`: it always fires, and whoever is told misses it when the process, its policy
+--- or its network is dead; `every` is 1m then and `severity` info
 ---@field hold? tidemill.Duration how long it must be true before the alert fires; default 0
 ---@field clear? string the condition that resolves it; default: that `when` is no longer true
 ---@field every? tidemill.Duration tell again while it fires
@@ -233,11 +237,20 @@
 ---@field labels table<string, string>
 ---@field description? string
 ---@field runbook? string
+---@field silenced boolean nobody is to be told: the event is not raised then
+
+---@class tidemill.Silence
+---@field alert string the name, in which * stands for any text
+---@field reason string
+---@field until_us number microseconds since 1970
 
 ---@class tidemill.NotifyTarget
----@field url string|tidemill.Secret
+---@field url? string|tidemill.Secret required but for pagerduty, which has one
 ---@field headers? table<string, string|tidemill.Secret>
----@field format? "json"|"text" default "json"
+---@field format? "json"|"text"|"slack"|"pagerduty"|"alertmanager" default "json"
+---@field key? string|tidemill.Secret the routing key of pagerduty
+---@field alerts? "info"|"warning"|"critical"|string[] it is told of alerts by itself: those that are at least so severe,
+--- or of these names. alertmanager is told of them again each minute, as it wants; default: none, but "info" for it
 ---@field min_interval? tidemill.Duration between two messages; default 1s
 ---@field timeout? tidemill.Duration of a try; default 10s
 

@@ -7,16 +7,17 @@ local declare = require "tidemill.declare"
 local http = require "tidemill.http"
 local metric = require "tidemill.metric"
 local problems = require "tidemill.problems"
+local shape = require "tidemill.shape"
 local state = require "tidemill.state"
 
 local notify = {}
-local declared = declare.declared
 
 local queue_max = 100    -- messages of a target; the oldest goes when it is full
 local tries_max = 10     -- about 8 minutes
 local text_max = 4096    -- bytes
 local fields_max = 32
 local targets_max = 20
+local refresh_us = 60e6  -- Alertmanager is told so often what fires
 
 local targets = {}       -- name -> definition
 local target_count = 0
@@ -28,13 +29,36 @@ local sent = metric.counter { name = "tidemill_notify_sent_total", help = "Notif
 local dropped = metric.counter { name = "tidemill_notify_dropped_total", help = "Notifications that were given up.",
                                  labels = { "target" }, max = targets_max }
 
+local severities = { info = 1, warning = 2, critical = 3 }
+
+-- Which alerts a target is told of: a severity and all above it, or names.
+local function chosen(value)
+  if severities[value] then return { severity = severities[value] } end
+  local list, expected = check.list(check.id, "names of alerts")(value)
+  if not list then return nil, 'expected "info", "warning", "critical" or a list of names: ' .. expected end
+  local names = {}
+  for _, name in ipairs(list) do names[name] = true end
+  return { names = names }
+end
+
 local target_fields = {
-  url = check.field(check.secret_or_text, { required = true }),
+  url = check.field(check.secret_or_text),
+  key = check.field(check.secret_or_text),
+  alerts = check.field(chosen),
   headers = check.field(function(v) return type(v) == "table" and v or nil, "expected a table of headers, got a " .. type(v) end),
-  format = check.field(check.one_of { "json", "text" }, { default = "json" }),
+  format = check.field(check.one_of { "json", "text", "slack", "pagerduty", "alertmanager" }, { default = "json" }),
   min_interval = check.field(check.duration, { to = "min_interval_us", default = 1e6 }),
   timeout = check.field(check.duration, { to = "timeout_us", default = 10e6 }),
 }
+
+local function complete(at, path, normal)
+  local is_pagerduty = normal.format == "pagerduty"
+  if is_pagerduty then normal.url = normal.url or shape.pagerduty_url end
+  if not normal.url then problems.add(at, path, 'missing key "url"') end
+  if is_pagerduty and not normal.key then problems.add(at, path, "pagerduty: expected key, the routing key of the service") end
+  if normal.key and not is_pagerduty then problems.add(at, path, "key: only pagerduty takes one") end
+  if normal.format == "alertmanager" then normal.alerts = normal.alerts or { severity = severities.info } end
+end
 
 local function declare_target(at, name, definition)
   local path = "tm.notify " .. tostring(name)
@@ -43,6 +67,7 @@ local function declare_target(at, name, definition)
   if targets[name] then return problems.add(at, path, "is declared already at " .. targets[name].at) end
   local normal = check.closed(at, path, definition, target_fields)
   normal.at, normal.name = at, name
+  complete(at, path, normal)
   targets[name] = normal
   target_count = target_count + 1
   if target_count > targets_max then problems.add(at, path, ("expected at most %d targets"):format(targets_max)) end
@@ -50,21 +75,8 @@ end
 
 -- ---- sending ----
 
-local function body_of(target, message)
-  if target.format == "json" then
-    return {
-      json = { text = message.text, fields = message.fields, id = declared.role and declared.role.id, at_us = message.at_us },
-    }
-  end
-  local lines, names = { message.text }, {}
-  for name in pairs(message.fields) do names[#names + 1] = name end
-  table.sort(names)
-  for _, name in ipairs(names) do lines[#lines + 1] = name .. ": " .. tostring(message.fields[name]) end
-  return { body = table.concat(lines, "\n"), headers = { ["Content-Type"] = "text/plain; charset=utf-8" } }
-end
-
 local function post(target, message)
-  local options = body_of(target, message)
+  local options = shape[target.format](target, message)
   options.method, options.url, options.retries = "POST", target.url, 0
   options.timeout, options.max_body = ("%dus"):format(target.timeout_us), "64KiB"
   local headers = options.headers or {}
@@ -143,6 +155,18 @@ local function check_message(name, text, fields)
   return copy
 end
 
+local function enqueue(name, message)
+  queues[name] = queues[name] or {}
+  local queue = queues[name]
+  if #queue >= queue_max then
+    table.remove(queue, 1)
+    drop(name, "the queue is full")
+  end
+  message.at_us = host.now_us()
+  queue[#queue + 1] = message
+  start(name)
+end
+
 --- Send a message to a target: run time. It is queued (100 of a target at most; then the oldest is dropped and counted)
 --- and this returns at once.
 ---@param name string
@@ -151,14 +175,57 @@ end
 function notify.send(name, text, fields)
   if not declare.running then error("tm.notify.send is for run time: call it inside a handler", 2) end
   local copy = check_message(name, text, fields)
-  queues[name] = queues[name] or {}
-  local queue = queues[name]
-  if #queue >= queue_max then
-    table.remove(queue, 1)
-    drop(name, "the queue is full")
+  if targets[name].format == "alertmanager" then
+    error(("tm.notify.send: %s is an Alertmanager, which takes alerts and no messages"):format(name), 2)
   end
-  queue[#queue + 1] = { text = text:sub(1, text_max), fields = copy, at_us = host.now_us() }
-  start(name)
+  enqueue(name, { text = text:sub(1, text_max), fields = copy })
+end
+
+-- ---- alerts ----
+
+local function wants(target, alert)
+  local choice = target.alerts
+  if not choice then return false end
+  if choice.names then return choice.names[alert.name] == true end
+  return severities[alert.severity] >= choice.severity
+end
+
+local kept = { "name", "state", "severity", "summary", "since", "labels", "description", "runbook", "value" }
+
+-- JSON has no word for what is infinite.
+local function finite(value) return value and math.abs(value) < math.huge and value or nil end
+
+local function copy_of(alert)
+  local copy = {}
+  for _, field in ipairs(kept) do copy[field] = alert[field] end
+  copy.value = finite(alert.value)
+  return copy
+end
+
+local function tell(target, alert)
+  local fields = { alert = alert.name, state = alert.state, severity = alert.severity, value = finite(alert.value) }
+  for name, value in pairs(alert.labels) do fields[name] = value end
+  local text = alert.summary ~= "" and alert.summary or alert.name
+  enqueue(target.name, { text = text:sub(1, text_max), fields = fields, alert = copy_of(alert) })
+end
+
+declare.listeners[#declare.listeners + 1] = function(event)
+  if event.type ~= "alert" then return end
+  for _, target in pairs(targets) do
+    if wants(target, event) then tell(target, event) end
+  end
+end
+
+-- What fires, all at once: Alertmanager takes for over what it does not hear of.
+local function refresh(target)
+  local firing = {}
+  for _, message in ipairs(queues[target.name] or {}) do
+    if message.alerts then return end -- the last one is still on its way
+  end
+  for _, alert in ipairs(host.alert_list()) do
+    if alert.state == "firing" and not alert.silenced and wants(target, alert) then firing[#firing + 1] = copy_of(alert) end
+  end
+  if #firing > 0 then enqueue(target.name, { text = "", fields = {}, alerts = firing }) end
 end
 
 -- What the generation before has left.
@@ -171,12 +238,22 @@ declare.started[#declare.started + 1] = function()
       queues[name] = nil
     end
   end
+  for name, target in pairs(targets) do
+    if target.format == "alertmanager" then
+      host.timer(0, refresh_us, "tm.notify " .. name, function() refresh(target) end)
+    end
+  end
 end
 
---- Declare a target for notifications. `json` posts {"text", "fields", "id", "at_us"}, `text` plain lines.
+--- Declare a target for notifications. `json` posts {"text", "fields", "id", "at_us"}, `text` plain lines; slack is an
+--- incoming webhook, pagerduty its Events API v2, alertmanager the path /api/v2/alerts of one. With `alerts` the target is
+--- told of alerts by itself; all else is sent by handlers.
 ---
----     tm.notify "ops" { url = tm.secret { credential = "ops-hook" } }
----     tm.on("alert", function(a) tm.notify.send("ops", a.summary, { alert = a.name, state = a.state }) end)
+---     tm.notify "team"  { format = "slack", url = tm.secret { credential = "slack-hook" }, alerts = "warning" }
+---     tm.notify "pager" { format = "pagerduty", key = tm.secret { credential = "pagerduty" }, alerts = "critical" }
+---     tm.notify "alertmanager" { format = "alertmanager", url = "http://127.0.0.1:9093/api/v2/alerts" }
+---     tm.notify "ops"   { url = tm.secret { credential = "ops-hook" } }
+---     tm.on("gap", function(gap) tm.notify.send("ops", "messages are missing", { link = gap.link.name }) end)
 ---@param name string
 ---@return fun(definition: tidemill.NotifyTarget)
 local function declare_notify(_, name)

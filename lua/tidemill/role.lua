@@ -42,6 +42,7 @@ local function common(fields)
   fields.health = check.field(address, { default = "127.0.0.1:8080" })
   fields.metrics = check.field(address, { default = "127.0.0.1:9090" })
   fields.socket = check.field(check.text)
+  fields.alert_state = check.field(check.text)
   fields.log_level = check.field(check.one_of { "debug", "info", "warn", "error" }, { default = "info" })
   fields.log_format = check.field(check.one_of { "logfmt", "json" }, { default = "logfmt" })
   fields.migrate = check.field(check.boolean, { default = true })
@@ -114,6 +115,9 @@ local function declare_role(name, at, definition, fields)
     return problems.add(at, "tm." .. name, ("the role is declared already at %s: a process has one"):format(declared.role.at))
   end
   normal.role, normal.at = name, at
+  if name == "gatherer" and type(normal.data) == "string" then
+    normal.alert_state = normal.alert_state or normal.data .. "/alerts.state"
+  end
   if normal.limits then
     normal.limits = check.closed(at, "tm." .. name .. ": limits", normal.limits, limit_fields)
     host.limits(normal.limits.load_us, normal.limits.memory_bytes)

@@ -26,7 +26,8 @@ simulator.kept = { "decode", "registry_open", "registry_find", "registry_get", "
                    "spread_take_slot", "spread_touch_slot", "spread_restart", "spread_retell", "spread_chunk",
                    "spread_stats", "spread_pending",
                    "routine_open", "routine_offer", "routine_pending", "routine_take", "routine_next", "routine_step",
-                   "routine_save", "routine_saved", "routine_cancelled", "routine_cancel", "routine_end", "routine_list" }
+                   "routine_save", "routine_saved", "routine_cancelled", "routine_cancel", "routine_end", "routine_list",
+                   "alert_list", "alert_silences", "alert_silence" }
 
 ---@class tidemill.World
 local World = {}
@@ -131,6 +132,7 @@ function World:later(after_us, fn) add_timer(self, after_us, { call = fn }) end
 local function fire(world, timer)
   table.remove(world.timers, 1)
   world.clock_us = math.max(world.clock_us, timer.due_us)
+  runner.use(world.handle, world:wall_us())
   if timer.call then return timer.call() end
   if timer.every_us > 0 then -- a run that is not over leaves ticks out
     timer.due_us = timer.due_us + timer.every_us
@@ -553,7 +555,7 @@ function make.metric(world)
       error(("metric: expected at most %d in a script"):format(METRICS_MAX), 0)
     end
     local key = labels and ("%s{%s}"):format(name, labels) or name
-    world.metrics[key] = world.metrics[key] or { kind = kind, value = 0 }
+    world.metrics[key] = world.metrics[key] or { kind = kind, value = 0, name = name, labels = labels }
     return world.metrics[key]
   end
 end
@@ -592,6 +594,35 @@ function make.metric_set()
   return function(metric, value) check_metric(metric).value = check_type("metric_set", 2, value, "number") end
 end
 
+-- ---- alerts ----
+
+local ALERTS_US = 1e6 -- as the host judges them
+
+local function judge(world)
+  for _, metric in pairs(world.metrics) do
+    if metric.kind ~= "histogram" then runner.measure(world.handle, metric.name, metric.labels, metric.value) end
+  end
+  runner.measure(world.handle, "tidemill_uptime_seconds", nil, world.clock_us / 1e6)
+  for _, alert in ipairs(runner.alerts(world.handle)) do
+    if not alert.silenced then world.declared.dispatch(alert) end
+  end
+  world:later(ALERTS_US, function() judge(world) end)
+end
+
+--- From now on the script's alerts are judged every second: once it has started and is told of the engine's metrics.
+function World:watch_alerts()
+  if not self.started or not self.measured or self.judged then return end
+  self.judged = true
+  self:later(0, function() judge(self) end)
+end
+
+--- A metric of the engine has this value.
+function World:measure(name, labels, value)
+  runner.measure(self.handle, name, labels, value)
+  self.measured = true
+  self:watch_alerts()
+end
+
 -- ---- the world ----
 
 local function unsimulated(name)
@@ -610,7 +641,7 @@ function simulator.host(world)
   for _, name in ipairs(simulator.kept) do
     local fn = real[name]
     host[name] = fn and function(...)
-      need_running(world, "a registry, a document or a recovery run")
+      need_running(world, "a registry, a document, a recovery run or an alert")
       runner.use(world.handle, world:wall_us())
       return fn(...)
     end

@@ -101,6 +101,7 @@ function t.start()
   if #w.problems > 0 then error("t.start: the script has problems:\n  " .. table.concat(w.problems, "\n  "), 2) end
   w.started = true
   w.declared.begin()
+  w:watch_alerts()
   runner.settle(w)
 end
 
@@ -291,6 +292,30 @@ function t.rows(stream) return world("t.rows").rows[stream] or {} end
 function t.metric(name, labels)
   local metric = world("t.metric").metrics[labels and ("%s{%s}"):format(name, labels) or name]
   return metric and metric.value
+end
+
+--- The engine's metric has this value from now on: t.measure("dedup_sync_lag_seconds", 45), or with labels,
+--- t.measure("dedup_gatherer_health", 0, { gatherer = "g1" }). From the first one on the script's alerts are judged every
+--- second; metrics that are not told are not there.
+---@param name string
+---@param value number
+---@param labels? table<string, string>
+function t.measure(name, value, labels)
+  local w = world "t.measure"
+  local texts = {}
+  for label, text in pairs(labels or {}) do texts[#texts + 1] = ('%s="%s"'):format(label, text) end
+  table.sort(texts)
+  w:measure(name, #texts > 0 and table.concat(texts, ",") or nil, value)
+end
+
+--- An alert as it stands: { state, severity, value, summary, silenced, ... }; nil when the script has none of that name.
+---@param name string
+---@return tidemill.AlertEvent?
+function t.alert(name)
+  local w = world "t.alert"
+  for _, alert in ipairs(w.host.alert_list()) do
+    if alert.name == name then return alert end
+  end
 end
 
 --- What the script logged: { level, text, fields }.

@@ -274,15 +274,20 @@ static void test_printing(void **state)
         const char *text, *canonical, *promql;
     } cases[] = {
         {"a==0", "(a == 0)", "(a == 0)"},
-        {"a{ x = \"1\" }>5 and b<1", "((a{x=\"1\"} > 5) and (b < 1))", "((a{x=\"1\"} > 5) and on() (b < 1))"},
+        {"a{ x = \"1\" }>5 and b<1", "((a{x=\"1\"} > 5) and (b < 1))",
+         "((a{x=\"1\"} > 5) and on (instance, job) (b < 1))"},
         {"a > 1 or b > 1 and c > 1", "((a > 1) or ((b > 1) and (c > 1)))",
-         "((a > 1) or on() ((b > 1) and on() (c > 1)))"},
+         "((a > 1) or on (instance, job) ((b > 1) and on (instance, job) (c > 1)))"},
         {"rate(a,\"5m\") > 2", "(rate(a,\"300s\") > 2)", "(rate(a[300s]) > 2)"},
         {"a - b - c > 0", "(((a - b) - c) > 0)", "(((a - b) - c) > 0)"},
-        {"a / sum(b) > .5", "((a / sum(b)) > 0.5)", "((a / scalar(sum(b))) > 0.5)"},
-        {"sum(a) / sum(b) > .5", "((sum(a) / sum(b)) > 0.5)", "((sum(a) / sum(b)) > 0.5)"},
+        {"a / sum(b) > .5", "((a / sum(b)) > 0.5)",
+         "((a / on (instance, job) group_left () sum by (instance, job) (b)) > 0.5)"},
+        {"sum(a) / sum(b) > .5", "((sum(a) / sum(b)) > 0.5)",
+         "((sum by (instance, job) (a) / sum by (instance, job) (b)) > 0.5)"},
+        {"1 - max(a) < b", "((1 - max(a)) < b)",
+         "((1 - max by (instance, job) (a)) < on (instance, job) group_right () b)"},
         {"-a < 0", "((-a) < 0)", "((-a) < 0)"},
-        {"absent(a{x!=\"\"})", "absent(a{x!=\"\"})", "absent(a{x!=\"\"})"},
+        {"absent(a{x!=\"\"})", "absent(a{x!=\"\"})", "(tidemill_uptime_seconds unless on (instance, job) a{x!=\"\"})"},
         {"age(a) > 30", "(age(a) > 30)", "(changes(a[30s]) == 0)"},
         {"age(a) > 1.5", "(age(a) > 1.5)", "(changes(a[1500ms]) == 0)"},
         {"age(a) < 30", "(age(a) < 30)", NULL},
@@ -319,8 +324,8 @@ static void on_change(void *arg, const struct tm_alert_view *a)
 {
     struct told *t = arg;
     size_t len = strlen(t->text);
-    (void)snprintf(t->text + len, sizeof t->text - len, "%s:%s%s ", a->name, tm_alert_state_name(a->state),
-                   a->repeated ? "!" : "");
+    (void)snprintf(t->text + len, sizeof t->text - len, "%s:%s%s%s ", a->name, tm_alert_state_name(a->state),
+                   a->repeated ? "!" : "", a->silenced ? "(silenced)" : "");
     (void)snprintf(t->summary, sizeof t->summary, "%s", a->summary);
 }
 
@@ -463,6 +468,188 @@ static void test_readings_survive(void **state)
     tm_alerts_destroy(alerts);
 }
 
+/* ---- silences, and another life ---- */
+
+static int silence(struct tm_alerts *alerts, const char *pattern, int until, int now)
+{
+    struct tm_error err;
+    return tm_alerts_silence(alerts, pattern, until * S, "work on it", now * S, &err);
+}
+
+static void test_silence(void **state)
+{
+    (void)state;
+    struct told told = {0};
+    int second = 0;
+    struct tm_alerts *alerts = tm_alerts_create(metrics, "g1");
+    struct tm_alert_def def = {.name = "LagHigh", .when = "x > 1", .every_us = 3 * S};
+    replace(alerts, &def, 1, &told);
+    assert_int_equal(silence(alerts, "Lag*", 1003, 1000), TM_OK);
+    static const double short_one[] = {2, 1};
+    STATES(short_one, "fr"); /* wall time 1000 and 1001 */
+    assert_string_equal(told.text, "LagHigh:firing(silenced) LagHigh:resolved(silenced) ");
+    /* fires on past the end of the silence, and is told then, once; then it repeats as ever */
+    told.text[0] = '\0';
+    static const double long_one[] = {2, 2, 2, 2, 2, 1};
+    STATES(long_one, "fffffr");
+    assert_string_equal(told.text, "LagHigh:firing(silenced) LagHigh:firing LagHigh:firing! LagHigh:resolved ");
+    /* what was heard to fire is heard to resolve, silence or not */
+    static const double again[] = {2}, over[] = {1};
+    STATES(again, "f");
+    assert_int_equal(silence(alerts, "L*i*h", 2000, 1009), TM_OK);
+    told.text[0] = '\0';
+    STATES(over, "r");
+    assert_string_equal(told.text, "LagHigh:resolved ");
+    STATES(again, "f");
+    assert_int_equal(silence(alerts, "L*i*h", 0, 1010), TM_OK);
+    STATES(again, "f");
+    assert_string_equal(told.text, "LagHigh:resolved LagHigh:firing(silenced) LagHigh:firing ");
+    tm_alerts_destroy(alerts);
+}
+
+static void test_silence_bounds(void **state)
+{
+    (void)state;
+    struct tm_alerts *alerts = tm_alerts_create(metrics, "g1");
+    static const char *const bad[] = {"", "a b", "a\nb", "x{",
+                                      "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_int_equal(silence(alerts, bad[i], 20, 10), TM_EINVAL);
+    assert_int_equal(silence(alerts, "Nothing", 10, 10), TM_ENOENT);
+    for (int i = 0; i < TM_ALERT_SILENCES_MAX; i++) {
+        char name[16];
+        (void)snprintf(name, sizeof name, "A%d", i);
+        assert_int_equal(silence(alerts, name, 20 + i, 10), TM_OK);
+    }
+    assert_int_equal(silence(alerts, "A3", 30, 10), TM_OK); /* it replaces one */
+    assert_int_equal(silence(alerts, "B", 20, 10), TM_EFULL);
+    assert_int_equal(silence(alerts, "B", 30, 20), TM_OK); /* the first is over by now */
+    assert_int_equal(tm_alerts_silence_count(alerts), TM_ALERT_SILENCES_MAX);
+    tm_alerts_destroy(alerts);
+}
+
+/* A new process with the text that an old one has left. */
+static struct tm_alerts *reborn(struct tm_alerts *old, const struct tm_alert_def *defs, size_t count, int now_s,
+                                int wall_s, size_t expected)
+{
+    struct tm_buf text = {0};
+    struct told told = {0};
+    assert_int_equal(tm_alerts_save(old, now_s * S, wall_s * S, &text), TM_OK);
+    tm_alerts_destroy(old);
+    struct tm_alerts *alerts = tm_alerts_create(metrics, "g1");
+    replace(alerts, defs, count, &told);
+    /* it runs since 2 s, and the old one ended 10 s ago */
+    assert_int_equal(tm_alerts_load(alerts, tm_buf_cstr(&text), 2 * S, (wall_s + 10) * S), expected);
+    assert_string_equal(told.text, "");
+    tm_buf_fini(&text);
+    return alerts;
+}
+
+static void expect_view(struct tm_alerts *alerts, size_t i, enum tm_alert_state state, int64_t since_s,
+                        const char *summary)
+{
+    struct tm_alert_view v;
+    tm_alerts_get(alerts, i, &v);
+    assert_int_equal(v.state, state);
+    assert_int_equal(v.since_us, since_s * S);
+    assert_string_equal(v.summary, summary);
+}
+
+static void test_restart(void **state)
+{
+    (void)state;
+    struct told told = {0};
+    struct tm_alert_def defs[] = {
+        {.name = "Fires", .when = "x > 1", .every_us = 60 * S, .summary = "x\nis {value}"},
+        {.name = "Waits", .when = "x > 1", .hold_us = 20 * S},
+        {.name = "Changed", .when = "x > 1"},
+        {.name = "Silenced", .when = "x > 1"},
+        {.name = "Calm", .when = "x > 100"},
+    };
+    struct tm_alerts *alerts = tm_alerts_create(metrics, "g1");
+    replace(alerts, defs, 5, &told);
+    assert_int_equal(silence(alerts, "Silenced", 4000, 1000), TM_OK);
+    gauge("x", NULL, 7);
+    tm_alerts_evaluate(alerts, 500 * S, 1000 * S, on_change, &told);
+    assert_true(tm_alerts_take_changed(alerts));
+    tm_alerts_evaluate(alerts, 501 * S, 1001 * S, on_change, &told);
+    assert_false(tm_alerts_take_changed(alerts)); /* nothing new to keep */
+
+    defs[2].when = "x > 2";
+    alerts = reborn(alerts, defs, 5, 501, 1001, 4); /* Fires, Waits, Silenced and the silence */
+    expect_view(alerts, 0, TM_ALERT_FIRING, 1000, "x is 7");
+    expect_view(alerts, 1, TM_ALERT_PENDING, 1000, "");
+    expect_view(alerts, 2, TM_ALERT_INACTIVE, 0, "");
+    expect_view(alerts, 3, TM_ALERT_FIRING, 1000, "");
+    expect_view(alerts, 4, TM_ALERT_INACTIVE, 0, "");
+    assert_true(shown("Fires", "info") == 2 && shown("Waits", "info") == 1);
+
+    /* metrics begin at nothing: what fires is not resolved by that, nor told anew before its time */
+    memset(&told, 0, sizeof told);
+    gauge("x", NULL, 0);
+    for (int t = 2; t < 32; t++)
+        tm_alerts_evaluate(alerts, t * S, (1009 + t) * S, on_change, &told);
+    assert_string_equal(told.text, "");
+    expect_view(alerts, 0, TM_ALERT_FIRING, 1000, "x is 7");
+    tm_alerts_evaluate(alerts, 32 * S, 1041 * S, on_change, &told);
+    assert_string_equal(told.text, "Fires:resolved Silenced:resolved(silenced) ");
+    tm_alerts_destroy(alerts);
+}
+
+/* The condition goes on in the new life: holding and repeating count from the old one, the silence still holds. */
+static void test_restart_goes_on(void **state)
+{
+    (void)state;
+    struct told told = {0};
+    struct tm_alert_def defs[] = {{.name = "Fires", .when = "x > 1", .every_us = 60 * S},
+                                  {.name = "Waits", .when = "x > 1", .hold_us = 20 * S},
+                                  {.name = "Silenced", .when = "x > 1"}};
+    struct tm_alerts *alerts = tm_alerts_create(metrics, "g1");
+    replace(alerts, defs, 3, &told);
+    assert_int_equal(silence(alerts, "Sil*", 1065, 1000), TM_OK);
+    gauge("x", NULL, 7);
+    tm_alerts_evaluate(alerts, 500 * S, 1000 * S, on_change, &told);
+    alerts = reborn(alerts, defs, 3, 500, 1000, 4); /* 2 s of the new clock are 1010 s of the wall */
+    memset(&told, 0, sizeof told);
+    tm_alerts_evaluate(alerts, 11 * S, 1019 * S, on_change, &told);
+    assert_string_equal(told.text, "");
+    tm_alerts_evaluate(alerts, 12 * S, 1020 * S, on_change, &told);
+    assert_string_equal(told.text, "Waits:firing ");
+    tm_alerts_evaluate(alerts, 52 * S, 1060 * S, on_change, &told);
+    assert_string_equal(told.text, "Waits:firing Fires:firing! ");
+    tm_alerts_evaluate(alerts, 57 * S, 1065 * S, on_change, &told);
+    assert_string_equal(told.text, "Waits:firing Fires:firing! Silenced:firing ");
+    tm_alerts_destroy(alerts);
+}
+
+static void test_broken_memory(void **state)
+{
+    (void)state;
+    struct told told = {0};
+    struct tm_alert_def def = {.name = "A", .when = "x > 1", .summary = "s"};
+    struct tm_alerts *alerts = tm_alerts_create(metrics, "g1");
+    replace(alerts, &def, 1, &told);
+    gauge("x", NULL, 7);
+    tm_alerts_evaluate(alerts, S, S, on_change, &told);
+    assert_int_equal(silence(alerts, "B", 4000, 1), TM_OK);
+    struct tm_buf text = {0};
+    assert_int_equal(tm_alerts_save(alerts, S, S, &text), TM_OK);
+    const char *whole = tm_buf_cstr(&text);
+    for (size_t len = 0; len <= text.len; len++) { /* cut, and with each byte another one */
+        char *copy = strdup(whole);
+        assert_non_null(copy);
+        copy[len] = '\0';
+        (void)tm_alerts_load(alerts, copy, S, S);
+        memcpy(copy, whole, text.len + 1);
+        copy[len < text.len ? len : 0] ^= 0x15;
+        (void)tm_alerts_load(alerts, copy, S, S);
+        free(copy);
+    }
+    assert_int_equal(tm_alerts_load(alerts, "tidemill-alerts 2\nsilence 9000000000 C w\n", S, S), 0);
+    tm_buf_fini(&text);
+    tm_alerts_destroy(alerts);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -477,6 +664,11 @@ int main(void)
                                        TEST(test_hold_and_clear),
                                        TEST(test_without_hold),
                                        TEST(test_generations),
-                                       TEST(test_readings_survive)};
+                                       TEST(test_readings_survive),
+                                       TEST(test_silence),
+                                       TEST(test_silence_bounds),
+                                       TEST(test_restart),
+                                       TEST(test_restart_goes_on),
+                                       TEST(test_broken_memory)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

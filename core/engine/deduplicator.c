@@ -5,6 +5,7 @@
 #include "engine/merge.h"
 #include "record/keys.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -128,6 +129,24 @@ int tm_deduplicator_gatherer_stats(struct tm_deduplicator *d, size_t index, stru
         out->behind = peer->queued_rows + peer->unread_rows;
         out->lag_us = peer_lag_us(d, peer, tm_clock_wall_us());
         pthread_mutex_unlock(&d->lock);
+    }
+    tm_dedup_settings_put(settings);
+    return known ? TM_OK : TM_ENOENT;
+}
+
+int tm_deduplicator_stream_stats(struct tm_deduplicator *d, size_t index, struct tm_deduplicator_stream_stats *out)
+{
+    struct tm_dedup_settings *settings = tm_dedup_settings_newest(d);
+    bool known = index < tm_plan_stream_count(settings->options.plan);
+    if (known) {
+        const struct tm_stream *stream = tm_plan_stream(settings->options.plan, index);
+        const struct tm_stream_metrics *m = &settings->streams[index];
+        *out = (struct tm_deduplicator_stream_stats){.shared = tm_stream_is_fingerprinted(stream),
+                                                     .polled = (uint64_t)tm_metric_get(m->polled),
+                                                     .written = (uint64_t)tm_metric_get(m->written),
+                                                     .duplicate = (uint64_t)tm_metric_get(m->duplicate),
+                                                     .quarantined = (uint64_t)tm_metric_get(m->quarantined)};
+        (void)snprintf(out->name, sizeof out->name, "%s", stream->name);
     }
     tm_dedup_settings_put(settings);
     return known ? TM_OK : TM_ENOENT;

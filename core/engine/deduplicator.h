@@ -133,6 +133,14 @@ int64_t tm_deduplicator_newest_us(const struct tm_deduplicator *d, size_t stream
 /* By their order in the options of the last reload; TM_ENOENT beyond the last. Any thread. */
 int tm_deduplicator_gatherer_stats(struct tm_deduplicator *d, size_t index,
                                    struct tm_deduplicator_gatherer_stats *out) TM_MUST_CHECK;
+struct tm_deduplicator_stream_stats {
+    char name[64];
+    bool shared; /* gatherers have its records in common; else each one's are its own */
+    uint64_t polled, written, duplicate, quarantined;
+};
+/* By their order in the plan; TM_ENOENT beyond the last. Any thread. */
+int tm_deduplicator_stream_stats(struct tm_deduplicator *d, size_t index,
+                                 struct tm_deduplicator_stream_stats *out) TM_MUST_CHECK;
 /* The newest gaps of all gatherers in production's ledger, of the last hour, read every few seconds while this process
  * merges; a lane is a gatherer. Any thread. */
 size_t tm_deduplicator_gaps(struct tm_deduplicator *d, struct tm_gap_note *out, size_t max);

@@ -89,6 +89,7 @@ struct tm_config {
     enum tm_log_level log_level;
     enum tm_log_format log_format;
     const char *health, *metrics; /* "address:port" */
+    const char *console_names;    /* for browsers, with a space between two; NULL: none */
     const char *socket;           /* path; NULL: no control socket */
     struct tm_config_limits limits;
     int callback_failures;   /* in a row, before a handler or timer is disabled */

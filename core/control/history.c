@@ -154,6 +154,25 @@ static void put_values(struct tm_json *j, const struct tm_history *h, const stru
     tm_json_add(j, "]");
 }
 
+int tm_history_put_latest(const struct tm_history *h, struct tm_buf *out)
+{
+    struct tm_json j = {.out = out};
+    const char *comma = "";
+    tm_json_add(&j, "{");
+    for (size_t i = 0; h->turn && i < h->series_count; i++) {
+        double v = h->series[i].values[(h->turn - 1) % TM_HISTORY_SECONDS];
+        if (!isfinite(v))
+            continue;
+        tm_json_add(&j, "%s", comma);
+        if (!j.rc)
+            j.rc = tm_json_put_string(out, h->series[i].name);
+        tm_json_add(&j, ":%.4g", v);
+        comma = ",";
+    }
+    tm_json_add(&j, "}");
+    return j.rc;
+}
+
 int tm_history_put(const struct tm_history *h, struct tm_buf *out)
 {
     struct tm_json j = {.out = out};

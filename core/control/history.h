@@ -30,6 +30,9 @@ double tm_history_rate(const struct tm_history *h, const char *counter, int seco
 void tm_history_note(struct tm_history *h, const char *figure, double value);
 void tm_history_turn(struct tm_history *h); /* the second is over */
 
+/* {"rows":2,"lag_s":0.1}: the second before this one; a figure without a value is left out. */
+int tm_history_put_latest(const struct tm_history *h, struct tm_buf *out) TM_MUST_CHECK;
+
 /* {"step_s":1,"figures":{"rows":[1,2,null],...}}: all of the same length, the newest last. */
 int tm_history_put(const struct tm_history *h, struct tm_buf *out) TM_MUST_CHECK;
 

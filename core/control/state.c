@@ -167,6 +167,9 @@ static void add_all(struct tm_json *j, struct tm_state *s, bool with_history)
                 tm_state_metric(s, "tidemill_seen_bytes"));
     add_policy(j, s);
     add_process(j, s->d);
+    tm_json_add(j, ",\"figures\":");
+    if (!j->rc)
+        j->rc = tm_history_put_latest(s->history, j->out);
     if (with_history) {
         tm_json_add(j, ",\"history\":");
         if (!j->rc)

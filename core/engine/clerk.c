@@ -83,19 +83,6 @@ static int find_ambiguities(struct tm_clerk *c, const struct tm_stream *s, struc
     return rc;
 }
 
-static int keep(struct tm_clerk *c, const struct tm_dedup_settings *settings, struct tm_error *err)
-{
-    const struct tm_plan *plan = settings->options.plan;
-    int64_t pruned = 0;
-    int rc = connect_to(c, settings->options.production, err);
-    for (size_t i = 0; !rc && i < tm_plan_stream_count(plan); i++)
-        if (is_counted(tm_plan_stream(plan, i)))
-            rc = find_ambiguities(c, tm_plan_stream(plan, i), err);
-    rc = rc ? rc : tm_pg_query_number(c->pg, "SELECT tidemill.prune_heartbeats()", 0, NULL, &pruned, err);
-    tm_metric_add(c->pruned, (uint64_t)pruned);
-    return rc;
-}
-
 /* A gap may be several rows, and one that is filled says so in the last of them. */
 static const char newest_gaps[] =
     "SELECT gatherer, replace(gap_id::text, '-', ''), min(reason), coalesce(min(connection), ''), "
@@ -141,6 +128,20 @@ static int read_gaps(struct tm_clerk *c, struct tm_error *err)
     return TM_OK;
 }
 
+static int keep(struct tm_clerk *c, const struct tm_dedup_settings *settings, struct tm_error *err)
+{
+    const struct tm_plan *plan = settings->options.plan;
+    int64_t pruned = 0;
+    int rc = connect_to(c, settings->options.production, err);
+    rc = rc ? rc : read_gaps(c, err);
+    for (size_t i = 0; !rc && i < tm_plan_stream_count(plan); i++)
+        if (is_counted(tm_plan_stream(plan, i)))
+            rc = find_ambiguities(c, tm_plan_stream(plan, i), err);
+    rc = rc ? rc : tm_pg_query_number(c->pg, "SELECT tidemill.prune_heartbeats()", 0, NULL, &pruned, err);
+    tm_metric_add(c->pruned, (uint64_t)pruned);
+    return rc;
+}
+
 static void *clerk_main(void *arg)
 {
     struct tm_clerk *c = arg;
@@ -155,7 +156,6 @@ static void *clerk_main(void *arg)
         }
         struct tm_dedup_settings *settings = tm_dedup_settings_newest(c->d);
         int rc = keep(c, settings, &err);
-        rc = rc ? rc : read_gaps(c, &err);
         tm_dedup_settings_put(settings);
         if (!rc || rc == TM_ESTOPPED)
             continue;

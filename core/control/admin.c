@@ -115,14 +115,30 @@ int tm_admin_port(const struct tm_admin *admin, const char *address)
     return tm_httpd_port(admin->httpd, address);
 }
 
+struct tm_httpd *tm_admin_httpd(struct tm_admin *admin)
+{
+    return admin->httpd;
+}
+
+struct tm_loop *tm_admin_loop(struct tm_admin *admin)
+{
+    return admin->loop;
+}
+
+void tm_admin_stop(struct tm_admin *admin)
+{
+    if (!admin || !admin->has_thread)
+        return;
+    tm_async_send(&admin->stop);
+    pthread_join(admin->thread, NULL);
+    admin->has_thread = false;
+}
+
 void tm_admin_destroy(struct tm_admin *admin)
 {
     if (!admin)
         return;
-    if (admin->has_thread) {
-        tm_async_send(&admin->stop);
-        pthread_join(admin->thread, NULL);
-    }
+    tm_admin_stop(admin);
     tm_httpd_destroy(admin->httpd);
     tm_async_fini(&admin->stop);
     tm_loop_destroy(admin->loop);

@@ -26,7 +26,9 @@ struct tm_admin_options {
 };
 
 int tm_admin_create(const struct tm_admin_options *options, struct tm_admin **out, struct tm_error *err) TM_MUST_CHECK;
-void tm_admin_destroy(struct tm_admin *admin); /* ends the thread; NULL is fine */
+/* Ends the thread; what was put on its loop can be taken off then. NULL is fine for both. */
+void tm_admin_stop(struct tm_admin *admin);
+void tm_admin_destroy(struct tm_admin *admin); /* stops it first */
 
 /* Before the start. The port in use at an address that is served; 0 if none. */
 int tm_admin_serve(struct tm_admin *admin, const char *address, const char *path, tm_httpd_handler *handler, void *arg,
@@ -34,6 +36,10 @@ int tm_admin_serve(struct tm_admin *admin, const char *address, const char *path
 int tm_admin_port(const struct tm_admin *admin, const char *address);
 
 int tm_admin_start(struct tm_admin *admin, struct tm_error *err) TM_MUST_CHECK;
+
+/* For what else is served and told there: before the start, and after the stop. */
+struct tm_httpd *tm_admin_httpd(struct tm_admin *admin);
+struct tm_loop *tm_admin_loop(struct tm_admin *admin);
 
 /* What is known of the policy thread; any thread. */
 enum tm_policy_state tm_admin_policy(const struct tm_admin *admin);

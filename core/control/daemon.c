@@ -1,6 +1,8 @@
+#include "control/console.h"
 #include "control/daemon.h"
 #include "control/daemon_private.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "engine/health.h"
 #include "script/grant.h"
@@ -50,6 +52,17 @@ static int serve(struct tm_daemon *d, const char *address, const char *path, tm_
     return rc;
 }
 
+static int start_console(struct tm_daemon *d, struct tm_error *err)
+{
+    struct tm_console_options options = {.loop = tm_admin_loop(d->admin),
+                                         .httpd = tm_admin_httpd(d->admin),
+                                         .address = d->config->health,
+                                         .names = d->config->console_names,
+                                         .state = d->state,
+                                         .metrics = d->services.metrics};
+    return tm_console_open(&options, &d->console, err);
+}
+
 static int start_http(struct tm_daemon *d, struct tm_error *err)
 {
     struct tm_admin_options options = {
@@ -64,6 +77,8 @@ static int start_http(struct tm_daemon *d, struct tm_error *err)
         rc = serve(d, d->config->health, "/health", serve_health, err);
     if (!rc)
         rc = serve(d, d->config->metrics, "/metrics", serve_metrics, err);
+    if (!rc)
+        rc = start_console(d, err);
     return rc;
 }
 
@@ -162,12 +177,19 @@ static int start_policy(struct tm_daemon *d, struct tm_error *err)
     return rc;
 }
 
+static void on_state_turn(void *arg)
+{
+    struct tm_daemon *d = arg;
+    tm_state_take_policy(d->state);
+}
+
 static int start(struct tm_daemon *d, struct tm_error *err)
 {
     d->services.loop = tm_loop_create();
     d->services.metrics = tm_metrics_create();
     tm_process_init(&d->process, d->services.metrics);
     tm_notify_init(&d->notify, d->services.loop);
+    d->state = tm_state_create(d);
     int64_t born_us = tm_watcher_last_life(d->config->gatherer.journal.dir);
     int rc = start_policy(d, err);
     if (!rc)
@@ -182,6 +204,8 @@ static int start(struct tm_daemon *d, struct tm_error *err)
         rc = tm_policy_start(d->policy, err);
     if (!rc) {
         d->watcher = tm_watcher_start(d, born_us);
+        tm_timer_init(&d->state_turn, d->services.loop, on_state_turn, d);
+        tm_timer_start(&d->state_turn, TM_US_PER_S / 1000, TM_US_PER_S);
         start_signals(d);
     }
     return rc;
@@ -192,7 +216,11 @@ static void stop(struct tm_daemon *d)
 {
     stop_signals(d);
     tm_watcher_stop(d->watcher);
+    if (d->state_turn.loop)
+        tm_timer_stop(&d->state_turn);
     tm_control_close(d->control);
+    tm_admin_stop(d->admin);
+    tm_console_close(d->console);
     tm_admin_destroy(d->admin);
     tm_http_destroy(d->services.http);
     if (d->services.gatherer)
@@ -203,6 +231,7 @@ static void stop(struct tm_daemon *d)
     tm_services_fini(&d->services);
     tm_notify_fini(&d->notify);
     tm_buf_fini(&d->problems);
+    tm_state_destroy(d->state);
     tm_loop_destroy(d->services.loop);
     tm_metrics_destroy(d->services.metrics);
 }

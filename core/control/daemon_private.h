@@ -7,6 +7,7 @@
 #include "control/notify.h"
 #include "control/process.h"
 #include "control/server.h"
+#include "control/state.h"
 #include "control/watcher.h"
 #include "script/policy.h"
 
@@ -21,6 +22,9 @@ struct tm_daemon {
     struct tm_heartbeat heartbeat;
     struct tm_control *control;
     struct tm_process_metrics process;
+    struct tm_state *state;
+    struct tm_console *console;
+    struct tm_timer state_turn; /* the policy part of the state is published */
     struct tm_notify notify;
     struct tm_watcher *watcher;
     struct tm_signal hup, term, intr;
@@ -32,6 +36,9 @@ struct tm_daemon {
 
 /* Commands of the control socket; the context is the daemon. */
 extern const struct tm_command tm_daemon_commands[];
+
+/* status.c: the members of the state that only the policy thread may read, each with a comma before it. */
+int tm_daemon_put_policy(struct tm_daemon *d, struct tm_buf *out) TM_MUST_CHECK;
 
 /* ---- reload.c ---- */
 

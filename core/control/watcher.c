@@ -133,6 +133,7 @@ static void take_gatherer(struct tm_watcher *w, struct tm_watch_snapshot *s, str
 
 static void take_deduplicator(struct tm_watcher *w, struct tm_watch_snapshot *s, struct tm_deduplicator_stats *stats)
 {
+    tm_deduplicator_tidy(w->d->deduplicator);
     *stats = tm_deduplicator_stats(w->d->deduplicator);
     s->production_connected = stats->production_connected;
     s->production_identity = stats->identity;

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define GAP_ROWS_MAX "1000"
+#define GAPS_EVERY_US (4 * TM_US_PER_S)
 #define EVERY_US (2 * TM_US_PER_S)
 #define AFTER_FAILURE_US (30 * TM_US_PER_S)
 #define CONNECT_US (5 * TM_US_PER_S)
@@ -19,6 +21,8 @@ struct tm_clerk {
     struct tm_pg *pg;
     char *conninfo; /* of `pg` */
     struct tm_metric *pruned;
+    int64_t gaps_read_us;
+    struct tm_gap_note gaps[TM_GAP_LOG_MAX];
 };
 
 static bool is_merging(struct tm_clerk *c)
@@ -81,12 +85,58 @@ static int find_ambiguities(struct tm_clerk *c, const struct tm_stream *s, struc
     return rc;
 }
 
+/* A gap may be several rows, and one that is filled says so in the last of them. */
+static const char newest_gaps[] =
+    "SELECT gatherer, replace(gap_id::text, '-', ''), min(reason), coalesce(min(connection), ''), "
+    "(extract(epoch FROM min(from_ts)) * 1e6)::int8, (extract(epoch FROM max(to_ts)) * 1e6)::int8, "
+    "coalesce(max(last_seq) - min(first_seq) + 1, 0), coalesce(bool_or(closed_by = 'late frames'), false) "
+    "FROM (SELECT * FROM gaps WHERE reason NOT IN ('whole', 'unsubscribed') AND received_at > now() - interval '1 hour' "
+    "ORDER BY received_at DESC LIMIT " GAP_ROWS_MAX ") g GROUP BY gatherer, gap_id ORDER BY max(received_at)";
+
+static int64_t number_at(const PGresult *result, int row, int column)
+{
+    return strtoll(PQgetvalue(result, row, column), NULL, 10);
+}
+
+static struct tm_gap_note gap_at(const PGresult *result, int row)
+{
+    struct tm_gap_note n = {.from_us = number_at(result, row, 4),
+                            .to_us = number_at(result, row, 5),
+                            .records = number_at(result, row, 6),
+                            .filled = PQgetvalue(result, row, 7)[0] == 't'};
+    (void)snprintf(n.lane, sizeof n.lane, "%s", PQgetvalue(result, row, 0));
+    (void)snprintf((char *)n.id, sizeof n.id, "%s", PQgetvalue(result, row, 1)); /* half of it tells them apart */
+    (void)snprintf(n.reason, sizeof n.reason, "%s", PQgetvalue(result, row, 2));
+    (void)snprintf(n.connection, sizeof n.connection, "%s", PQgetvalue(result, row, 3));
+    return n;
+}
+
+/* For who looks at this process; nothing follows from it. */
+static int read_gaps(struct tm_clerk *c, struct tm_error *err)
+{
+    PGresult *result;
+    int64_t now_us = tm_clock_mono_us();
+    if (c->gaps_read_us && now_us - c->gaps_read_us < GAPS_EVERY_US)
+        return TM_OK;
+    int rc = tm_pg_query(c->pg, newest_gaps, 0, NULL, &result, err);
+    if (rc)
+        return rc;
+    int count = PQntuples(result) < TM_GAP_LOG_MAX ? PQntuples(result) : TM_GAP_LOG_MAX;
+    for (int i = 0; i < count; i++)
+        c->gaps[i] = gap_at(result, i);
+    PQclear(result);
+    tm_gap_log_replace(c->d->gap_log, c->gaps, (size_t)count);
+    c->gaps_read_us = now_us;
+    return TM_OK;
+}
+
 static int keep(struct tm_clerk *c, const struct tm_dedup_settings *settings, struct tm_error *err)
 {
     const struct tm_plan *plan = settings->options.plan;
     int64_t pruned = 0;
     int rc = connect_to(c, settings->options.production, err);
     rc = rc ? rc : tm_replication_probe(c->d, c->pg, err);
+    rc = rc ? rc : read_gaps(c, err);
     for (size_t i = 0; !rc && i < tm_plan_stream_count(plan); i++)
         if (is_counted(tm_plan_stream(plan, i)))
             rc = find_ambiguities(c, tm_plan_stream(plan, i), err);

@@ -7,7 +7,9 @@
  *                                         missed another one of equal records. They are counted
  *                                         (tidemill_ambiguous_keys_total), logged, and shown by coverage()
  *
- * Both only tidy up or add what is known: when production is away, or a call fails, nothing is wrong and the next call makes
+ * and reads the newest gaps, for who looks at this process (engine/gap_log.h).
+ *
+ * The functions only tidy up or add what is known: when production is away, or a call fails, nothing is wrong and the next call makes
  * up for it. Two of them at once do no harm.
  */
 #ifndef TM_ENGINE_CLERK_H

@@ -128,7 +128,7 @@ static struct tm_peer *peer_create(struct tm_deduplicator *d, const struct tm_de
     (void)snprintf(peer->id, sizeof peer->id, "%s", g->id);
     peer->conninfo = strdup(g->conninfo);
     TM_FATAL_UNLESS(peer->conninfo && tm_stop_init(&peer->stop) == TM_OK);
-    peer->stats.id = peer->id;
+    (void)snprintf(peer->stats.id, sizeof peer->stats.id, "%s", peer->id);
     peer->queue = tm_queue_create(QUEUE_ITEMS_MAX, queue_bytes);
     tm_queue_set_wake(peer->queue, wake_merger, d);
     (void)snprintf(labels, sizeof labels, "gatherer=\"%s\"", peer->id);
@@ -147,6 +147,8 @@ void tm_peer_leave(struct tm_peer *peer, struct tm_peer *heir)
         heir->stats.written += peer->stats.written;
         heir->stats.duplicate += peer->stats.duplicate;
         heir->stats.quarantined += peer->stats.quarantined;
+        heir->stats.shared += peer->stats.shared;
+        heir->stats.shared_first += peer->stats.shared_first;
         if (peer->stats.last_row_us > heir->stats.last_row_us)
             heir->stats.last_row_us = peer->stats.last_row_us;
     }

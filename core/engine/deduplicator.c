@@ -122,15 +122,46 @@ struct tm_deduplicator_stats tm_deduplicator_stats(struct tm_deduplicator *d)
 
 int tm_deduplicator_gatherer_stats(struct tm_deduplicator *d, size_t index, struct tm_deduplicator_gatherer_stats *out)
 {
-    const struct tm_dedup_settings *settings = d->settings; /* changed by this thread alone */
+    struct tm_dedup_settings *settings = tm_dedup_settings_newest(d);
+    bool known = index < settings->options.gatherer_count;
+    if (known) {
+        const struct tm_peer *peer = settings->peers[index];
+        pthread_mutex_lock(&d->lock);
+        *out = peer->stats;
+        out->behind = peer->queued_rows + peer->unread_rows;
+        out->lag_us = peer_lag_us(d, peer, tm_clock_wall_us());
+        pthread_mutex_unlock(&d->lock);
+    }
+    tm_dedup_settings_put(settings);
+    return known ? TM_OK : TM_ENOENT;
+}
+
+int tm_deduplicator_stream_stats(struct tm_deduplicator *d, size_t index, struct tm_deduplicator_stream_stats *out)
+{
+    struct tm_dedup_settings *settings = tm_dedup_settings_newest(d);
+    bool known = index < tm_plan_stream_count(settings->options.plan);
+    if (known) {
+        const struct tm_stream *stream = tm_plan_stream(settings->options.plan, index);
+        const struct tm_stream_metrics *m = &settings->streams[index];
+        *out = (struct tm_deduplicator_stream_stats){.shared = tm_stream_is_fingerprinted(stream),
+                                                     .polled = (uint64_t)tm_metric_get(m->polled),
+                                                     .written = (uint64_t)tm_metric_get(m->written),
+                                                     .duplicate = (uint64_t)tm_metric_get(m->duplicate),
+                                                     .quarantined = (uint64_t)tm_metric_get(m->quarantined)};
+        (void)snprintf(out->name, sizeof out->name, "%s", stream->name);
+    }
+    tm_dedup_settings_put(settings);
+    return known ? TM_OK : TM_ENOENT;
+}
+
+size_t tm_deduplicator_gaps(struct tm_deduplicator *d, struct tm_gap_note *out, size_t max)
+{
+    return tm_gap_log_read(d->gap_log, out, max);
+}
+
+void tm_deduplicator_tidy(struct tm_deduplicator *d)
+{
     tm_peers_reap(d);
-    if (index >= settings->options.gatherer_count)
-        return TM_ENOENT;
-    pthread_mutex_lock(&d->lock);
-    *out = settings->peers[index]->stats;
-    out->lag_us = peer_lag_us(d, settings->peers[index], tm_clock_wall_us());
-    pthread_mutex_unlock(&d->lock);
-    return TM_OK;
 }
 
 /* ---- start and stop ---- */
@@ -209,6 +240,7 @@ int tm_deduplicator_start(const struct tm_deduplicator_options *options, struct 
     pthread_mutex_init(&d->lock, NULL);
     d->down_since_us = tm_clock_wall_us();
     make_metrics(d, options->metrics);
+    d->gap_log = tm_gap_log_create();
     d->settings = tm_dedup_settings_create(d, options);
     rc = tm_keeper_start(&d->quit, &d->keeper, err);
     rc = rc ? rc : tm_merger_start(d, err);
@@ -234,6 +266,7 @@ void tm_deduplicator_stop(struct tm_deduplicator *d)
     tm_dedup_settings_put(d->settings);
     close(d->ready_fd);
     tm_cursors_fini(&d->cursors);
+    tm_gap_log_destroy(d->gap_log);
     tm_stop_fini(&d->quit);
     tm_stop_fini(&d->merger_stop);
     pthread_mutex_destroy(&d->lock);

@@ -39,6 +39,7 @@
 #ifndef TM_ENGINE_DEDUPLICATOR_H
 #define TM_ENGINE_DEDUPLICATOR_H
 
+#include "engine/gap_log.h"
 #include "engine/metrics.h"
 #include "record/plan.h"
 #include "store/pg.h"
@@ -74,9 +75,12 @@ enum tm_peer_state { TM_PEER_CONNECTING, TM_PEER_CONNECTED, TM_PEER_DOWN, TM_PEE
 const char *tm_peer_state_name(enum tm_peer_state state); /* "connecting", "connected", "disconnected", "stopped" */
 
 struct tm_deduplicator_gatherer_stats {
-    const char *id; /* until the next reload */
+    char id[64];
     enum tm_peer_state state;
     uint64_t polled, written, duplicate, quarantined; /* written: it brought them first */
+    uint64_t shared,
+        shared_first;    /* of `polled`, of streams that gatherers have in common; those that it brought first */
+    uint64_t behind;     /* rows that it has stored and production has not, as far as the last looks know */
     int64_t lag_us;      /* age of the oldest row polled-for but not committed; 0: none pending */
     int64_t last_row_us; /* Unix arrival time of the newest row merged from it; 0: none */
     char last_error[256];
@@ -131,8 +135,21 @@ struct tm_deduplicator_stats tm_deduplicator_stats(struct tm_deduplicator *d);
 /* The newest exchange time merged of a stream, by its index in the plan: INT64_MIN: none and no cursor; 0: some, of no
  * known time (record/keys.h). Any thread. */
 int64_t tm_deduplicator_newest_us(const struct tm_deduplicator *d, size_t stream);
-/* By their order in the options of the last reload; TM_ENOENT beyond the last. */
+/* By their order in the options of the last reload; TM_ENOENT beyond the last. Any thread. */
 int tm_deduplicator_gatherer_stats(struct tm_deduplicator *d, size_t index,
                                    struct tm_deduplicator_gatherer_stats *out) TM_MUST_CHECK;
+struct tm_deduplicator_stream_stats {
+    char name[64];
+    bool shared; /* gatherers have its records in common; else each one's are its own */
+    uint64_t polled, written, duplicate, quarantined;
+};
+/* By their order in the plan; TM_ENOENT beyond the last. Any thread. */
+int tm_deduplicator_stream_stats(struct tm_deduplicator *d, size_t index,
+                                 struct tm_deduplicator_stream_stats *out) TM_MUST_CHECK;
+/* The newest gaps of all gatherers in production's ledger, of the last hour, read every few seconds while this process
+ * merges; a lane is a gatherer. Any thread. */
+size_t tm_deduplicator_gaps(struct tm_deduplicator *d, struct tm_gap_note *out, size_t max);
+/* Let go of the pollers of removed gatherers that have ended. Now and then; never waits. */
+void tm_deduplicator_tidy(struct tm_deduplicator *d);
 
 #endif

@@ -116,6 +116,7 @@ static void gatherer_free(struct tm_gatherer *g)
         tm_command_free(c);
     for (struct tm_event *e; (e = tm_queue_try_take(g->events));)
         free(e);
+    tm_gap_log_destroy(g->gap_log);
     tm_queue_destroy(g->commands);
     tm_queue_destroy(g->events);
     tm_gatherer_free_spent(g);
@@ -140,6 +141,7 @@ int tm_gatherer_start(const struct tm_gatherer_options *options, struct tm_gathe
     g->started_us = tm_clock_mono_us();
     g->metrics = options->metrics;
     tm_gatherer_keep_fixed(g, options);
+    g->gap_log = tm_gap_log_create();
     g->commands = tm_queue_create(COMMANDS_MAX, TM_GATHERER_COMMAND_BYTES);
     g->events = tm_queue_create(EVENTS_MAX, TM_GATHERER_EVENT_BYTES);
     g->events_dropped = tm_metrics_counter(options->metrics, "tidemill_events_dropped_total",
@@ -367,6 +369,25 @@ int tm_gatherer_link_stats(struct tm_gatherer *g, int link, struct tm_gatherer_l
     *out = g->published[link];
     pthread_mutex_unlock(&g->lock);
     return out->name ? TM_OK : TM_ENOENT;
+}
+
+size_t tm_gatherer_links(struct tm_gatherer *g, struct tm_gatherer_link_view *out, size_t max)
+{
+    size_t count = 0;
+    pthread_mutex_lock(&g->lock);
+    for (int i = 0; i < TM_GATHERER_LINKS_MAX && count < max; i++) {
+        if (!g->published[i].name)
+            continue;
+        (void)memcpy(out[count].name, g->published_names[i], sizeof out[count].name);
+        out[count++].stats = g->published[i];
+    }
+    pthread_mutex_unlock(&g->lock);
+    return count;
+}
+
+size_t tm_gatherer_gaps(struct tm_gatherer *g, struct tm_gap_note *out, size_t max)
+{
+    return tm_gap_log_read(g->gap_log, out, max);
 }
 
 struct tm_gatherer_stats tm_gatherer_stats(struct tm_gatherer *g)

@@ -28,6 +28,7 @@
 #ifndef TM_ENGINE_GATHERER_H
 #define TM_ENGINE_GATHERER_H
 
+#include "engine/gap_log.h"
 #include "engine/metrics.h"
 #include "engine/writer.h"
 #include "journal/journal.h"
@@ -126,6 +127,16 @@ struct tm_gatherer_link_stats {
 size_t tm_gatherer_link_count(const struct tm_gatherer *g); /* numbers are below this */
 /* A recent copy, at most a second old. TM_ENOENT when removed. */
 int tm_gatherer_link_stats(struct tm_gatherer *g, int link, struct tm_gatherer_link_stats *out) TM_MUST_CHECK;
+
+/* The links that there are, by their numbers; any thread. */
+struct tm_gatherer_link_view {
+    char name[96];
+    struct tm_gatherer_link_stats stats; /* its name is not to be used: the link may be gone */
+};
+size_t tm_gatherer_links(struct tm_gatherer *g, struct tm_gatherer_link_view *out, size_t max);
+
+/* The newest gaps of this process; a lane is a kind of links, "orderbook_delta", or "" for all. Any thread. */
+size_t tm_gatherer_gaps(struct tm_gatherer *g, struct tm_gap_note *out, size_t max);
 
 /* ---- rows that policy brings (REST) ---- */
 

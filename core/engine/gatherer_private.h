@@ -77,6 +77,7 @@ struct tm_gatherer {
 
     /* between the threads */
     struct tm_queue *commands, *events;
+    struct tm_gap_log *gap_log;
     struct tm_metric *events_dropped, *connected, *durable;
     void (*wake)(void *arg);
     void *wake_arg;

@@ -41,6 +41,7 @@ int tm_intake_create(const struct tm_intake_options *options, struct tm_intake *
     in->take_arg = options->take_arg;
     in->metrics = options->metrics;
     in->sequence_start = options->sequence_start;
+    in->gap_log = options->gap_log;
     tm_hash_key_init(&in->hash_key);
     metrics_init(in, options->metrics);
     struct tm_intake_change *first = NULL;
@@ -101,6 +102,7 @@ static int write_scoped(struct tm_intake *in, const struct tm_gap *gap, const st
 static int write_gap(struct tm_intake *in, const struct tm_gap *gap, int64_t to_us, const char *closed_by,
                      struct tm_intake_time now)
 {
+    tm_gap_log_gap(in->gap_log, gap, to_us, closed_by);
     if (TM_PLANTED(silent_gap))
         return TM_OK;
     return write_scoped(in, gap, NULL, (struct tm_gap_end){to_us, closed_by}, now);

@@ -20,6 +20,7 @@
 #ifndef TM_ENGINE_INTAKE_H
 #define TM_ENGINE_INTAKE_H
 
+#include "engine/gap_log.h"
 #include "engine/metrics.h"
 #include "engine/newest.h"
 #include "engine/sequence.h"
@@ -46,7 +47,8 @@ struct tm_intake_options {
     int (*take)(void *arg, const struct tm_row *row);
     void *take_arg;
     struct tm_metrics *metrics;
-    int64_t sequence_start; /* engine/sequence.h */
+    int64_t sequence_start;     /* engine/sequence.h */
+    struct tm_gap_log *gap_log; /* where gaps are noted for who looks; NULL: nowhere */
 };
 
 struct tm_intake_stats {

@@ -45,6 +45,7 @@ struct tm_intake {
     struct tm_hash_key hash_key;
     struct tm_feed *feeds;
     int64_t sequence_start;
+    struct tm_gap_log *gap_log;
     struct tm_newest newest;
     struct tm_intake_stats stats;
     int64_t malformed_hour;

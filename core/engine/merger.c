@@ -264,6 +264,10 @@ static void note_merged(struct tm_merger *m, const struct tm_batch *b, int64_t n
     s->written += b->written;
     s->duplicate += b->duplicate;
     s->quarantined += b->quarantined;
+    if (tm_stream_is_fingerprinted(b->stream)) {
+        s->shared += b->count;
+        s->shared_first += b->written;
+    }
     if (b->received_max_us > s->last_row_us)
         s->last_row_us = b->received_max_us;
     pthread_mutex_unlock(&m->d->lock);

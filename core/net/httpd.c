@@ -1,11 +1,12 @@
 #include "net/httpd.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "net/httpd_address.h"
 #include "net/httpd_request.h"
 
+#include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
-#include <netdb.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,8 +31,10 @@ enum conn_state { CONN_READING, CONN_WRITING, CONN_DRAINING };
 
 struct route {
     struct route *next;
-    char *path;
+    const char *path; /* owned */
     tm_httpd_handler *handler;
+    tm_httpd_taker *take; /* a WebSocket; then there is no handler */
+    bool page;            /* for browsers: the names that it may be asked for by are known */
     void *arg;
 };
 
@@ -65,9 +68,11 @@ struct tm_httpd {
     struct tm_loop *loop;
     struct listener *listeners;
     struct tm_buf body; /* of the answer in hand */
+    char *names;        /* for browsers, each between two spaces; NULL: none */
 };
 
-static void conn_close(struct conn *c)
+/* Everything but its socket. */
+static void conn_free(struct conn *c)
 {
     struct conn **at = &c->listener->conns;
     while (*at != c)
@@ -76,9 +81,15 @@ static void conn_close(struct conn *c)
     c->listener->conn_count--;
     tm_io_set(&c->io, 0);
     tm_timer_stop(&c->timer);
-    close(c->fd);
     tm_buf_fini(&c->out);
     free(c);
+}
+
+static void conn_close(struct conn *c)
+{
+    int fd = c->fd;
+    conn_free(c);
+    close(fd);
 }
 
 static const char *reason_of(int status)
@@ -88,6 +99,8 @@ static const char *reason_of(int status)
         return "OK";
     case 400:
         return "Bad Request";
+    case 403:
+        return "Forbidden";
     case 404:
         return "Not Found";
     case 405:
@@ -96,6 +109,10 @@ static const char *reason_of(int status)
         return "Content Too Large";
     case 414:
         return "URI Too Long";
+    case 421:
+        return "Misdirected Request";
+    case 426:
+        return "Upgrade Required";
     case 431:
         return "Request Header Fields Too Large";
     case 500:
@@ -109,6 +126,12 @@ static const char *reason_of(int status)
     }
 }
 
+/* A header that goes with a status. */
+static const char *line_of(int status)
+{
+    return status == 405 ? "Allow: GET, HEAD\r\n" : status == 426 ? "Upgrade: websocket\r\n" : "";
+}
+
 /* Put head and body into the output. */
 static int compose(struct conn *c, const struct tm_httpd_answer *answer, bool head_only)
 {
@@ -120,9 +143,9 @@ static int compose(struct conn *c, const struct tm_httpd_answer *answer, bool he
     c->out_sent = 0;
     int rc = tm_buf_printf(&c->out,
                            "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
-                           "X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n%sConnection: %s\r\n\r\n",
+                           "X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n%s%sConnection: %s\r\n\r\n",
                            answer->status, reason_of(answer->status), date, answer->content_type, answer->body->len,
-                           answer->status == 405 ? "Allow: GET, HEAD\r\n" : "", c->keep_alive ? "keep-alive" : "close");
+                           answer->headers, line_of(answer->status), c->keep_alive ? "keep-alive" : "close");
     if (!rc && !head_only)
         rc = tm_buf_append(&c->out, answer->body->data, answer->body->len);
     return rc;
@@ -131,24 +154,81 @@ static int compose(struct conn *c, const struct tm_httpd_answer *answer, bool he
 static struct tm_httpd_answer fresh_answer(struct tm_httpd *httpd)
 {
     tm_buf_clear(&httpd->body);
-    return (struct tm_httpd_answer){200, "text/plain; charset=utf-8", &httpd->body};
+    return (struct tm_httpd_answer){200, "text/plain; charset=utf-8", "", &httpd->body};
+}
+
+static const char *advice_for(int status)
+{
+    return status == 421 ? ": ask by address, or allow this name (console_names)" : "";
 }
 
 static int compose_error(struct conn *c, int status, bool head_only)
 {
     struct tm_httpd_answer answer = fresh_answer(c->listener->httpd);
     answer.status = status;
-    int rc = tm_buf_printf(answer.body, "%d %s\n", status, reason_of(status));
+    int rc = tm_buf_printf(answer.body, "%d %s%s\n", status, reason_of(status), advice_for(status));
     return rc ? rc : compose(c, &answer, head_only);
 }
 
-static int compose_answer(struct conn *c, const struct tm_httpd_request *request)
+/* The host of "host:port" or "[v6]:port", in lower case; false if it is longer than names are. */
+static bool host_of(const char *text, char *out, size_t size)
 {
-    const struct route *r = c->listener->routes;
-    while (r && strcmp(r->path, request->path))
+    size_t len = text[0] == '[' ? strcspn(text + 1, "]") : strcspn(text, ":");
+    const char *from = text + (text[0] == '[');
+    if (!len || len >= size)
+        return false;
+    for (size_t i = 0; i < len; i++)
+        out[i] = (char)tolower((unsigned char)from[i]);
+    out[len] = '\0';
+    return true;
+}
+
+/* Whether a browser that asks for this host means us: see the header. */
+static bool is_ours(const struct tm_httpd *httpd, const char *host_and_port)
+{
+    char host[256], own[256] = "", name[260];
+    unsigned char address[16];
+    if (!host_of(host_and_port, host, sizeof host))
+        return false;
+    if (inet_pton(AF_INET, host, address) == 1 || inet_pton(AF_INET6, host, address) == 1 || !strcmp(host, "localhost"))
+        return true;
+    if (!gethostname(own, sizeof own - 1) && !strcasecmp(host, own))
+        return true;
+    (void)snprintf(name, sizeof name, " %s ", host);
+    return httpd->names && strcasestr(httpd->names, name);
+}
+
+/* A page names itself where it comes from when it opens a WebSocket; other programs name nothing. */
+static bool is_foreign(const struct tm_httpd_request *request)
+{
+    const char *at = strstr(request->origin, "://");
+    return *request->origin && (!at || strcasecmp(at + 3, request->host) != 0);
+}
+
+/* 200, or what speaks against the request at this route. */
+static int judge(const struct conn *c, const struct route *r, const struct tm_httpd_request *request)
+{
+    if (r->page && !is_ours(c->listener->httpd, request->host))
+        return 421;
+    if (!r->take)
+        return 200;
+    if (!request->websocket)
+        return 426;
+    if (is_foreign(request))
+        return 403;
+    return c->in_len > request->size ? 400 : 200; /* nothing may follow before we have answered */
+}
+
+static const struct route *find_route(const struct listener *l, const char *path)
+{
+    const struct route *r = l->routes;
+    while (r && strcmp(r->path, path))
         r = r->next;
-    if (!r)
-        return compose_error(c, 404, request->head);
+    return r;
+}
+
+static int compose_answer(struct conn *c, const struct route *r, const struct tm_httpd_request *request)
+{
     struct tm_httpd_answer answer = fresh_answer(c->listener->httpd);
     r->handler(r->arg, request->path, request->query, &answer);
     return compose(c, &answer, request->head);
@@ -186,15 +266,37 @@ static bool conn_write(struct conn *c)
     return false;
 }
 
+/* The socket becomes somebody else's; false: there was no room. */
+static bool conn_give(struct conn *c, const struct route *r, const struct tm_httpd_request *request)
+{
+    tm_io_set(&c->io, 0); /* who takes it has the loop watch it, too */
+    if (!r->take(r->arg, c->fd, request->websocket_key))
+        return false;
+    conn_free(c);
+    return true;
+}
+
+/* False: the connection is not to be read from any more, or gone. */
 static bool conn_answer(struct conn *c, int status, const struct tm_httpd_request *request)
 {
-    c->keep_alive = status == 200 && request->keep_alive;
-    if (status == 200 ? compose_answer(c, request) : compose_error(c, status, false)) {
+    bool head = status == 200 && request->head;
+    const struct route *r = status == 200 ? find_route(c->listener, request->path) : NULL;
+    if (status == 200)
+        status = r ? judge(c, r, request) : 404;
+    if (status == 200 && r->take) {
+        if (conn_give(c, r, request))
+            return false;
+        status = 503;
+    }
+    bool whole =
+        status == 200 || status == 404 || status == 421 || status == 426; /* the request; so the next is welcome */
+    c->keep_alive = whole && request->keep_alive;
+    if (status == 200 ? compose_answer(c, r, request) : compose_error(c, status, head)) {
         TM_LOG_LIMITED(TM_LOG_ERROR, "net", "no memory for an HTTP answer", TM_F_STR("at", c->listener->address));
         conn_close(c);
         return false;
     }
-    if (status == 200) {
+    if (whole) {
         c->in_len -= request->size;
         memmove(c->in, c->in + request->size, c->in_len);
     }
@@ -344,7 +446,7 @@ static void free_listener(struct listener *l)
     while (l->routes) {
         struct route *r = l->routes;
         l->routes = r->next;
-        free(r->path);
+        free((void *)(uintptr_t)r->path);
         free(r);
     }
     free(l->address);
@@ -361,7 +463,14 @@ void tm_httpd_destroy(struct tm_httpd *httpd)
         free_listener(l);
     }
     tm_buf_fini(&httpd->body);
+    free(httpd->names);
     free(httpd);
+}
+
+void tm_httpd_allow_names(struct tm_httpd *httpd, const char *names)
+{
+    free(httpd->names);
+    TM_FATAL_UNLESS(asprintf(&httpd->names, " %s ", names) > 0);
 }
 
 static struct listener *find_listener(const struct tm_httpd *httpd, const char *address)
@@ -372,130 +481,18 @@ static struct listener *find_listener(const struct tm_httpd *httpd, const char *
     return l;
 }
 
-/* "address:port" or "[v6]:port" into its two parts; numeric both, so that nothing is looked up. */
-static struct addrinfo *parse_address(const char *address)
-{
-    char host[64];
-    const char *colon = strrchr(address, ':');
-    bool brackets = *address == '[' && colon && colon > address + 1 && colon[-1] == ']';
-    size_t len = colon ? (size_t)(colon - address) - (brackets ? 2 : 0) : 0;
-    if (!len || len >= sizeof host || (!brackets && memchr(address, ':', len)))
-        return NULL;
-    memcpy(host, address + brackets, len);
-    host[len] = '\0';
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE};
-    struct addrinfo *list = NULL;
-    size_t digits = strspn(colon + 1, "0123456789");
-    if (!digits || digits > 5 || colon[1 + digits] || atoi(colon + 1) > 65535)
-        return NULL;
-    return getaddrinfo(host, colon + 1, &hints, &list) ? NULL : list;
-}
-
-static int open_socket(const struct addrinfo *a)
-{
-    int fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1;
-    if (fd < 0)
-        return -1;
-    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (a->ai_family == AF_INET6)
-        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
-    if (!bind(fd, a->ai_addr, a->ai_addrlen) && !listen(fd, 128))
-        return fd;
-    int cause = errno;
-    close(fd);
-    errno = cause;
-    return -1;
-}
-
-static int port_of(int fd)
-{
-    struct sockaddr_storage at;
-    socklen_t len = sizeof at;
-    if (getsockname(fd, (struct sockaddr *)&at, &len))
-        return 0;
-    return ntohs(at.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&at)->sin6_port
-                                          : ((struct sockaddr_in *)&at)->sin_port);
-}
-
-static int bind_error(const char *address, int cause, struct tm_error *err)
-{
-    if (cause == EADDRINUSE)
-        return tm_error_set(err, TM_EIO, "cannot listen on %s: address in use; choose another address", address);
-    if (cause == EADDRNOTAVAIL)
-        return tm_error_set(err, TM_EINVAL, "cannot listen on %s: this machine does not have that address", address);
-    if (cause == EACCES)
-        return tm_error_set(err, TM_EDENIED, "cannot listen on %s: permission denied; choose a port from 1024 on",
-                            address);
-    return tm_error_errno(err, TM_EIO, cause, "cannot listen on %s", address);
-}
-
-static int address_error(const char *address, struct tm_error *err)
-{
-    return tm_error_set(err, TM_EINVAL,
-                        "cannot listen on \"%s\": expected ADDRESS:PORT with a numeric address, such as "
-                        "127.0.0.1:8080 or [::1]:8080",
-                        address);
-}
-
-int tm_httpd_check_address(const char *address, struct tm_error *err)
-{
-    struct addrinfo *a = parse_address(address);
-    if (!a)
-        return address_error(address, err);
-    freeaddrinfo(a);
-    return TM_OK;
-}
-
-static bool is_wildcard(const struct addrinfo *a)
-{
-    if (a->ai_family == AF_INET6)
-        return IN6_IS_ADDR_UNSPECIFIED(&((const struct sockaddr_in6 *)(const void *)a->ai_addr)->sin6_addr);
-    return ((const struct sockaddr_in *)(const void *)a->ai_addr)->sin_addr.s_addr == htonl(INADDR_ANY);
-}
-
-static bool is_same_socket(const struct addrinfo *a, const struct addrinfo *b)
-{
-    if (a->ai_family != b->ai_family)
-        return false; /* IPv6 sockets are V6ONLY */
-    if (a->ai_family == AF_INET6) {
-        const struct sockaddr_in6 *x = (const void *)a->ai_addr, *y = (const void *)b->ai_addr;
-        return x->sin6_port && x->sin6_port == y->sin6_port &&
-               (is_wildcard(a) || is_wildcard(b) || !memcmp(&x->sin6_addr, &y->sin6_addr, sizeof x->sin6_addr));
-    }
-    const struct sockaddr_in *x = (const void *)a->ai_addr, *y = (const void *)b->ai_addr;
-    return x->sin_port && x->sin_port == y->sin_port &&
-           (is_wildcard(a) || is_wildcard(b) || x->sin_addr.s_addr == y->sin_addr.s_addr);
-}
-
-bool tm_httpd_addresses_clash(const char *address, const char *other)
-{
-    if (strcmp(address, other) == 0)
-        return false; /* one listener serves both */
-    struct addrinfo *a = parse_address(address), *b = parse_address(other);
-    bool clash = a && b && is_same_socket(a, b);
-    if (a)
-        freeaddrinfo(a);
-    if (b)
-        freeaddrinfo(b);
-    return clash;
-}
-
 int tm_httpd_listen(struct tm_httpd *httpd, const char *address, struct tm_error *err)
 {
     if (find_listener(httpd, address))
         return TM_OK;
-    struct addrinfo *a = parse_address(address);
-    if (!a)
-        return address_error(address, err);
-    int fd = open_socket(a), cause = errno;
-    freeaddrinfo(a);
-    if (fd < 0)
-        return bind_error(address, cause, err);
+    int fd, rc = tm_httpd_open(address, &fd, err);
+    if (rc)
+        return rc;
     struct listener *l = calloc(1, sizeof *l);
     TM_FATAL_UNLESS(l && (l->address = strdup(address)));
     l->httpd = httpd;
     l->fd = fd;
-    l->port = port_of(fd);
+    l->port = tm_httpd_port_of(fd);
     l->next = httpd->listeners;
     httpd->listeners = l;
     tm_timer_init(&l->pause, httpd->loop, on_pause_over, l);
@@ -504,22 +501,38 @@ int tm_httpd_listen(struct tm_httpd *httpd, const char *address, struct tm_error
     return TM_OK;
 }
 
-int tm_httpd_route(struct tm_httpd *httpd, const char *address, const char *path, tm_httpd_handler *handler, void *arg,
-                   struct tm_error *err)
+static int add_route(struct tm_httpd *httpd, const char *address, const struct route *def, struct tm_error *err)
 {
     struct listener *l = find_listener(httpd, address);
     if (!l)
-        return tm_error_set(err, TM_ENOENT, "cannot serve %s at %s: nothing listens there", path, address);
-    for (const struct route *r = l->routes; r; r = r->next)
-        if (!strcmp(r->path, path))
-            return tm_error_set(err, TM_ESTATE, "cannot serve %s at %s twice", path, address);
-    struct route *r = calloc(1, sizeof *r);
-    TM_FATAL_UNLESS(r && (r->path = strdup(path)));
-    r->handler = handler;
-    r->arg = arg;
+        return tm_error_set(err, TM_ENOENT, "cannot serve %s at %s: nothing listens there", def->path, address);
+    if (find_route(l, def->path))
+        return tm_error_set(err, TM_ESTATE, "cannot serve %s at %s twice", def->path, address);
+    struct route *r = malloc(sizeof *r);
+    TM_FATAL_UNLESS(r);
+    *r = *def;
+    TM_FATAL_UNLESS(r->path = strdup(def->path));
     r->next = l->routes;
     l->routes = r;
     return TM_OK;
+}
+
+int tm_httpd_route(struct tm_httpd *httpd, const char *address, const char *path, tm_httpd_handler *handler, void *arg,
+                   struct tm_error *err)
+{
+    return add_route(httpd, address, &(struct route){.path = path, .handler = handler, .arg = arg}, err);
+}
+
+int tm_httpd_page(struct tm_httpd *httpd, const char *address, const char *path, tm_httpd_handler *handler, void *arg,
+                  struct tm_error *err)
+{
+    return add_route(httpd, address, &(struct route){.path = path, .handler = handler, .page = true, .arg = arg}, err);
+}
+
+int tm_httpd_socket(struct tm_httpd *httpd, const char *address, const char *path, tm_httpd_taker *take, void *arg,
+                    struct tm_error *err)
+{
+    return add_route(httpd, address, &(struct route){.path = path, .take = take, .page = true, .arg = arg}, err);
 }
 
 int tm_httpd_port(const struct tm_httpd *httpd, const char *address)

@@ -6,6 +6,8 @@
 struct fields {
     unsigned hosts, lengths;
     bool transfer_encoding, body, close, keep_alive;
+    bool upgrade, websocket, version13; /* Connection: upgrade, Upgrade: websocket, Sec-WebSocket-Version: 13 */
+    const char *host, *origin, *key;
 };
 
 static bool is_token(const char *s, size_t len)
@@ -45,6 +47,18 @@ static bool take_length(const char *value, struct fields *f)
     return len && digits == len;
 }
 
+static void take_websocket(const char *name, const char *value, struct fields *f)
+{
+    if (!strcasecmp(name, "upgrade"))
+        f->websocket = f->websocket || has_element(value, "websocket");
+    else if (!strcasecmp(name, "sec-websocket-version"))
+        f->version13 = !strcmp(value, "13");
+    else if (!strcasecmp(name, "sec-websocket-key"))
+        f->key = value;
+    else if (!strcasecmp(name, "origin"))
+        f->origin = value;
+}
+
 /* One header line, NUL-terminated. */
 static bool take_field(char *line, struct fields *f)
 {
@@ -56,15 +70,19 @@ static bool take_field(char *line, struct fields *f)
     size_t len = strlen(value);
     while (len && (value[len - 1] == ' ' || value[len - 1] == '\t'))
         value[--len] = '\0';
-    if (!strcasecmp(line, "host"))
+    if (!strcasecmp(line, "host")) {
         f->hosts++;
-    else if (!strcasecmp(line, "content-length"))
+        f->host = value;
+    } else if (!strcasecmp(line, "content-length"))
         return take_length(value, f);
     else if (!strcasecmp(line, "transfer-encoding"))
         f->transfer_encoding = f->body = true;
     else if (!strcasecmp(line, "connection")) {
         f->close = f->close || has_element(value, "close");
         f->keep_alive = f->keep_alive || has_element(value, "keep-alive");
+        f->upgrade = f->upgrade || has_element(value, "upgrade");
+    } else {
+        take_websocket(line, value, f);
     }
     return true;
 }
@@ -112,9 +130,16 @@ static int parse_request_line(char *line, struct tm_httpd_request *out, bool *me
     return 0;
 }
 
+/* 24 characters of base64 are the 16 bytes that a key has; what is none is no WebSocket. */
+static bool is_key(const char *key)
+{
+    static const char base64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    return strlen(key) == 24 && strspn(key, base64) == 22 && !strcmp(key + 22, "==");
+}
+
 static int parse_head(char *bytes, char *end, struct tm_httpd_request *out)
 {
-    struct fields f = {0};
+    struct fields f = {.host = "", .origin = "", .key = ""};
     bool method_ok = false, http11 = false;
     char *line = next_line(&bytes, end);
     int status = line ? parse_request_line(line, out, &method_ok, &http11) : 400;
@@ -132,6 +157,10 @@ static int parse_head(char *bytes, char *end, struct tm_httpd_request *out)
     if (f.body)
         return 413;
     out->keep_alive = !f.close && (http11 || f.keep_alive);
+    out->host = f.host;
+    out->origin = f.origin;
+    out->websocket = http11 && !out->head && f.upgrade && f.websocket && f.version13 && is_key(f.key);
+    out->websocket_key = f.key;
     return 200;
 }
 

@@ -18,7 +18,11 @@ struct tm_httpd_request {
     bool keep_alive;   /* the client wants more over this connection */
     const char *path;  /* in the given bytes, NUL-terminated */
     const char *query; /* likewise, "" if none */
-    size_t size;       /* of the whole head, with the empty line */
+    const char *host;  /* likewise, as these are */
+    const char *origin;
+    bool websocket;            /* asks to become a WebSocket (RFC 6455 4.2.1), and says all that this needs */
+    const char *websocket_key; /* its Sec-WebSocket-Key; "" if none */
+    size_t size;               /* of the whole head, with the empty line */
 };
 
 /*

@@ -1,5 +1,6 @@
 /*
- * What ws.c (a connection) and ws_context.c (the library's context of a loop) share. Private to them.
+ * What ws.c (a connection) and ws_context.c (the library's context of a loop) share; the latter's library also serves
+ * wsd.c. Private to them.
  *
  * A connection's life. Only ws_move changes the state:
  *
@@ -96,6 +97,10 @@ void ws_set_reason(struct tm_ws *ws, enum tm_ws_why why, int status, const char 
 int ws_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len);
 
 /* ws_context.c */
+
+/* A context of the library, for clients (here) or servers (wsd.c), with its log in ours; NULL: it cannot. */
+struct lws_context *ws_library_create(const struct lws_context_creation_info *info);
+void ws_library_destroy(struct lws_context *lws);
 
 /* The vhost for plain (tls false) or for TLS with these authorities, made at its first use. */
 int ws_context_vhost(struct tm_ws_context *context, bool tls, const char *ca_file, struct lws_vhost **out,

@@ -114,6 +114,7 @@ static void read_role(lua_State *L, int index, struct tm_arena *arena, struct tm
     out->id = tm_table_string(L, at, "id", arena);
     out->health = tm_table_string(L, at, "health", arena);
     out->metrics = tm_table_string(L, at, "metrics", arena);
+    out->console_names = tm_table_string(L, at, "console_names", arena);
     out->socket = tm_table_string(L, at, "socket", arena);
     out->alert_state = tm_table_string(L, at, "alert_state", arena);
     out->log_level = (enum tm_log_level)tm_table_enum(L, at, "log_level", log_levels, TM_LOG_INFO);

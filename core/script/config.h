@@ -89,6 +89,7 @@ struct tm_config {
     enum tm_log_level log_level;
     enum tm_log_format log_format;
     const char *health, *metrics; /* "address:port" */
+    const char *console_names;    /* for browsers, with a space between two; NULL: none */
     const char *socket;           /* path; NULL: no control socket */
     const char *alert_state;      /* file in which alerts outlive a restart; NULL: they do not */
     struct tm_config_limits limits;

@@ -344,6 +344,7 @@ static void check_fixed(struct tm_policy_report *report, const struct tm_config 
     fixed_text(report, b->where, "id", a->id, b->id);
     fixed_text(report, b->where, "health", a->health, b->health);
     fixed_text(report, b->where, "metrics", a->metrics, b->metrics);
+    fixed_text(report, b->where, "console_names", a->console_names, b->console_names);
     fixed_text(report, b->where, "socket", a->socket, b->socket);
     if (a->role != TM_CONFIG_GATHERER || b->role != TM_CONFIG_GATHERER)
         return;

@@ -6,6 +6,7 @@ static const char ledger[] =
     "-- the gap ledger, read (store/coverage.h)\n"
     "CREATE INDEX IF NOT EXISTS gaps_whole ON gaps (stream, ticker, gatherer) WHERE reason = 'whole';\n"
     "CREATE INDEX IF NOT EXISTS gaps_ends ON gaps (gatherer, epoch, connection) WHERE reason <> 'whole';\n"
+    "CREATE INDEX IF NOT EXISTS gaps_told ON gaps (received_at) WHERE reason NOT IN ('whole', 'unsubscribed');\n"
     "CREATE INDEX IF NOT EXISTS gaps_filled ON gaps (gap_id) WHERE closed_by = 'late frames';\n"
     "CREATE TABLE IF NOT EXISTS tidemill.ambiguities (\n"
     "    stream text COLLATE \"C\" NOT NULL, ticker text COLLATE \"C\" NOT NULL, from_ts timestamptz NOT NULL,\n"

@@ -7,8 +7,9 @@
 
 ---@class tidemill.Process what both roles take
 ---@field id string letters, digits, '_', '-' and '.'; unique among the gatherers of a deduplicator
----@field health? tidemill.Address GET /health; default "127.0.0.1:8080"
+---@field health? tidemill.Address GET /health, and the console at /; default "127.0.0.1:8080"
 ---@field metrics? tidemill.Address GET /metrics; default "127.0.0.1:9090"; may be the same as health
+---@field console_names? string[] names by which browsers may ask for the console, beside addresses, localhost and the machine's
 ---@field socket? string path of the control socket; default none
 ---@field alert_state? string file in which states and silences of alerts outlive a restart; default: a gatherer's is
 --- alerts.state in `data`, a deduplicator has none

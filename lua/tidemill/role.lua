@@ -14,6 +14,17 @@ local function address(value)
   return nil, 'expected "address:port" like "127.0.0.1:8080", got ' .. (type(value) == "string" and ('"%s"'):format(value) or type(value))
 end
 
+local function host_name(value)
+  if type(value) == "string" and #value < 254 and value:find("^[%w.-]+$") then return value:lower() end
+  return nil, "expected a host name without a port"
+end
+
+-- As one text, with a space between two.
+local function host_names(value)
+  local list, expected = check.list(host_name, 'host names like "g1.example.com"')(value)
+  return list and table.concat(list, " "), expected
+end
+
 -- A check whose values lie from `low` to `high`, which are written as `text`.
 local function between(inner, low, high, text)
   return function(value)
@@ -41,6 +52,7 @@ local function common(fields)
   fields.id = check.field(check.id, { required = true })
   fields.health = check.field(address, { default = "127.0.0.1:8080" })
   fields.metrics = check.field(address, { default = "127.0.0.1:9090" })
+  fields.console_names = check.field(host_names)
   fields.socket = check.field(check.text)
   fields.alert_state = check.field(check.text)
   fields.log_level = check.field(check.one_of { "debug", "info", "warn", "error" }, { default = "info" })

@@ -179,6 +179,7 @@ static void update_structure(struct tm_generator *g, uint32_t market)
 {
     struct tm_event e;
     struct tm_market *m = tm_market_get(g->set.markets, market);
+    (void)tm_market_live(g->set.markets, market); /* a book that nobody has asked for yet is of the old structure */
     m->structure = (uint8_t)tm_rng_below(&g->rng, tm_structure_count);
     m->updated_us = g->last_us;
     char *p = put_kind(g, begin(g, &e, market), "price_level_structure_updated", market);

@@ -50,6 +50,26 @@ def test_sequences_count_per_sid_and_deltas_fold_to_the_rest_book(make_exchange:
         assert re.fullmatch(r"0\.\d{4}", msg["price_dollars"]) and re.fullmatch(r"-?\d+\.\d\d", msg["delta_fp"])
 
 
+def test_a_book_keeps_its_prices_when_the_structure_changes(make_exchange: MakeExchange, connect: Connect) -> None:
+    exchange = make_exchange(markets=200, rate=20000, events=4000, wait_clients=1,
+                             mix="deltas=50,tickers=1,trades=1,lifecycle=48")
+    client = connect(exchange)
+    client.subscribe(CHANNELS, market_tickers=tickers(exchange))
+    delivered_all(exchange, client)
+    first_delta, changed = {}, {}
+    for at, frame in enumerate(client.frames):
+        if frame["type"] == "orderbook_delta":
+            first_delta.setdefault(frame["msg"]["market_ticker"], at)
+        elif frame["type"] == "market_lifecycle_v2" and frame["msg"]["event_type"] == "price_level_structure_updated":
+            changed.setdefault(frame["msg"]["market_ticker"], at)
+    open_now = [market["ticker"] for market in get(f"{exchange.rest_url}/markets?status=open&limit=1000").body["markets"]]
+    seen = fold(client.frames)
+    compared = [ticker for ticker in open_now if ticker in seen]
+    assert any(changed.get(ticker, at) < at for ticker, at in first_delta.items() if ticker in compared)
+    for ticker in compared:
+        assert get(f"{exchange.rest_url}/markets/{ticker}/orderbook").body["orderbook_fp"] == seen[ticker].rest(), ticker
+
+
 def test_every_trade_has_its_equal_makers_delta(make_exchange: MakeExchange, connect: Connect) -> None:
     exchange = make_exchange(markets=10, rate=20000, events=20000, wait_clients=1, mix="trades=15,deltas=80,lifecycle=0")
     client = connect(exchange)

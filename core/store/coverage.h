@@ -15,8 +15,10 @@
  * heartbeat names, by the cursors. So a gatherer that is dead, lags, was retired, is stopped by a hole, or did not exist
  * yet is not whole, without any row that says so. What ends a claim, and what makes holes in it: engine/gap.h.
  *
+ * Days that retention dropped from production (tidemill.dropped) are not whole, whoever brought them.
+ *
  * Also here: tidemill.prune_heartbeats() and tidemill.find_ambiguities(...), which the deduplicator calls now and then
- * (engine/ledger.h), and the table tidemill.ambiguities that coverage() reads.
+ * (engine/clerk.h), and the table tidemill.ambiguities that coverage() reads.
  */
 #ifndef TM_STORE_COVERAGE_H
 #define TM_STORE_COVERAGE_H

@@ -410,14 +410,15 @@ def drift(run: Run) -> None:
          "person"),
         ("it is read-only", "ALTER DATABASE kalshi SET default_transaction_read_only = on; SELECT pg_terminate_backend(pid) "
          "FROM pg_stat_activity WHERE application_name LIKE 'tidemill%'",
-         "SET default_transaction_read_only = off; ALTER DATABASE kalshi RESET default_transaction_read_only", "away"),
+         "ALTER DATABASE kalshi RESET default_transaction_read_only", "away"),
     ]
     chance.shuffle(faults)
     for what, damage, repair, reason in faults:
-        run.break_it(lambda sql=damage: production.execute(sql))
+        database = "postgres" if "DATABASE" in repair else None  # from outside of what is read-only
+        run.break_it(lambda sql=damage, where=database: production.execute(sql, database=where))
         with _stopped(run, what, reason):
             _wait(1.0)
-            production.execute(repair)
+            production.execute(repair, database=database)
     _deadlock(run, "40P01", lambda cursor, pid: cursor.execute("LOCK TABLE orderbook_deltas IN ACCESS EXCLUSIVE MODE"))
     _deadlock(run, "57014", lambda cursor, pid: cursor.execute("SELECT pg_cancel_backend(%s)", (pid,)))
     run.break_it(lambda: production.execute("DROP TABLE tickers CASCADE"))

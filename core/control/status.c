@@ -82,6 +82,8 @@ static void add_deduplicator(struct json *j, struct tm_deduplicator *d)
         ",\"lag_ms\":%" PRId64 ",",
         s.production_connected ? "true" : "false", s.transactions, s.conflicts, s.production_errors, s.lag_us / 1000);
     add_string(j, "last_error", s.last_error);
+    add(j, ",\"trouble\":\"%s\",\"stalled_ms\":%" PRId64 ",\"replicated\":%s", tm_pg_class_name(s.trouble),
+        s.stalled_us / 1000, s.unreplicated ? "false" : "true");
     add(j, "},\"catch_up\":{\"rows_behind\":%" PRIu64 ",\"rows_per_s\":%" PRIu64 ",\"left_s\":%" PRId64, s.rows_behind,
         s.rows_per_s, s.left_us / 1000000);
     add(j, "},\"lease\":{\"state\":\"%s\",\"takeovers\":%" PRIu64 ",", tm_lease_state_name(s.lease), s.takeovers);

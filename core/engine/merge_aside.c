@@ -9,6 +9,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* The last field of what was polled. */
+static int64_t seq_of(const struct tm_choice *c)
+{
+    const struct tm_batch_row *r = &c->batch->rows[c->row];
+    return (int64_t)tm_get_be64(c->batch->bytes.data + r->offset + r->len - 8);
+}
+
 /* ---- quarantine ---- */
 
 static int put_quarantine(struct tm_merge *m, const struct tm_work *w, const struct tm_choice *c, const char *sqlstate,
@@ -16,9 +23,7 @@ static int put_quarantine(struct tm_merge *m, const struct tm_work *w, const str
 {
     char seq[24];
     struct tm_error err;
-    const struct tm_batch_row *r = &c->batch->rows[c->row];
-    const uint8_t *end = c->batch->bytes.data + r->offset + r->len;
-    (void)snprintf(seq, sizeof seq, "%" PRId64, (int64_t)tm_get_be64(end - 8));
+    (void)snprintf(seq, sizeof seq, "%" PRId64, seq_of(c));
     struct tm_quarantine q = {.stream = w->stream->name,
                               .gatherer = c->batch->peer->id,
                               .epoch = c->batch->epoch,
@@ -62,12 +67,6 @@ int tm_merge_reject(void *arg, const struct tm_stream *stream, const struct tm_s
 }
 
 /* ---- late ---- */
-
-static int64_t seq_of(const struct tm_choice *c)
-{
-    const struct tm_batch_row *r = &c->batch->rows[c->row];
-    return (int64_t)tm_get_be64(c->batch->bytes.data + r->offset + r->len - 8);
-}
 
 static int store_late(struct tm_merge *m, struct tm_work *w, struct tm_error *err)
 {

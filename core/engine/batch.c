@@ -13,6 +13,7 @@ struct tm_batch *tm_batch_create(const struct tm_stream *stream)
     struct tm_batch *b = calloc(1, sizeof *b);
     TM_FATAL_UNLESS(b);
     b->stream = stream;
+    b->may_disagree = tm_stream_may_disagree(stream);
     (void)tm_plan_take(stream->plan);
     return b;
 }
@@ -86,6 +87,15 @@ static struct tm_fp fingerprint(const struct tm_stream *stream, const struct tm_
     return counted && fields[at].len == 2 ? tm_fp_occurrence(fp, tm_get_be16(fields[at].bytes)) : fp;
 }
 
+static uint64_t payload_of(const struct tm_stream *s, const struct tm_field *fields)
+{
+    uint64_t hash = 0;
+    for (uint16_t i = 0; i < s->production_count; i++)
+        if (tm_column_may_disagree(s, i))
+            hash = fields[i].len < 0 ? hash * 31 + 1 : tm_hash64(fields[i].bytes, (size_t)fields[i].len, hash + 2);
+    return hash;
+}
+
 static int64_t skip_quarantined(struct tm_batch *b, int64_t expected)
 {
     for (; b->explained_at < b->explained_count && b->explained[b->explained_at] <= expected; b->explained_at++)
@@ -141,6 +151,8 @@ static int index_row(struct tm_batch *b, size_t at, size_t len, const struct tm_
         b->newest_us = row->time_us;
     if (tm_stream_is_fingerprinted(s))
         row->fp = fingerprint(s, key, fields);
+    if (b->may_disagree)
+        row->payload = payload_of(s, fields);
     note_arrival(b, row->received_us);
     return TM_OK;
 }

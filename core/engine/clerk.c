@@ -1,7 +1,9 @@
 #include "engine/clerk.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/days.h"
 #include "engine/production.h"
+#include "store/expiry.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +12,8 @@
 #define GAP_ROWS_MAX "1000"
 #define GAPS_EVERY_US (4 * TM_US_PER_S)
 #define EVERY_US (2 * TM_US_PER_S)
+#define EXPIRE_EVERY_US (60 * TM_US_PER_S)
+#define DAY_US (INT64_C(86400) * TM_US_PER_S)
 #define AFTER_FAILURE_US (30 * TM_US_PER_S)
 #define CONNECT_US (5 * TM_US_PER_S)
 #define STATEMENT_US (120 * TM_US_PER_S)
@@ -23,6 +27,8 @@ struct tm_clerk {
     struct tm_metric *pruned;
     int64_t gaps_read_us;
     struct tm_gap_note gaps[TM_GAP_LOG_MAX];
+    struct tm_days days;
+    int64_t expire_at_us; /* monotonic */
 };
 
 static bool is_merging(struct tm_clerk *c)
@@ -52,6 +58,7 @@ static int connect_to(struct tm_clerk *c, const char *conninfo, struct tm_error 
                                     .connect_us = CONNECT_US,
                                     .statement_us = STATEMENT_US,
                                     .writes = true};
+    tm_days_forget(&c->days);
     c->conninfo = strdup(conninfo);
     TM_FATAL_UNLESS(c->conninfo);
     int rc = tm_pg_connect(&options, &c->pg, err);
@@ -130,6 +137,45 @@ static int read_gaps(struct tm_clerk *c, struct tm_error *err)
     return TM_OK;
 }
 
+/* A day ahead of what the merger asks for, so that it always finds its partitions made. */
+static int make_days(struct tm_clerk *c, const struct tm_plan *plan, struct tm_error *err)
+{
+    return tm_days_ahead(&c->days, c->pg, plan, tm_clock_wall_us() + DAY_US, err);
+}
+
+static int expire_stream(struct tm_clerk *c, const struct tm_stream *s, int64_t keep_us, struct tm_error *err)
+{
+    char labels[96];
+    struct tm_expired e;
+    int rc = keep_us ? tm_expiry_step(c->pg, s->name, keep_us, &e, err) : 0;
+    if (rc <= 0)
+        return rc;
+    (void)snprintf(labels, sizeof labels, "stream=\"%s\"", s->name);
+    tm_metric_add(tm_metrics_counter(c->d->metrics, "tidemill_production_dropped_rows_total",
+                                     "Rows of days that production keeps no longer.", labels),
+                  (uint64_t)(e.rows > 0 ? e.rows : 0));
+    tm_log(TM_LOG_INFO, "ledger", "a day was dropped, as it is kept no longer; tidemill.dropped has it",
+           TM_F_STR("partition", e.partition), TM_F_I64("rows", e.rows));
+    c->expire_at_us = 0; /* there may be more */
+    return TM_OK;
+}
+
+/* Not being able to forget costs room, and nothing else has to wait for it. */
+static int expire(struct tm_clerk *c, const struct tm_dedup_settings *settings)
+{
+    const struct tm_plan *plan = settings->options.plan;
+    struct tm_error err;
+    int rc = TM_OK;
+    if (tm_clock_mono_us() < c->expire_at_us)
+        return TM_OK;
+    c->expire_at_us = tm_clock_mono_us() + EXPIRE_EVERY_US;
+    for (size_t i = 0; !rc && i < tm_plan_stream_count(plan); i++)
+        rc = expire_stream(c, tm_plan_stream(plan, i), settings->streams[i].keep_us, &err);
+    if (rc && rc != TM_ESTOPPED)
+        TM_LOG_LIMITED(TM_LOG_WARN, "ledger", "days that are kept no longer could not be dropped now", TM_F_ERR(&err));
+    return rc == TM_ESTOPPED ? rc : TM_OK;
+}
+
 static int keep(struct tm_clerk *c, const struct tm_dedup_settings *settings, struct tm_error *err)
 {
     const struct tm_plan *plan = settings->options.plan;
@@ -142,7 +188,8 @@ static int keep(struct tm_clerk *c, const struct tm_dedup_settings *settings, st
             rc = find_ambiguities(c, tm_plan_stream(plan, i), err);
     rc = rc ? rc : tm_pg_query_number(c->pg, "SELECT tidemill.prune_heartbeats()", 0, NULL, &pruned, err);
     tm_metric_add(c->pruned, (uint64_t)pruned);
-    return rc;
+    rc = rc ? rc : make_days(c, plan, err);
+    return rc ? rc : expire(c, settings);
 }
 
 static void *clerk_main(void *arg)

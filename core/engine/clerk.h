@@ -7,9 +7,12 @@
  *                                         missed another one of equal records. They are counted
  *                                         (tidemill_ambiguous_keys_total), logged, and shown by coverage()
  *
+ *     partitions                          the days to come are made, and days of streams that are kept for a time only go
+ *                                         (store/expiry.h)
+ *
  * and reads the newest gaps, for who looks at this process (engine/gap_log.h).
  *
- * The functions only tidy up or add what is known: when production is away, or a call fails, nothing is wrong and the next call makes
+ * All of it only tidies up or adds what is known: when production is away, or a call fails, nothing is wrong and the next call makes
  * up for it. Two of them at once do no harm.
  */
 #ifndef TM_ENGINE_CLERK_H

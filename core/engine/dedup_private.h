@@ -76,6 +76,7 @@ struct tm_batch_row {
     int64_t time_us;     /* of the partition column, else of the time column; INT64_MIN: none */
     int64_t received_us; /* INT64_MIN: none */
     struct tm_fp fp;     /* streams that have a seen-set */
+    uint64_t payload;    /* hash of what gatherers may disagree about; 0 in other streams */
 };
 
 /* Rows of one stream of one gatherer's epoch, in seq order: from < seq <= to. */
@@ -89,6 +90,7 @@ struct tm_batch {
     struct tm_batch_row *rows;
     size_t count, cap;
     int64_t received_min_us, received_max_us; /* Unix; 0: unknown */
+    bool may_disagree;                        /* its rows have a payload to compare */
     int64_t newest_us;                        /* of the rows' time_us; INT64_MIN: none has one */
     uint64_t written, duplicate, quarantined;
     int64_t missing;    /* the seq that tm_batch_index did not find; 0: none */
@@ -142,7 +144,8 @@ struct tm_peer {
 void tm_peer_put(struct tm_peer *peer);
 
 struct tm_stream_metrics {
-    struct tm_metric *polled, *written, *duplicate, *quarantined;
+    struct tm_metric *polled, *written, *duplicate, *quarantined, *late, *conflicts;
+    int64_t keep_us; /* production keeps it so long; 0: for ever */
 };
 
 /* Made by the policy thread, then constant. */

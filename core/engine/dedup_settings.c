@@ -60,6 +60,12 @@ static void copy_options(struct tm_dedup_settings *s, const struct tm_deduplicat
     o->batch_rows_max = from->batch_rows_max ? from->batch_rows_max : BATCH_ROWS_MAX;
     o->queue_bytes_max = from->queue_bytes_max ? from->queue_bytes_max : TM_DEDUPLICATOR_QUEUE_BYTES;
     o->accept_past_us = from->accept_past_us ? from->accept_past_us : ACCEPT_US;
+    struct tm_deduplicator_retain *retain = tm_arena_alloc(s->arena, (from->retain_count + 1) * sizeof *retain);
+    for (size_t i = 0; i < from->retain_count; i++) {
+        retain[i] = from->retain[i];
+        retain[i].stream = tm_arena_strdup(s->arena, from->retain[i].stream);
+    }
+    o->retain = retain;
     o->lease_us = from->lease_us ? from->lease_us : LEASE_US;
     o->standby_wait_us = from->standby_wait_us ? from->standby_wait_us : STANDBY_WAIT_US;
     o->accept_future_us = from->accept_future_us ? from->accept_future_us : ACCEPT_US;
@@ -74,6 +80,14 @@ static struct tm_metric *labelled(struct tm_metrics *m, const char *name, const 
     return tm_metrics_counter(m, name, help, labels);
 }
 
+static int64_t keep_of(const struct tm_deduplicator_options *o, const struct tm_stream *stream)
+{
+    for (size_t i = 0; i < o->retain_count; i++)
+        if (strcmp(o->retain[i].stream, stream->name) == 0 && stream->partition == TM_PARTITION_DAY)
+            return o->retain[i].keep_us;
+    return 0;
+}
+
 static void make_stream_metrics(struct tm_dedup_settings *s, struct tm_metrics *m)
 {
     size_t count = tm_plan_stream_count(s->options.plan);
@@ -86,6 +100,11 @@ static void make_stream_metrics(struct tm_dedup_settings *s, struct tm_metrics *
             labelled(m, "tidemill_duplicate_rows_total", "Rows that production had already.", name);
         s->streams[i].quarantined =
             labelled(m, "tidemill_quarantined_rows_total", "Rows put into tidemill.quarantine.", name);
+        s->streams[i].late = labelled(m, "tidemill_late_rows_total",
+                                      "Rows of days that retention has sealed, put into tidemill.late.", name);
+        s->streams[i].conflicts = labelled(m, "tidemill_conflicting_records_total",
+                                           "Records of one key that do not agree, put into tidemill.conflicts.", name);
+        s->streams[i].keep_us = keep_of(&s->options, tm_plan_stream(s->options.plan, i));
     }
 }
 

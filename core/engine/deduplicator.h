@@ -52,6 +52,12 @@ struct tm_deduplicator_gatherer {
     const char *id, *conninfo;
 };
 
+/* Days of a stream older than this go; day-partitioned streams only. */
+struct tm_deduplicator_retain {
+    const char *stream;
+    int64_t keep_us;
+};
+
 struct tm_deduplicator_options {
     const char *id;
     const char *production; /* conninfo */
@@ -68,7 +74,9 @@ struct tm_deduplicator_options {
     bool migrate;             /* create production's schema if it is not there, at start and at a reload */
     int64_t key_margin_us;    /* a key may begin so long after what was merged (record/keys.h); 0: 5 s */
     int64_t lease_us;         /* a holder that is silent for so long is replaced; 0: 1.5 s */
-    int64_t standby_wait_us;  /* COMMIT waits so long for production's synchronous standby; 0: 10 s */
+    const struct tm_deduplicator_retain *retain; /* what is not named is kept for ever */
+    size_t retain_count;
+    int64_t standby_wait_us; /* COMMIT waits so long for production's synchronous standby; 0: 10 s */
 };
 
 enum tm_peer_state { TM_PEER_CONNECTING, TM_PEER_CONNECTED, TM_PEER_DOWN, TM_PEER_STOPPED /* hole, fork */ };

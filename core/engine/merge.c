@@ -1,16 +1,8 @@
-#include "engine/merge.h"
 #include "base/clock.h"
-#include "base/endian.h"
-#include "base/log.h"
 #include "base/planted.h"
-#include "dedup/seen.h"
-#include "engine/days.h"
-#include "engine/fpset.h"
 #include "engine/intake.h"
+#include "engine/merge_private.h"
 #include "record/schema.h"
-#include "store/copy.h"
-#include "store/drift.h"
-#include "store/quarantine.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -22,63 +14,17 @@
  */
 #define BACKLOG_US (INT64_C(366) * 86400 * TM_US_PER_S)
 
-/* A row of a batch. */
-struct choice {
-    struct tm_batch *batch;
-    uint32_t row;
-    bool refused; /* production refused it: nothing may count as seen for its sake */
-};
-
-/* What the transaction does with one stream. The lists are cleared, not freed, between transactions. */
-struct work {
-    const struct tm_stream *stream;
-    struct tm_seen *seen;  /* NULL unless fingerprinted */
-    struct tm_buf columns; /* of production, as text */
-    struct tm_buf choices; /* struct choice: rows to store */
-    struct tm_buf spans;   /* struct tm_span_bytes of the same rows, in the same order */
-    struct tm_buf repeats; /* struct choice: left out as equal to one of `choices` */
-    struct tm_buf absurd;  /* struct choice */
-    uint64_t polled, duplicate, quarantined, written;
-    bool conflicts; /* the last COPY of this stream met rows that were there: stage the next one at once */
-};
-
-struct tm_merge {
-    struct tm_deduplicator *d;
-    const struct tm_dedup_settings *settings; /* the merger's */
-    struct work *works;                       /* one a stream, by its index */
-    size_t work_count;
-    struct tm_fpset pending; /* keys that this transaction is about to store */
-    struct tm_days days;
-    struct tm_pg *pg;     /* during store */
-    struct work *storing; /* during a COPY */
-    bool looked;          /* in this transaction, whether a refusal is the table's fault */
-    struct tm_error drift;
-};
-
-static struct choice *choices_of(struct tm_buf *list)
-{
-    return (struct choice *)(void *)list->data;
-}
-
-static size_t count_of(const struct tm_buf *list)
-{
-    return list->len / sizeof(struct choice);
-}
-
-static struct tm_fp fp_of(const struct choice *c)
-{
-    return c->batch->rows[c->row].fp;
-}
-
 /* ---- choosing ---- */
 
-static void work_clear(struct work *w)
+static void work_clear(struct tm_work *w)
 {
     tm_buf_clear(&w->choices);
     tm_buf_clear(&w->spans);
     tm_buf_clear(&w->repeats);
     tm_buf_clear(&w->absurd);
-    w->polled = w->duplicate = w->quarantined = w->written = 0;
+    tm_buf_clear(&w->late);
+    tm_buf_clear(&w->suspects);
+    w->polled = w->duplicate = w->quarantined = w->written = w->late_rows = w->conflicts_found = 0;
 }
 
 /* Times are judged as of the row's arrival: after a long outage a backlog is old, not absurd. */
@@ -92,22 +38,41 @@ static bool is_absurd(const struct tm_deduplicator_options *o, const struct tm_b
     return r->time_us < arrival_us - o->accept_past_us || r->time_us > now_us + o->accept_future_us;
 }
 
-static int choose_row(struct tm_merge *m, struct work *w, struct tm_batch *b, uint32_t row, int64_t now_us)
+static bool is_late(const struct tm_merge *m, const struct tm_work *w, const struct tm_batch_row *r, int64_t now_us)
+{
+    int64_t keep_us = m->settings->streams[w->stream->index].keep_us;
+    return keep_us && r->time_us != INT64_MIN && r->time_us < now_us - keep_us;
+}
+
+/* A duplicate by its key may say something else: once a transaction for what was not seen like this before. */
+static int suspect(struct tm_merge *m, struct tm_work *w, const struct tm_choice *c)
+{
+    if (!w->payloads || tm_seen_contains(w->payloads, payload_fp_of(c)) || !tm_fpset_add(&m->pending, payload_fp_of(c)))
+        return TM_OK;
+    return tm_buf_append(&w->suspects, c, sizeof *c);
+}
+
+static int choose_row(struct tm_merge *m, struct tm_work *w, struct tm_batch *b, uint32_t row, int64_t now_us)
 {
     const struct tm_batch_row *r = &b->rows[row];
-    struct choice choice = {.batch = b, .row = row};
+    struct tm_choice choice = {.batch = b, .row = row};
     if (is_absurd(&m->settings->options, r, now_us)) {
         b->quarantined++;
         return tm_buf_append(&w->absurd, &choice, sizeof choice);
     }
     if ((w->seen && tm_seen_contains(w->seen, r->fp)) || (TM_PLANTED(skip_row) && r->fp.lo % 1000 == 1)) {
         b->duplicate++;
-        return TM_OK;
+        return suspect(m, w, &choice);
     }
+    if (is_late(m, w, r, now_us))
+        return tm_buf_append(&w->late, &choice, sizeof choice);
     if (w->seen && !tm_fpset_add(&m->pending, r->fp)) {
         b->duplicate++;
-        return tm_buf_append(&w->repeats, &choice, sizeof choice);
+        int rc = suspect(m, w, &choice);
+        return rc ? rc : tm_buf_append(&w->repeats, &choice, sizeof choice);
     }
+    if (w->payloads)
+        (void)tm_fpset_add(&m->pending, payload_fp_of(&choice));
     struct tm_span_bytes span = tm_batch_production_row(b, row);
     b->written++;
     int rc = tm_buf_append(&w->choices, &choice, sizeof choice);
@@ -116,7 +81,7 @@ static int choose_row(struct tm_merge *m, struct work *w, struct tm_batch *b, ui
 
 static int choose_batch(struct tm_merge *m, struct tm_batch *b, int64_t now_us)
 {
-    struct work *w = &m->works[b->stream->index];
+    struct tm_work *w = &m->works[b->stream->index];
     int rc = TM_OK;
     TM_FATAL_UNLESS(w->stream == b->stream); /* a batch of another plan is of another generation */
     w->polled += b->count;
@@ -138,7 +103,7 @@ int tm_merge_choose(struct tm_merge *m, struct tm_batch *const *batches, size_t 
         rows += batches[i]->count;
     for (size_t i = 0; i < m->work_count; i++)
         work_clear(&m->works[i]);
-    int rc = tm_fpset_clear(&m->pending, rows);
+    int rc = tm_fpset_clear(&m->pending, rows * 2); /* keys, and keys with all else */
     for (size_t i = 0; !rc && i < count; i++)
         rc = choose_batch(m, batches[i], now_us);
     return rc ? tm_error_set(err, rc, "out of memory for a transaction of %zu rows", rows) : TM_OK;
@@ -155,74 +120,22 @@ int tm_merge_make_days(struct tm_merge *m, struct tm_pg *pg, struct tm_error *er
 {
     int rc = TM_OK;
     for (size_t i = 0; i < m->work_count; i++) {
-        struct work *w = &m->works[i];
+        struct tm_work *w = &m->works[i];
         if (w->stream->partition != TM_PARTITION_DAY)
             continue;
-        const struct choice *c = choices_of(&w->choices);
+        const struct tm_choice *c = choices_of(&w->choices);
         for (size_t r = 0; !rc && r < count_of(&w->choices); r++)
             rc = tm_days_make(&m->days, pg, m->settings->options.plan, c[r].batch->rows[c[r].row].time_us, err);
     }
     return rc;
 }
 
-/* ---- quarantine ---- */
-
-static int put_quarantine(struct tm_merge *m, const struct work *w, const struct choice *c, const char *sqlstate,
-                          const char *why)
-{
-    char seq[24];
-    struct tm_error err;
-    const struct tm_batch_row *r = &c->batch->rows[c->row];
-    const uint8_t *end = c->batch->bytes.data + r->offset + r->len;
-    (void)snprintf(seq, sizeof seq, "%" PRId64, (int64_t)tm_get_be64(end - 8));
-    struct tm_quarantine q = {.stream = w->stream->name,
-                              .gatherer = c->batch->peer->id,
-                              .epoch = c->batch->epoch,
-                              .seq = seq,
-                              .sqlstate = sqlstate,
-                              .error = why,
-                              .columns = (const char *)w->columns.data,
-                              .tuple = tm_batch_production_row(c->batch, c->row)};
-    TM_LOG_LIMITED(TM_LOG_ERROR, "merger", "a row goes to tidemill.quarantine", TM_F_STR("stream", q.stream),
-                   TM_F_STR("gatherer", q.gatherer), TM_F_STR("seq", seq), TM_F_STR("sqlstate", sqlstate),
-                   TM_F_STR("error", why));
-    return tm_quarantine_put(m->pg, &q, &err);
-}
-
-static int quarantine_absurd(struct tm_merge *m, struct work *w, struct tm_error *err)
-{
-    const struct choice *c = choices_of(&w->absurd);
-    int rc = TM_OK;
-    for (size_t i = 0; !rc && i < count_of(&w->absurd); i++)
-        rc = put_quarantine(m, w, &c[i], "",
-                            "the exchange's time is outside what is accepted (accept_past, accept_future)");
-    w->quarantined += count_of(&w->absurd);
-    return rc ? tm_error_set(err, rc, "%s: a row with an absurd time could not be put aside", w->stream->name) : TM_OK;
-}
-
-static int on_reject(void *arg, const struct tm_stream *stream, const struct tm_span_bytes *tuple, const char *sqlstate,
-                     const char *message)
-{
-    struct tm_merge *m = arg;
-    (void)stream;
-    int rc = m->looked ? TM_OK : tm_drift_check(m->pg, m->settings->options.plan, &m->drift);
-    m->looked = true;
-    if (rc)
-        return rc;
-    size_t at = (size_t)(tuple - (const struct tm_span_bytes *)(const void *)m->storing->spans.data);
-    struct choice *c = &choices_of(&m->storing->choices)[at];
-    c->refused = true;
-    c->batch->written--;
-    c->batch->quarantined++;
-    return put_quarantine(m, m->storing, c, sqlstate, message);
-}
-
 /* ---- storing ---- */
 
 /* The store does not say which rows were there; the latest of them are the likeliest. */
-static void share_duplicates(struct work *w, size_t from, uint64_t duplicates)
+static void share_duplicates(struct tm_work *w, size_t from, uint64_t duplicates)
 {
-    struct choice *c = choices_of(&w->choices);
+    struct tm_choice *c = choices_of(&w->choices);
     for (size_t i = count_of(&w->choices); duplicates && i-- > from;) {
         if (c[i].refused)
             continue;
@@ -233,7 +146,7 @@ static void share_duplicates(struct work *w, size_t from, uint64_t duplicates)
 }
 
 /* COPY the rows from `from` on; *refused: how many production would not have. */
-static int copy_rows(struct tm_merge *m, struct work *w, size_t from, uint64_t *refused, struct tm_error *err)
+static int copy_rows(struct tm_merge *m, struct tm_work *w, size_t from, uint64_t *refused, struct tm_error *err)
 {
     struct tm_copy_result result;
     struct tm_copy_batch batch = {.stream = w->stream,
@@ -242,7 +155,7 @@ static int copy_rows(struct tm_merge *m, struct work *w, size_t from, uint64_t *
                                   .tuples = (const struct tm_span_bytes *)(const void *)w->spans.data + from,
                                   .count = count_of(&w->choices) - from,
                                   .expect_conflicts = w->conflicts,
-                                  .on_reject = on_reject,
+                                  .on_reject = tm_merge_reject,
                                   .arg = m};
     int rc = tm_copy_rows(m->pg, &batch, &result, err);
     if (rc && m->drift.code == rc)
@@ -258,6 +171,7 @@ static int copy_rows(struct tm_merge *m, struct work *w, size_t from, uint64_t *
     w->written += result.stored;
     w->duplicate += result.duplicate;
     w->quarantined += result.rejected;
+    w->conflicts_found += result.disagreeing;
     if (result.conflicted)
         tm_metric_add(m->d->conflicts, 1);
     /* after a restart every batch meets rows that are there: then staging at once saves the failed COPY */
@@ -267,15 +181,15 @@ static int copy_rows(struct tm_merge *m, struct work *w, size_t from, uint64_t *
 }
 
 /* Take the first repeat of a refused row into the choices; it is no repeat any more. */
-static int revive(struct work *w, const struct choice *refused)
+static int revive(struct tm_work *w, const struct tm_choice *refused)
 {
-    struct choice *c = choices_of(&w->repeats);
+    struct tm_choice *c = choices_of(&w->repeats);
     struct tm_fp wanted = fp_of(refused);
     for (size_t i = 0; i < count_of(&w->repeats); i++) {
         struct tm_fp fp = fp_of(&c[i]);
         if (c[i].refused || fp.lo != wanted.lo || fp.hi != wanted.hi)
             continue;
-        struct choice again = c[i];
+        struct tm_choice again = c[i];
         struct tm_span_bytes span = tm_batch_production_row(again.batch, again.row);
         c[i].refused = true;
         again.batch->duplicate--;
@@ -287,7 +201,7 @@ static int revive(struct work *w, const struct choice *refused)
     return TM_OK;
 }
 
-static int store_stream(struct tm_merge *m, struct work *w, struct tm_error *err)
+static int store_stream(struct tm_merge *m, struct tm_work *w, struct tm_error *err)
 {
     size_t from = 0, end = count_of(&w->choices);
     int rc = TM_OK;
@@ -311,28 +225,37 @@ int tm_merge_store(struct tm_merge *m, struct tm_pg *pg, struct tm_error *err)
     m->looked = false;
     m->drift.code = TM_OK;
     for (size_t i = 0; !rc && i < m->work_count; i++) {
-        rc = quarantine_absurd(m, &m->works[i], err);
+        rc = tm_merge_put_aside(m, &m->works[i], err);
         rc = rc ? rc : store_stream(m, &m->works[i], err);
+        rc = rc ? rc : tm_merge_compare(m, &m->works[i], err);
     }
     return rc;
 }
 
 /* ---- after COMMIT ---- */
 
-static void learn(struct work *w, int64_t now_us)
+static void learn(struct tm_work *w, int64_t now_us)
 {
-    const struct choice *c = choices_of(&w->choices);
+    const struct tm_choice *c = choices_of(&w->choices);
     for (size_t i = 0; i < count_of(&w->choices); i++)
-        if (!c[i].refused)
+        if (!c[i].refused) {
             (void)tm_seen_add(w->seen, fp_of(&c[i]), now_us);
+            if (w->payloads)
+                (void)tm_seen_add(w->payloads, payload_fp_of(&c[i]), now_us);
+        }
+    c = choices_of(&w->suspects);
+    for (size_t i = 0; i < count_of(&w->suspects); i++)
+        (void)tm_seen_add(w->payloads, payload_fp_of(&c[i]), now_us);
 }
 
-static void count_work(const struct tm_stream_metrics *s, const struct work *w)
+static void count_work(const struct tm_stream_metrics *s, const struct tm_work *w)
 {
     tm_metric_add(s->polled, w->polled);
     tm_metric_add(s->written, w->written);
     tm_metric_add(s->duplicate, w->duplicate);
     tm_metric_add(s->quarantined, w->quarantined);
+    tm_metric_add(s->late, w->late_rows);
+    tm_metric_add(s->conflicts, w->conflicts_found);
 }
 
 void tm_merge_committed(struct tm_merge *m)
@@ -340,14 +263,14 @@ void tm_merge_committed(struct tm_merge *m)
     uint64_t keys = 0, bytes = 0;
     int64_t now_us = tm_clock_mono_us();
     for (size_t i = 0; i < m->work_count; i++) {
-        struct work *w = &m->works[i];
+        struct tm_work *w = &m->works[i];
         count_work(&m->settings->streams[w->stream->index], w);
         if (!w->seen)
             continue;
         learn(w, now_us);
         struct tm_seen_stats s = tm_seen_stats(w->seen);
         keys += s.keys;
-        bytes += s.memory_bytes;
+        bytes += s.memory_bytes + (w->payloads ? tm_seen_stats(w->payloads).memory_bytes : 0);
     }
     tm_metric_set(m->d->seen_keys, (double)keys);
     tm_metric_set(m->d->seen_bytes, (double)bytes);
@@ -355,9 +278,13 @@ void tm_merge_committed(struct tm_merge *m)
 
 void tm_merge_forget(struct tm_merge *m)
 {
+    if (TM_PLANTED(keep_memory))
+        return;
     for (size_t i = 0; i < m->work_count; i++) {
         if (m->works[i].seen)
             tm_seen_clear(m->works[i].seen);
+        if (m->works[i].payloads)
+            tm_seen_clear(m->works[i].payloads);
         m->works[i].conflicts = false;
     }
     tm_days_forget(&m->days);
@@ -379,7 +306,7 @@ int tm_merge_check(const struct tm_plan *plan, struct tm_error *err)
 }
 
 /* The work of the same name whose seen-set tells something about this stream, or NULL. */
-static struct work *find_kin(struct tm_merge *m, const struct tm_stream *stream)
+static struct tm_work *find_kin(struct tm_merge *m, const struct tm_stream *stream)
 {
     for (size_t i = 0; i < m->work_count; i++)
         if (m->works[i].seen && tm_stream_is_fingerprinted(stream) && tm_stream_keeps_seen(m->works[i].stream, stream))
@@ -387,15 +314,18 @@ static struct work *find_kin(struct tm_merge *m, const struct tm_stream *stream)
     return NULL;
 }
 
-static int work_init(struct work *w, const struct tm_stream *stream, const struct work *kin, struct tm_error *err)
+static int work_init(struct tm_work *w, const struct tm_stream *stream, const struct tm_work *kin, struct tm_error *err)
 {
     w->stream = stream;
     if (tm_schema_production_columns(stream, &w->columns) || !tm_buf_cstr(&w->columns))
         return tm_error_set(err, TM_ENOMEM, "out of memory for stream %s", stream->name);
-    return kin || !tm_stream_is_fingerprinted(stream) ? TM_OK : tm_stream_seen_create(stream, &w->seen, err);
+    int rc = kin || !tm_stream_is_fingerprinted(stream) ? TM_OK : tm_stream_seen_create(stream, &w->seen, err);
+    if (!rc && tm_stream_is_fingerprinted(stream) && tm_stream_may_disagree(stream))
+        rc = tm_stream_seen_create(stream, &w->payloads, err);
+    return rc;
 }
 
-static void inherit(struct work *w, struct work *kin, int64_t now_us)
+static void inherit(struct tm_work *w, struct tm_work *kin, int64_t now_us)
 {
     struct tm_seen_options options = tm_stream_seen_options(w->stream);
     w->seen = kin->seen;
@@ -404,16 +334,19 @@ static void inherit(struct work *w, struct work *kin, int64_t now_us)
     tm_seen_configure(w->seen, &options, now_us);
 }
 
-static void free_works(struct work *works, size_t count)
+static void free_works(struct tm_work *works, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        struct work *w = &works[i];
+        struct tm_work *w = &works[i];
         tm_seen_destroy(w->seen);
+        tm_seen_destroy(w->payloads);
         tm_buf_fini(&w->columns);
         tm_buf_fini(&w->choices);
         tm_buf_fini(&w->spans);
         tm_buf_fini(&w->repeats);
         tm_buf_fini(&w->absurd);
+        tm_buf_fini(&w->late);
+        tm_buf_fini(&w->suspects);
     }
     free(works);
 }
@@ -422,7 +355,7 @@ static void free_works(struct work *works, size_t count)
 static int set_plan(struct tm_merge *m, const struct tm_plan *plan, struct tm_error *err)
 {
     size_t count = tm_plan_stream_count(plan);
-    struct work *works = calloc(count, sizeof *works);
+    struct tm_work *works = calloc(count, sizeof *works);
     TM_FATAL_UNLESS(works);
     int rc = TM_OK;
     for (size_t i = 0; !rc && i < count; i++)
@@ -432,14 +365,13 @@ static int set_plan(struct tm_merge *m, const struct tm_plan *plan, struct tm_er
         return rc;
     }
     for (size_t i = 0; i < count; i++) {
-        struct work *kin = find_kin(m, works[i].stream);
+        struct tm_work *kin = find_kin(m, works[i].stream);
         if (kin)
             inherit(&works[i], kin, tm_clock_mono_us());
     }
     free_works(m->works, m->work_count);
     m->works = works;
     m->work_count = count;
-    tm_days_forget(&m->days); /* a day that is known is known for all streams there were */
     return TM_OK;
 }
 
@@ -447,9 +379,12 @@ int tm_merge_set_settings(struct tm_merge *m, const struct tm_dedup_settings *se
 {
     bool same = m->settings && m->settings->options.plan == settings->options.plan;
     int rc = same ? TM_OK : set_plan(m, settings->options.plan, err);
-    if (!rc)
-        m->settings = settings;
-    return rc;
+    if (rc)
+        return rc;
+    m->settings = settings;
+    tm_days_forget(
+        &m->days); /* a day is known for the streams there were, and one that was dropped may be wanted again */
+    return TM_OK;
 }
 
 int tm_merge_create(struct tm_deduplicator *d, const struct tm_dedup_settings *settings, struct tm_merge **out,

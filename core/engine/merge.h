@@ -6,7 +6,10 @@
  *                set aside; no statement is sent
  *     make_days  the partitions that the rows need, outside the transaction
  *     store      COPY; refused and absurd rows into tidemill.quarantine
- *     committed  the seen-sets learn what is in production now; polled = written + duplicate + quarantined is counted
+ *                Rows of days that retention has sealed go to tidemill.late, and what gatherers disagree about to
+ *                tidemill.conflicts, beside what is stored
+ *     committed  the seen-sets learn what is in production now; polled = written + duplicate + quarantined + late is
+ *                counted
  *
  * A row that was left out as a repeat of one that production then refused is stored in its place: it may be
  * the good copy (another gatherer's). One thread.

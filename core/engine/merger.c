@@ -232,10 +232,11 @@ static int run_transaction(struct tm_merger *m, struct tm_error *err)
     rc = rc ? rc : tm_merge_store(m->merge, m->production.pg, err);
     rc = rc ? rc : note_absent(m, err);
     rc = rc ? rc : tm_cursors_move(m->production.pg, m->moves, m->move_count, err);
-    if (rc == TM_ETIMEOUT)
-        tm_pace_failed(&m->d->pace, count_rows(m));
     m->stored_us = tm_clock_mono_us();
-    return rc ? rc : tm_production_commit(&m->production, m->settings->options.standby_wait_us, err);
+    rc = rc ? rc : tm_production_commit(&m->production, m->settings->options.standby_wait_us, err);
+    if (rc && !tm_pg_is_open(m->production.pg))
+        tm_pace_failed(&m->d->pace, count_rows(m));
+    return rc;
 }
 
 static void publish_moves(struct tm_merger *m)

@@ -5,7 +5,7 @@
  *
  *     a transaction took longer than 5 s     as many as would have taken that
  *     less than 1 s                          twice as many, up to no bound
- *     it ran into a deadline                 a tenth
+ *     its session ended in it                a tenth: a deadline, or a server that is up for a moment only
  *
  * The merger measures; pollers read no more rows at once than the bound, as what they read cannot be divided.
  */

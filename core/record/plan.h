@@ -280,4 +280,9 @@ bool tm_stream_keeps_seen(const struct tm_stream *from, const struct tm_stream *
  * its type, and a stream its mode. TM_EINVAL says which does not. */
 int tm_plan_check_reload(const struct tm_plan *from, const struct tm_plan *to, struct tm_error *err) TM_MUST_CHECK;
 
+/* Whether records of one key may differ between gatherers in this column: it is not of the key, no time, and no gatherer's
+ * own. And whether the stream has such a column, and one key for all times. */
+bool tm_column_may_disagree(const struct tm_stream *s, uint16_t column);
+bool tm_stream_may_disagree(const struct tm_stream *s);
+
 #endif

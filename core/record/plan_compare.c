@@ -205,3 +205,19 @@ int tm_plan_check_reload(const struct tm_plan *from, const struct tm_plan *to, s
     }
     return rc;
 }
+
+bool tm_column_may_disagree(const struct tm_stream *s, uint16_t column)
+{
+    const struct tm_column *c = &s->columns[column];
+    return !c->in_key && !c->local_only && c->type != TM_TYPE_TIMESTAMPTZ && column != s->occurrence_column;
+}
+
+bool tm_stream_may_disagree(const struct tm_stream *s)
+{
+    if (s->mode != TM_STREAM_APPEND || s->observer || s->within_us || s->keys_count != 1)
+        return false;
+    for (uint16_t i = 0; i < s->column_count; i++)
+        if (tm_column_may_disagree(s, i))
+            return true;
+    return false;
+}

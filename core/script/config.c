@@ -59,6 +59,13 @@ static void read_peer(lua_State *L, int index, struct tm_arena *arena, void *ele
     g->conninfo = tm_secret_field(L, index, "conninfo", arena);
 }
 
+static void read_retain(lua_State *L, int index, struct tm_arena *arena, void *element)
+{
+    struct tm_deduplicator_retain *r = element;
+    r->stream = tm_table_string(L, index, "stream", arena);
+    r->keep_us = tm_table_int(L, index, "keep_us", 0);
+}
+
 static void read_deduplicator(lua_State *L, int index, struct tm_arena *arena, struct tm_config *out)
 {
     struct tm_deduplicator_options *d = &out->deduplicator;
@@ -72,6 +79,7 @@ static void read_deduplicator(lua_State *L, int index, struct tm_arena *arena, s
     d->queue_bytes_max = (size_t)tm_table_int(L, index, "queue_bytes", 0);
     d->accept_past_us = tm_table_int(L, index, "accept_past_us", 0);
     d->lease_us = tm_table_int(L, index, "lease_us", 0);
+    d->retain = tm_table_list(L, index, "retain", sizeof *d->retain, read_retain, arena, &d->retain_count);
     d->standby_wait_us = tm_table_int(L, index, "standby_wait_us", 0);
     d->accept_future_us = tm_table_int(L, index, "accept_future_us", 0);
     d->migrate = tm_table_bool(L, index, "migrate");

@@ -219,6 +219,21 @@ static void verify_journal(struct tm_config *config, struct tm_problems *problem
         tm_problem_add(problems, config->where, err.message);
 }
 
+/* Whole days are dropped, so only a table of days can be. */
+static void verify_retain(struct tm_config *config, struct tm_problems *problems)
+{
+    char message[160];
+    for (size_t i = 0; config->plan && i < config->deduplicator.retain_count; i++) {
+        const char *name = config->deduplicator.retain[i].stream;
+        const struct tm_stream *s = tm_plan_stream_by_name(config->plan, name);
+        if (s && s->partition == TM_PARTITION_DAY)
+            continue;
+        (void)snprintf(message, sizeof message, "retain: expected streams that are partitioned by day, got \"%.64s\"%s",
+                       name, s ? "" : ", which is not declared");
+        tm_problem_add(problems, config->where, message);
+    }
+}
+
 /* Only rows of streams can expire, and the ledger that explains it never does. */
 static void verify_expire(struct tm_config *config, struct tm_problems *problems)
 {
@@ -273,6 +288,8 @@ void tm_config_verify(struct tm_config *config, struct tm_problems *problems)
         if (config->role == TM_CONFIG_GATHERER) {
             verify_journal(config, problems);
             verify_expire(config, problems);
+        } else {
+            verify_retain(config, problems);
         }
     }
     config->gatherer.plan = config->plan_def;

@@ -63,6 +63,17 @@ static int copy_straight(struct job *j, size_t from, size_t count, struct tm_err
     return rc;
 }
 
+static int compare(struct job *j, struct tm_error *err)
+{
+    PGresult *result;
+    int rc = tm_pg_query(j->pg, text_of(&j->sql.compare), 0, NULL, &result, err);
+    if (rc)
+        return rc;
+    j->result->disagreeing += strtoull(PQcmdTuples(result), NULL, 10);
+    PQclear(result);
+    return TM_OK;
+}
+
 static int merge(struct job *j, size_t count, struct tm_error *err)
 {
     struct tm_buf orders = {0};
@@ -78,7 +89,7 @@ static int merge(struct job *j, size_t count, struct tm_error *err)
     PQclear(result);
     j->result->stored += stored;
     j->result->duplicate += count - stored;
-    return TM_OK;
+    return stored < count && j->sql.compare.len ? compare(j, err) : TM_OK;
 }
 
 /* The stage is made before the first savepoint, so that giving up an attempt does not give up the stage. */

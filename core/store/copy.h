@@ -9,6 +9,8 @@
  *   - a row that can never be stored (classes 22, 23, 54), the batch is halved until the row stands alone; it
  *     is given to `on_reject` with SQLSTATE and message, and the rest is stored. A bad row never costs its
  *     neighbours. on_reject may use the connection.
+ * Production's records that are there already are compared where they were staged: what a stream says beyond its key and its
+ * times may differ between gatherers, and then both versions go to tidemill.conflicts (FAILURES T26). NULL is no version.
  * Two kinds of stream always go by the stage:
  *   - upserts: of equal keys the newest stays, by order of the rows in a gatherer's store, by received_at in
  *     production (where a row that came late does not undo a newer one);
@@ -27,7 +29,8 @@ enum tm_copy_side { TM_COPY_LOCAL, TM_COPY_PRODUCTION };
 
 struct tm_copy_result {
     uint64_t stored, duplicate, rejected;
-    bool conflicted; /* the slow path was needed */
+    uint64_t disagreeing; /* of the duplicates that were staged: newly found in tidemill.conflicts */
+    bool conflicted;      /* the slow path was needed */
 };
 
 typedef int tm_copy_reject(void *arg, const struct tm_stream *stream, const struct tm_span_bytes *tuple,
@@ -39,6 +42,7 @@ struct tm_copy_batch {
     const char *columns;                /* the tuples' column list */
     const struct tm_span_bytes *tuples; /* one row each */
     size_t count;
+    const char *gatherer;  /* whose rows they are, a plain word; NULL: not one gatherer's */
     bool expect_conflicts; /* go to the temporary table at once (catch-up after a restart) */
     tm_copy_reject *on_reject;
     void *arg;

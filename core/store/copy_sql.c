@@ -45,6 +45,44 @@ static int merge_unique(struct tm_copy_sql *sql, const struct parts *p)
                          p->table, p->columns, p->columns, p->table);
 }
 
+/* ---- disagreement ---- */
+
+static int join_keys(struct tm_buf *sql, const struct tm_stream *s, const char *form)
+{
+    int rc = TM_OK;
+    for (uint16_t i = 0; !rc && i < s->key_count; i++) {
+        const char *name = s->columns[s->key[i]].name;
+        rc = tm_buf_printf(sql, "%s", i ? (*form == 'j' ? ", " : " AND ") : "");
+        rc = rc ? rc : tm_buf_printf(sql, *form == 'j' ? "'%s', t.%s" : "t.%s = s.%s", name, name);
+    }
+    return rc;
+}
+
+static int compare_unique(struct tm_copy_sql *sql, const struct parts *p, const char *gatherer)
+{
+    const struct tm_stream *s = p->stream;
+    struct tm_buf *out = &sql->compare;
+    const char *joint = " WHERE ";
+    int rc = tm_buf_printf(out,
+                           "INSERT INTO tidemill.conflicts (stream, key, stored, came, gatherer) SELECT '%s', "
+                           "jsonb_build_object(",
+                           p->table);
+    rc = rc ? rc : join_keys(out, s, "json");
+    rc = rc ? rc
+            : tm_buf_printf(out,
+                            "), to_jsonb(t), to_jsonb(s) - 'tm_order', nullif('%s', '') FROM pg_temp.stage_%s s "
+                            "JOIN %s t ON ",
+                            gatherer ? gatherer : "", p->table, p->table);
+    rc = rc ? rc : join_keys(out, s, "equal");
+    for (uint16_t i = 0; !rc && i < s->column_count; i++) {
+        if (!tm_column_may_disagree(s, i))
+            continue;
+        rc = tm_buf_printf(out, "%st.%s <> s.%s", joint, s->columns[i].name, s->columns[i].name);
+        joint = " OR ";
+    }
+    return rc ? rc : tm_buf_printf(out, " ON CONFLICT DO NOTHING");
+}
+
 /* ---- within ---- */
 
 /* The key's column that leads the table's index (record/schema.c); -1: the index leads with a column of no key. */
@@ -169,7 +207,7 @@ static int merge(struct tm_copy_sql *sql, const struct parts *p)
 
 static int end_all(struct tm_copy_sql *sql)
 {
-    struct tm_buf *all[] = {&sql->straight, &sql->prepare, &sql->stage, &sql->pick, &sql->merge};
+    struct tm_buf *all[] = {&sql->straight, &sql->prepare, &sql->stage, &sql->pick, &sql->compare, &sql->merge};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (!tm_buf_cstr(all[i]))
             return TM_ENOMEM;
@@ -189,6 +227,8 @@ int tm_copy_sql_init(struct tm_copy_sql *sql, const struct tm_copy_batch *batch)
     rc = p.keys ? straight(sql, &p) : TM_ENOMEM;
     rc = rc ? rc : stage(sql, &p);
     rc = rc ? rc : merge(sql, &p);
+    if (!rc && !p.local && tm_stream_may_disagree(batch->stream))
+        rc = compare_unique(sql, &p, batch->gatherer);
     rc = rc ? rc : end_all(sql);
     tm_buf_fini(&keys);
     return rc;
@@ -200,5 +240,6 @@ void tm_copy_sql_fini(struct tm_copy_sql *sql)
     tm_buf_fini(&sql->prepare);
     tm_buf_fini(&sql->stage);
     tm_buf_fini(&sql->pick);
+    tm_buf_fini(&sql->compare);
     tm_buf_fini(&sql->merge);
 }

@@ -17,7 +17,9 @@ struct tm_copy_sql {
     struct tm_buf prepare;  /* the stage is there */
     struct tm_buf stage;    /* a savepoint, which stays; COPY into the stage alone */
     struct tm_buf pick;     /* WITHIN: order, group of equal keys, time of arrival of the rows not in the table */
-    struct tm_buf merge;    /* from the stage into the table; WITHIN: $1 is the array of orders to take */
+    struct tm_buf
+        compare; /* UNIQUE in production: what is staged against what is there, into tidemill.conflicts; or empty */
+    struct tm_buf merge; /* from the stage into the table; WITHIN: $1 is the array of orders to take */
 };
 
 /* NUL-terminates all of them. TM_ENOMEM: call fini all the same. */

@@ -16,8 +16,10 @@
  * yet is not whole, without any row that says so. What ends a claim, and what makes holes in it: engine/gap.h, and rows that
  * were lost after they were journaled (store/absent.h); where those were of the ledger, every claim before them ends.
  *
+ * Days that retention dropped from production (tidemill.dropped) are not whole, whoever brought them.
+ *
  * Also here: tidemill.prune_heartbeats() and tidemill.find_ambiguities(...), which the deduplicator calls now and then
- * (engine/ledger.h), and the table tidemill.ambiguities that coverage() reads.
+ * (engine/clerk.h), and the table tidemill.ambiguities that coverage() reads.
  */
 #ifndef TM_STORE_COVERAGE_H
 #define TM_STORE_COVERAGE_H

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static int put_hex(struct tm_buf *out, struct tm_span_bytes bytes)
+int tm_quarantine_put_hex(struct tm_buf *out, struct tm_span_bytes bytes)
 {
     static const char hex[] = "0123456789abcdef";
     int rc = tm_buf_append(out, "\\x", 2);
@@ -33,7 +33,7 @@ int tm_quarantine_put(struct tm_pg *pg, const struct tm_quarantine *q, struct tm
     char message[sizeof err->message];
     (void)snprintf(message, sizeof message, "%s", q->error);
     trim_character(message);
-    int rc = put_hex(&hex, q->tuple);
+    int rc = tm_quarantine_put_hex(&hex, q->tuple);
     const char *tuple = rc ? NULL : tm_buf_cstr(&hex);
     const char *values[] = {q->stream, q->gatherer, q->epoch, q->seq, q->sqlstate, message, q->columns, tuple};
     PGresult *result;

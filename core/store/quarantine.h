@@ -15,6 +15,9 @@ struct tm_quarantine {
     struct tm_span_bytes tuple;
 };
 
+/* Append bytes as PostgreSQL writes a bytea: \x00ff. */
+int tm_quarantine_put_hex(struct tm_buf *out, struct tm_span_bytes bytes) TM_MUST_CHECK;
+
 int tm_quarantine_put(struct tm_pg *pg, const struct tm_quarantine *q, struct tm_error *err) TM_MUST_CHECK;
 
 /* ---- afterwards ---- */

@@ -13,6 +13,10 @@ tm.deduplicator {
   socket       = tm.env "TIDEMILL_SOCKET",
   log_level    = tm.env("TIDEMILL_LOG_LEVEL", "info"),
   log_format   = tm.env("TIDEMILL_LOG_FORMAT", "logfmt"),
+  retain       = { -- the rest for ever
+    orderbook_deltas = tm.env("TIDEMILL_RETAIN_DELTAS", "90d"),
+    tickers          = tm.env("TIDEMILL_RETAIN_TICKERS", "30d"),
+  },
   standby_wait = tm.env("TIDEMILL_STANDBY_WAIT", "10s"),
   alert_state  = tm.env "TIDEMILL_ALERT_STATE",             -- a file, so that a restart does not tell everything anew
   accept_past  = tm.env("TIDEMILL_ACCEPT_PAST", "7d"), -- longer, to replay old recordings

@@ -108,6 +108,23 @@ local function gatherers(value)
   return list
 end
 
+-- { orderbook_deltas = "90d" }, in the order of the names.
+local retain_duration = between(check.duration, 86400e6, 36500 * 86400e6, "1d to 36500d")
+
+local function retain(value)
+  local expected = 'expected streams and how long they are kept, like { tickers = "30d" }'
+  if type(value) ~= "table" then return nil, expected end
+  local list = {}
+  for stream, text in pairs(value) do
+    if not check.name(stream) then return nil, expected end
+    local keep, why = retain_duration(text)
+    if keep == nil then return nil, stream .. ": " .. why end
+    list[#list + 1] = { stream = stream, keep_us = keep }
+  end
+  table.sort(list, function(a, b) return a.stream < b.stream end)
+  return list
+end
+
 local deduplicator_fields = common {
   production = check.field(check.secret_or_text, { required = true }),
   gatherers = check.field(gatherers, { required = true }),
@@ -118,6 +135,7 @@ local deduplicator_fields = common {
   accept_past = check.field(check.duration, { to = "accept_past_us" }),
   accept_future = check.field(check.duration, { to = "accept_future_us" }),
   lease = check.field(between(check.duration, 500e3, 600e6, "500ms to 10min"), { to = "lease_us" }),
+  retain = check.field(retain),
   standby_wait = check.field(between(check.duration, 100e3, 50e6, "100ms to 50s"), { to = "standby_wait_us" }),
 }
 

@@ -88,7 +88,7 @@ class Demo:
         else:
             exchange["rate"] = options.rate
         # A recording may be of any age; the deduplicator would set aside what is older than a week.
-        env = {"TIDEMILL_ACCEPT_PAST": "36500d"} if options.replay else {}
+        env = dict.fromkeys(("TIDEMILL_ACCEPT_PAST", "TIDEMILL_RETAIN_DELTAS", "TIDEMILL_RETAIN_TICKERS"), "36500d") if options.replay else {}
         return LabOptions(gatherers=options.gatherers, late=options.late_gatherers, exchange=exchange,
                           deduplicator_env=env, keep=options.keep)
 

@@ -14,6 +14,7 @@ from harness import paths
 # The bug, the drill that must find it, and what it must say.
 BUGS = [
     ("skip_row", "X12", "rows were lost"),
+    ("keep_memory", "C1b", "rows were lost"),
     ("early_cursor", "X12", "rows were lost"),
     ("double_row", "X12", "rows are there twice"),
     ("silent_gap", "A4", "calls whole"),

@@ -2,7 +2,7 @@
 
     gatherer      received = journaled + duplicate + discarded
                   journaled + replayed = stored + quarantined + gone + pending
-    deduplicator  polled = written + duplicate + quarantined
+    deduplicator  polled = written + duplicate + quarantined + late
 
 Counters begin at 0 with the process, so a process that was started anew answers for itself alone; `replayed` is what it
 found in the journal of the one before. Nothing stands still (heartbeats), and the numbers of one answer are not of one
@@ -35,7 +35,7 @@ def _journaled(metrics: Metrics, stream: str) -> tuple[float, float]:
 
 def _polled(metrics: Metrics, stream: str) -> tuple[float, float]:
     return (metrics.sum("tidemill_polled_rows_total", stream=stream),
-            sum(metrics.sum(f"tidemill_{what}_rows_total", stream=stream) for what in ("written", "duplicate", "quarantined")))
+            sum(metrics.sum(f"tidemill_{what}_rows_total", stream=stream) for what in ("written", "duplicate", "quarantined", "late")))
 
 
 def check(lab: Lab, streams: list[str]) -> list[str]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 import threading
 import time
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import psycopg2
 
 from ..disk import SmallDisk
 from ..lab import Lab
+from ..paths import program
 from ..proxy import Proxy
 from ..replica import Backup, corrupt
 from ..waiting import wait_until
@@ -250,18 +252,29 @@ class _Hogs:
             connection.close()
 
 
+def _stays_out(run: Run, hogs: _Hogs) -> bool:
+    """Whoever is first gets the connection that was ended: it is tried until the hogs are."""
+    failed = _failures(run, "retry")
+    _wait(1.0)
+    if (run.lab.deduplicator.try_health() or {}).get("rds") == "disconnected":
+        return _failures(run, "retry") > failed
+    run.break_it(hogs.evict)
+    return False
+
+
 @drill("C3", "production has no connection left", "tries bounded, no socket leaks", limit={"rto_first_s": 31}, exchange=LOAD,
        lab={"production_settings": {"max_connections": "24", "superuser_reserved_connections": "0"}})
 def exhausted(run: Run) -> None:
     run.run_for(RATE)
     hogs = _Hogs(run.lab)
     run.break_it(hogs.evict)
+    wait_until("the deduplicator does not get a connection any more", lambda: _stays_out(run, hogs), 60)
     run.detected("production is away", _is_away)
     failed, since = _failures(run, "retry"), time.monotonic()
     _wait(12.0)
     tries = _failures(run, "retry") - failed
     run.figures.more["tries_per_min"] = round(tries / (time.monotonic() - since) * 60)
-    run.expect(tries <= 12, f"{tries} tries in 12 s")
+    run.expect(0 < tries <= 12, f"{tries} tries in 12 s")
     run.mend_it(hogs.leave)
     run.recovered()
     _finish(run)
@@ -397,16 +410,23 @@ def drift(run: Run) -> None:
          "person"),
         ("it is read-only", "ALTER DATABASE kalshi SET default_transaction_read_only = on; SELECT pg_terminate_backend(pid) "
          "FROM pg_stat_activity WHERE application_name LIKE 'tidemill%'",
-         "SET default_transaction_read_only = off; ALTER DATABASE kalshi RESET default_transaction_read_only", "away"),
+         "ALTER DATABASE kalshi RESET default_transaction_read_only", "away"),
     ]
     chance.shuffle(faults)
     for what, damage, repair, reason in faults:
-        run.break_it(lambda sql=damage: production.execute(sql))
+        database = "postgres" if "DATABASE" in repair else None  # from outside of what is read-only
+        run.break_it(lambda sql=damage, where=database: production.execute(sql, database=where))
         with _stopped(run, what, reason):
             _wait(1.0)
-            production.execute(repair)
+            production.execute(repair, database=database)
     _deadlock(run, "40P01", lambda cursor, pid: cursor.execute("LOCK TABLE orderbook_deltas IN ACCESS EXCLUSIVE MODE"))
     _deadlock(run, "57014", lambda cursor, pid: cursor.execute("SELECT pg_cancel_backend(%s)", (pid,)))
+    run.break_it(lambda: production.execute("DROP TABLE tickers CASCADE"))
+    with _stopped(run, "a table is gone"):
+        rewind = subprocess.run([program("tidemill"), "rewind", lab.deduplicator.process.argv[-1], "--to", "2026-01-01",
+                                 "--stream", "tickers"], env={**os.environ, **lab.deduplicator.process.env}, text=True,
+                                capture_output=True, timeout=60, check=False)
+    run.expect(rewind.returncode == 0, f"rewind failed: {rewind.stdout}{rewind.stderr}")
     run.recovered()
     _finish(run)
     lab.wait_emitted()

@@ -116,6 +116,61 @@ static void production_goes_back_in_time(void **state)
     assert_deltas(w);
 }
 
+/* Behind a pooler a server may become another one under a session that stays: the next transaction finds out. */
+static void another_server_behind_the_session(void **state)
+{
+    struct world *w = *state;
+    stage_all_deltas(w, ROWS);
+    world_start(w);
+    for (int g = 0; g < GATHERERS; g++)
+        world_release(w, g, "orderbook_deltas", MARK_EVERY);
+    wait_merged(w);
+    int64_t before = (int64_t)tm_deduplicator_stats(w->d).production_errors;
+    db_exec(w->production, "ALTER FUNCTION tidemill.expect_server RENAME TO really_expect_server;"
+                           "CREATE FUNCTION tidemill.expect_server(started text) RETURNS void LANGUAGE sql AS "
+                           "$$ SELECT tidemill.really_expect_server((started::timestamptz - interval '1 s')::text) $$");
+    release_all(w, "orderbook_deltas");
+    int64_t until_us = tm_clock_mono_us() + WAIT_US;
+    while ((int64_t)tm_deduplicator_stats(w->d).production_errors == before)
+        assert_true(keep_waiting(until_us));
+    assert_int_equal(tm_deduplicator_stats(w->d).trouble, TM_PG_RECONNECT);
+    db_exec(w->production, "DROP FUNCTION tidemill.expect_server;"
+                           "ALTER FUNCTION tidemill.really_expect_server RENAME TO expect_server");
+    wait_merged(w);
+    assert_deltas(w);
+}
+
+/* Disk full, as the server says it: the same session stores the same rows again, and forgets nothing. */
+static void what_may_work_later_is_tried_in_the_session(void **state)
+{
+    struct world *w = *state;
+    stage_all_deltas(w, ROWS);
+    world_start(w);
+    for (int g = 0; g < GATHERERS; g++)
+        world_release(w, g, "orderbook_deltas", MARK_EVERY);
+    wait_merged(w);
+    int64_t sessions =
+        db_int(w->production, "SELECT extract(epoch FROM max(backend_start)) * 1000000 FROM pg_stat_activity "
+                              "WHERE application_name = 'tidemill deduplicator'");
+    db_exec(w->production,
+            "CREATE FUNCTION full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE SQLSTATE '53100'; END $$;"
+            "CREATE TRIGGER full BEFORE INSERT ON orderbook_deltas FOR EACH STATEMENT EXECUTE FUNCTION full()");
+    release_all(w, "orderbook_deltas");
+    int64_t until_us = tm_clock_mono_us() + WAIT_US;
+    while (tm_deduplicator_stats(w->d).production_errors < 3)
+        assert_true(keep_waiting(until_us));
+    assert_int_equal(tm_deduplicator_stats(w->d).trouble, TM_PG_RETRY);
+    db_exec(w->production, "DROP TRIGGER full ON orderbook_deltas");
+    wait_merged(w);
+    assert_deltas(w);
+    assert_int_equal(db_int(w->production,
+                            "SELECT extract(epoch FROM max(backend_start)) * 1000000 FROM pg_stat_activity "
+                            "WHERE application_name = 'tidemill deduplicator'"),
+                     sessions);
+    assert_int_equal(tm_deduplicator_stats(w->d).trouble, TM_PG_OK);
+    assert_accounts(w, "orderbook_deltas", released_rows(w), 0);
+}
+
 /* Production hangs in mid-statement: stop does not wait for it. */
 static void stop_is_bounded(void **state)
 {
@@ -373,6 +428,8 @@ int main(void)
         TEST(production_is_killed),
         TEST(it_starts_before_production),
         TEST(production_goes_back_in_time),
+        TEST(another_server_behind_the_session),
+        TEST(what_may_work_later_is_tried_in_the_session),
         TEST(stop_is_bounded),
         TEST(restarts_lose_and_double_nothing),
         TEST(the_second_waits_for_the_first),

@@ -282,6 +282,22 @@ static void test_ambiguous_counts(void **state)
            "0 3 0 0 0 0");
 }
 
+/* What retention dropped is not there, whoever had all of it. */
+static void test_dropped_days(void **state)
+{
+    struct fixture *f = *state;
+    must(f->pg, "SELECT whole('g1', 'x', 1, 'd/1', 'A', 0), proof('g1', 'x', 1, 95, 1, 10), has('g1', 'x', 1, 10)");
+    must(
+        f->pg,
+        "INSERT INTO tidemill.dropped (stream, partition, from_ts, to_ts, rows) VALUES ('deltas', 'p', t(20), t(30), 5), "
+        "('other', 'p', t(50), t(60), 5)");
+    expect_cover(f, "A", "+0-20 -20-30 +30-94.75 -94.75-100");
+    expect(f,
+           "SELECT string_agg((reasons ? 'production')::text, ' ' ORDER BY from_ts) FROM coverage('A', t(0), t(100), "
+           "'deltas') WHERE NOT whole",
+           "true false");
+}
+
 static void test_heartbeats_are_pruned(void **state)
 {
     struct fixture *f = *state;
@@ -313,6 +329,7 @@ int main(void)
         TEST(test_streams_are_found),
         TEST(test_ambiguous_counts),
         TEST(test_heartbeats_are_pruned),
+        TEST(test_dropped_days),
     };
     return cmocka_run_group_tests(tests, own_plan_setup, group_teardown);
 }

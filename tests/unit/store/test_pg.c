@@ -195,6 +195,70 @@ static void test_classes(void **state)
     tm_pg_close(pg);
 }
 
+/* MEASURED.md: with its synchronous standby gone COMMIT would hang for ever; it is asked to wait no longer, and is there. */
+static void test_commit_without_a_standby(void **state)
+{
+    struct tm_pg *pg = connect_with(NULL, 10 * S);
+    struct tm_error err;
+    bool alone = true;
+    (void)state;
+    must(pg, "CREATE TABLE committed (a int); BEGIN; INSERT INTO committed VALUES (1)");
+    assert_int_equal(tm_pg_commit(pg, S / 5, &alone, &err), TM_OK);
+    assert_false(alone);
+    db_exec(db, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    db_exec(db, "SELECT pg_reload_conf()");
+    int64_t until_us = tm_clock_mono_us() + 5 * S;
+    while (!alone) { /* the setting reaches the session with its next statement */
+        must(pg, "BEGIN; INSERT INTO committed VALUES (2)");
+        int64_t began_us = tm_clock_mono_us();
+        if (tm_pg_commit(pg, S / 5, &alone, &err))
+            fail_msg("%s", err.message);
+        assert_true(tm_clock_mono_us() - began_us < 3 * S);
+        assert_true(keep_waiting(until_us));
+    }
+    must(pg, "SET synchronous_commit = local");
+    expect_text(pg, "SELECT max(a) FROM committed", "2");
+    db_exec(db, "SET synchronous_commit = local");
+    db_exec(db, "ALTER SYSTEM RESET synchronous_standby_names");
+    db_exec(db, "SELECT pg_reload_conf()");
+    tm_pg_close(pg);
+}
+
+/* Only a server that takes writes will do for whoever writes; a conninfo that says otherwise knows better. */
+static void test_only_a_server_that_takes_writes(void **state)
+{
+    char plain[160], any[200];
+    struct tm_pg *pg = NULL;
+    struct tm_error err;
+    enum tm_pg_class refusal = TM_PG_OK;
+    (void)state;
+    cluster_conninfo(&cluster, "postgres", plain, sizeof plain);
+    (void)snprintf(any, sizeof any, "%s target_session_attrs=any", plain);
+    db_exec(db, "ALTER SYSTEM SET default_transaction_read_only = on");
+    db_exec(db, "SELECT pg_reload_conf()");
+    struct tm_pg_options options = {
+        .conninfo = plain, .application_name = "tidemill test", .writes = true, .refusal = &refusal};
+    int64_t until_us = tm_clock_mono_us() + 5 * S;
+    while (tm_pg_connect(&options, &pg, &err) == TM_OK) {
+        tm_pg_close(pg);
+        assert_true(keep_waiting(until_us));
+    }
+    assert_int_equal(err.code, TM_ERETRY);
+    assert_int_equal(refusal, TM_PG_RECONNECT);
+    options.conninfo = any;
+    if (tm_pg_connect(&options, &pg, &err))
+        fail_msg("%s", err.message);
+    tm_pg_close(pg);
+    db_exec(db, "SET default_transaction_read_only = off");
+    db_exec(db, "ALTER SYSTEM RESET default_transaction_read_only");
+    db_exec(db, "SELECT pg_reload_conf()");
+    options.conninfo = plain;
+    for (until_us = tm_clock_mono_us() + 5 * S; tm_pg_connect(&options, &pg, &err);)
+        assert_true(keep_waiting(until_us)); /* the tests after this one want it as it was */
+    tm_pg_close(pg);
+    db_exec(db, "RESET default_transaction_read_only; RESET synchronous_commit");
+}
+
 /* libpq would report a COPY that nobody feeds for ever. */
 static void test_copy_outside_its_calls(void **state)
 {
@@ -433,12 +497,20 @@ static void test_server_killed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refusals),        cmocka_unit_test(test_several_hosts),
-        cmocka_unit_test(test_silent_server),   cmocka_unit_test(test_statements),
-        cmocka_unit_test(test_classes),         cmocka_unit_test(test_copy_outside_its_calls),
-        cmocka_unit_test(test_copy_round_trip), cmocka_unit_test(test_copy_refused),
-        cmocka_unit_test(test_deadline),        cmocka_unit_test(test_stop),
-        cmocka_unit_test(test_notify),          cmocka_unit_test(test_terminated),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_several_hosts),
+        cmocka_unit_test(test_silent_server),
+        cmocka_unit_test(test_statements),
+        cmocka_unit_test(test_commit_without_a_standby),
+        cmocka_unit_test(test_only_a_server_that_takes_writes),
+        cmocka_unit_test(test_classes),
+        cmocka_unit_test(test_copy_outside_its_calls),
+        cmocka_unit_test(test_copy_round_trip),
+        cmocka_unit_test(test_copy_refused),
+        cmocka_unit_test(test_deadline),
+        cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_notify),
+        cmocka_unit_test(test_terminated),
         cmocka_unit_test(test_server_killed),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);

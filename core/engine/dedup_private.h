@@ -93,6 +93,7 @@ struct tm_batch {
     struct tm_batch_row *rows;
     size_t count, cap;
     int64_t received_min_us, received_max_us; /* Unix; 0: unknown */
+    int64_t committed_us;                     /* of its newest row, by the gatherer's database; 0: unknown */
     int64_t newest_us;                        /* of the rows' time_us; INT64_MIN: none has one */
     uint64_t written, duplicate, quarantined;
     int64_t missing;    /* the seq that tm_batch_index did not find; 0: none */
@@ -180,7 +181,7 @@ struct tm_deduplicator {
     struct tm_keeper *keeper;
     struct tm_metric *lease_held, *standby, *takeovers, *leases_lost, *takeover_seconds, *lease_since;
     struct tm_metric *lag, *behind, *holes, *absent_lost, *absent_released, *connected, *errors, *commit_seconds,
-        *latency, *conflicts, *seen_keys, *seen_bytes;
+        *latency, *store_latency, *conflicts, *seen_keys, *seen_bytes;
 
     pthread_mutex_t lock;
     struct tm_dedup_settings *settings; /* the newest; changed by the policy thread alone */

@@ -30,7 +30,7 @@ ALL_DOWN = "sum(ws_client_connected) == 0"
 REST_ERRORS = "sum(market_registry_rest_errors_total) by (endpoint)"
 
 SLOW_CLIENTS = 500
-SLOW_SECONDS = 6
+SLOW_SECONDS = 4
 ANSWER_MAX = 1.0  # seconds
 
 

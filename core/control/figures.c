@@ -23,7 +23,7 @@ struct tm_figures {
     struct tm_metrics *metrics;
     struct tm_clock_watch clock;
     struct tm_metric *clock_steps, *clock_step;
-    struct tm_metric *disk_free, *disk_hours, *journal_bytes, *journal_bytes_max;
+    struct tm_metric *disk_free, *disk_left, *journal_bytes, *journal_bytes_max;
     struct tm_metric *durable_age, *message_age, *commit_age;
     struct tm_trend disk;
     struct subject subjects[SUBJECTS];
@@ -75,8 +75,8 @@ struct tm_figures *tm_figures_create(struct tm_metrics *m, bool is_gatherer, con
     }
     f->disk_free =
         tm_metrics_gauge(m, "tidemill_disk_free_bytes", "Free on the file system of the data directory.", NULL);
-    f->disk_hours = tm_metrics_gauge(m, "tidemill_disk_left_hours",
-                                     "Until that file system is full, if it goes on as over the last hour.", NULL);
+    f->disk_left = tm_metrics_gauge(m, "tidemill_disk_left_seconds",
+                                    "Until that file system is full, if it goes on as over the last hour.", NULL);
     f->journal_bytes = tm_metrics_gauge(m, "tidemill_journal_bytes", "Size of the journal.", NULL);
     f->journal_bytes_max = tm_metrics_gauge(m, "tidemill_journal_bytes_max", "The bound of the journal.", NULL);
     f->durable_age =
@@ -182,7 +182,7 @@ void tm_figures_gatherer(struct tm_figures *f, const struct tm_watch_snapshot *s
         tm_trend_add(&f->disk, snapshot->now_us, (double)snapshot->disk_free_bytes);
         tm_metric_set(f->disk_free, (double)snapshot->disk_free_bytes);
     }
-    tm_metric_set(f->disk_hours, tm_trend_hours_left(&f->disk));
+    tm_metric_set(f->disk_left, tm_trend_seconds_left(&f->disk));
     tm_metric_set(f->journal_bytes, (double)snapshot->journal_bytes);
     tm_metric_set(f->journal_bytes_max, (double)snapshot->journal_bytes_max);
     tm_metric_set(f->durable_age, (double)stats->last_durable_age_us / 1e6);

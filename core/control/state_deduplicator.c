@@ -235,6 +235,8 @@ static void put_production(struct tm_json *j, const struct tm_state *s, const st
                 d->production_connected ? "true" : "false", d->transactions, d->conflicts, d->production_errors,
                 d->lag_us / TM_US_PER_MS);
     tm_json_add_string(j, "last_error", d->last_error);
+    tm_json_add(j, ",\"trouble\":\"%s\",\"stalled_ms\":%" PRId64 ",\"replicated\":%s", tm_pg_class_name(d->trouble),
+                d->stalled_us / TM_US_PER_MS, d->unreplicated ? "false" : "true");
     tm_state_add_rate(j, s, "rows_per_s", "written");
     tm_state_add_light(j, d->production_connected ? TM_LIGHT_GREEN : TM_LIGHT_RED,
                        d->production_connected ? "" : "it is away; the gatherers keep the records");

@@ -91,6 +91,7 @@ struct tm_batch {
     size_t count, cap;
     int64_t received_min_us, received_max_us; /* Unix; 0: unknown */
     bool may_disagree;                        /* its rows have a payload to compare */
+    int64_t committed_us;                     /* of its newest row, by the gatherer's database; 0: unknown */
     int64_t newest_us;                        /* of the rows' time_us; INT64_MIN: none has one */
     uint64_t written, duplicate, quarantined;
     int64_t missing;    /* the seq that tm_batch_index did not find; 0: none */
@@ -182,7 +183,7 @@ struct tm_deduplicator {
         *replicated; /* failures: by class; NULL where there are none */
     struct tm_metric *lease_held, *standby, *takeovers, *leases_lost, *takeover_seconds, *lease_since;
     struct tm_metric *lag, *behind, *holes, *absent_lost, *absent_released, *connected, *errors, *commit_seconds,
-        *latency, *conflicts, *seen_keys, *seen_bytes;
+        *latency, *store_latency, *conflicts, *seen_keys, *seen_bytes;
 
     pthread_mutex_t lock;
     struct tm_dedup_settings *settings; /* the newest; changed by the policy thread alone */

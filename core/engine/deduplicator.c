@@ -207,6 +207,11 @@ static void make_metrics(struct tm_deduplicator *d, struct tm_metrics *m)
                                       "COPYs that met rows already there and were staged.", NULL);
     d->commit_seconds =
         tm_metrics_histogram(m, "tidemill_production_commit_seconds", "Duration of transactions in production.", NULL);
+    d->store_latency =
+        tm_metrics_histogram(m, "tidemill_store_to_production_seconds",
+                             "From COMMIT in a gatherer's store to COMMIT in production, by the clocks of "
+                             "both; newest row of each batch.",
+                             NULL);
     d->latency = tm_metrics_histogram(m, "tidemill_received_to_production_seconds",
                                       "From arrival at a gatherer to COMMIT in production.", NULL);
     d->lease_held = tm_metrics_gauge(m, "dedup_lease_held", "1 while this process is the one that writes.", NULL);

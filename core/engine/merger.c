@@ -274,6 +274,8 @@ static void note_merged(struct tm_merger *m, const struct tm_batch *b, int64_t n
     pthread_mutex_unlock(&m->d->lock);
     if (b->received_max_us)
         tm_metric_observe_us(m->d->latency, now_us - b->received_max_us);
+    if (b->committed_us)
+        tm_metric_observe_us(m->d->store_latency, now_us - b->committed_us);
 }
 
 static void after_commit(struct tm_merger *m)

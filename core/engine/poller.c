@@ -54,8 +54,10 @@ struct poller {
 /* What the gatherer says about a stream: a row of tidemill.streams joined with its epoch. */
 struct standing {
     const char *epoch, *epoch_no, *stream;
-    int64_t seq, hash;
+    int64_t seq, hash, committed_us; /* the last: by the clock of the gatherer's database; 0: not known */
 };
+
+#define COMMITTED_US "(extract(epoch FROM committed_at) * 1000000)::int8"
 
 /* ---- state that others see ---- */
 
@@ -142,18 +144,20 @@ static int find_mark(struct poller *p, const struct standing *s, struct tm_batch
     PGresult *result;
     (void)snprintf(from, sizeof from, "%" PRId64, b->from);
     (void)snprintf(to, sizeof to, "%" PRId64, reach);
-    int rc = tm_pg_query(p->pg,
-                         "(SELECT seq, hash FROM tidemill.marks WHERE epoch_no = $1 AND stream = $2 AND seq > $3 AND "
-                         "seq <= $4 ORDER BY seq DESC LIMIT 1) UNION ALL (SELECT seq, hash FROM tidemill.marks WHERE "
-                         "epoch_no = $1 AND stream = $2 AND seq > $3 AND $5::bool ORDER BY seq LIMIT 1) "
-                         "ORDER BY seq DESC LIMIT 1",
-                         5, values, &result, err);
+    int rc = tm_pg_query(
+        p->pg,
+        "(SELECT seq, hash, " COMMITTED_US " FROM tidemill.marks WHERE epoch_no = $1 AND stream = $2 AND seq > $3 AND "
+        "seq <= $4 ORDER BY seq DESC LIMIT 1) UNION ALL (SELECT seq, hash, " COMMITTED_US " FROM tidemill.marks WHERE "
+        "epoch_no = $1 AND stream = $2 AND seq > $3 AND $5::bool ORDER BY seq LIMIT 1) "
+        "ORDER BY seq DESC LIMIT 1",
+        5, values, &result, err);
     if (rc)
         return rc;
     int found = PQntuples(result);
     if (found) {
         b->to = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
         b->hash = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
+        b->committed_us = strtoll(PQgetvalue(result, 0, 2), NULL, 10);
     }
     PQclear(result);
     return found;
@@ -165,6 +169,7 @@ static int choose_mark(struct poller *p, const struct standing *s, struct tm_bat
     int64_t reach = b->from + (int64_t)tm_pace_rows(&p->d->pace, p->orders.settings->options.poll_rows_max);
     b->to = s->seq;
     b->hash = s->hash;
+    b->committed_us = s->committed_us;
     int rc = s->seq > reach ? find_mark(p, s, b, reach, true, err) : TM_OK;
     return rc < 0 ? rc : TM_OK;
 }
@@ -389,17 +394,19 @@ static int look(struct poller *p, struct tm_error *err)
     PGresult *result;
     uint64_t unread = 0;
     p->refused = false;
-    int rc = tm_pg_query(
-        p->pg,
-        "SELECT e.epoch, e.epoch_no, s.stream, s.seq, s.hash FROM tidemill.streams s JOIN tidemill.epochs e "
-        "USING (epoch_no) ORDER BY e.epoch_no, s.stream",
-        0, NULL, &result, err);
+    int rc =
+        tm_pg_query(p->pg,
+                    "SELECT e.epoch, e.epoch_no, s.stream, s.seq, s.hash, (SELECT " COMMITTED_US
+                    " FROM tidemill.marks m WHERE m.epoch_no = s.epoch_no AND m.stream = s.stream AND m.seq = s.seq) "
+                    "FROM tidemill.streams s JOIN tidemill.epochs e USING (epoch_no) ORDER BY e.epoch_no, s.stream",
+                    0, NULL, &result, err);
     for (int i = 0; !rc && i < PQntuples(result); i++) {
         struct standing s = {.epoch = PQgetvalue(result, i, 0),
                              .epoch_no = PQgetvalue(result, i, 1),
                              .stream = PQgetvalue(result, i, 2),
                              .seq = strtoll(PQgetvalue(result, i, 3), NULL, 10),
-                             .hash = strtoll(PQgetvalue(result, i, 4), NULL, 10)};
+                             .hash = strtoll(PQgetvalue(result, i, 4), NULL, 10),
+                             .committed_us = strtoll(PQgetvalue(result, i, 5), NULL, 10)};
         rc = look_at_stream(p, &s, err);
         unread += unread_of(p, &s);
     }

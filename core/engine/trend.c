@@ -3,8 +3,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define HOUR_US 3600e6
-
 void tm_trend_add(struct tm_trend *t, int64_t now_us, double value)
 {
     size_t last = (t->first + t->count + TM_TREND_SAMPLES - 1) % TM_TREND_SAMPLES;
@@ -19,14 +17,14 @@ void tm_trend_add(struct tm_trend *t, int64_t now_us, double value)
     t->values[at] = value;
 }
 
-double tm_trend_hours_left(const struct tm_trend *t)
+double tm_trend_seconds_left(const struct tm_trend *t)
 {
     size_t last = (t->first + t->count + TM_TREND_SAMPLES - 1) % TM_TREND_SAMPLES;
     if (!t->count || t->at_us[last] - t->at_us[t->first] < TM_TREND_KNOWN_US)
         return INFINITY;
     double lost = t->values[t->first] - t->values[last];
-    double hours = (double)(t->at_us[last] - t->at_us[t->first]) / HOUR_US;
-    return lost > 0 ? t->values[last] / (lost / hours) : INFINITY;
+    double seconds = (double)(t->at_us[last] - t->at_us[t->first]) / 1e6;
+    return lost > 0 ? t->values[last] / (lost / seconds) : INFINITY;
 }
 
 int64_t tm_clock_watch_look(struct tm_clock_watch *w, int64_t mono_us, int64_t wall_us)

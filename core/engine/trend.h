@@ -21,8 +21,8 @@ struct tm_trend {
 /* Monotonic time, not going back; readings that come too often are left out. */
 void tm_trend_add(struct tm_trend *t, int64_t now_us, double value);
 
-/* Hours until the value is 0 if it goes on as over the last hour; INFINITY: it does not fall, or too little is known. */
-double tm_trend_hours_left(const struct tm_trend *t);
+/* Seconds until the value is 0 if it goes on as over the last hour; INFINITY: it does not fall, or too little is known. */
+double tm_trend_seconds_left(const struct tm_trend *t);
 
 #define TM_CLOCK_STEP_US 500000 /* slewing is slower than this between two looks; a step of less hurts nobody */
 

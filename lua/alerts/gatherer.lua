@@ -48,11 +48,11 @@ return {
     summary = "gatherer {id}: the journal is near its bound: its database takes too little",
   } },
   { "DiskHoursLow", {
-    when = "tidemill_disk_left_hours < 24", hold = "5m", clear = "tidemill_disk_left_hours > 30",
+    when = "tidemill_disk_left_seconds / 3600 < 24", hold = "5m", clear = "tidemill_disk_left_seconds / 3600 > 30",
     summary = "gatherer {id}: at this rate the disk is full in {value} hours",
   } },
   { "DiskHoursCritical", {
-    when = "tidemill_disk_left_hours < 4", hold = "1m", clear = "tidemill_disk_left_hours > 6", severity = "critical",
+    when = "tidemill_disk_left_seconds / 3600 < 4", hold = "1m", clear = "tidemill_disk_left_seconds / 3600 > 6", severity = "critical",
     summary = "gatherer {id}: at this rate the disk is full in {value} hours",
   } },
   { "DiskNearlyFull", {

@@ -46,10 +46,12 @@ local function copies(polled, written)
   }
 end
 
--- name, severity, seconds until it fires (hold and a second; or not before, and by then), what is good still, what is bad, what is good again
+-- name, severity, seconds until it fires (hold and a second; or: not before, and by then), what is good still, what is bad,
+-- what is good again
 local GATHERER = {
   { "AllWebSocketsDisconnected", "critical", 31, gauges { "ws_client_connected", 1 }, gauges { "ws_client_connected", 0 } },
-  { "WebSocketDown", "warning", 61, gauges { "ws_connection_up", 1, { connection = "trade/1" } },
+  { "WebSocketDown", "warning", 61,
+    gauges { "ws_connection_up", 1, { connection = "trade/1" } },
     gauges { "ws_connection_up", 0, { connection = "trade/1" } } },
   { "FeedSilent", "warning", 1, gauges({ "ws_client_connected", 5 }, { "tidemill_last_message_age_seconds", 119 }),
     gauges({ "ws_client_connected", 5 }, { "tidemill_last_message_age_seconds", 121 }),
@@ -68,10 +70,10 @@ local GATHERER = {
     counter("tidemill_rows_discarded_total", 9, { stream = "trades" }) },
   { "JournalFilling", "warning", 11, gauges({ "tidemill_journal_bytes", 79 }, { "tidemill_journal_bytes_max", 100 }),
     gauges({ "tidemill_journal_bytes", 81 }, { "tidemill_journal_bytes_max", 100 }), gauges { "tidemill_journal_bytes", 69 } },
-  { "DiskHoursLow", "warning", 301, gauges { "tidemill_disk_left_hours", 25 }, gauges { "tidemill_disk_left_hours", 23 },
-    gauges { "tidemill_disk_left_hours", math.huge } },
-  { "DiskHoursCritical", "critical", 61, gauges { "tidemill_disk_left_hours", 4.5 }, gauges { "tidemill_disk_left_hours", 3 },
-    gauges { "tidemill_disk_left_hours", 7 } },
+  { "DiskHoursLow", "warning", 301, gauges { "tidemill_disk_left_seconds", 25 * 3600 },
+    gauges { "tidemill_disk_left_seconds", 23 * 3600 }, gauges { "tidemill_disk_left_seconds", math.huge } },
+  { "DiskHoursCritical", "critical", 61, gauges { "tidemill_disk_left_seconds", 4.5 * 3600 },
+    gauges { "tidemill_disk_left_seconds", 3 * 3600 }, gauges { "tidemill_disk_left_seconds", 7 * 3600 } },
   { "DiskNearlyFull", "critical", 11, gauges { "tidemill_disk_free_bytes", 2.1 * 2 ^ 30 },
     gauges { "tidemill_disk_free_bytes", 1.9 * 2 ^ 30 }, gauges { "tidemill_disk_free_bytes", 4 * 2 ^ 30 } },
   { "StoreDown", "warning", 31, gauges { "tidemill_store_connected", 1 }, gauges { "tidemill_store_connected", 0 } },

@@ -235,6 +235,14 @@ def test_prometheus_takes_the_rules_and_judges_as_the_process_does(directory: Pa
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_example_for_prometheus_is_taken(directory: Path) -> None:
+    for name, text in (("rules.yml", "groups: []\n"),
+                       ("prometheus.yml", (ROOT / "examples/09-watching/prometheus.yml").read_text(encoding="utf-8"))):
+        (directory / name).write_text(text, encoding="utf-8")
+    done = _promtool("check", "config", directory / "prometheus.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_what_promql_cannot_say_is_told(directory: Path) -> None:
     script = directory / "age.lua"
     script.write_text('local tm = require "tidemill"\ntm.gatherer { id = "g1", store = "dbname=x", data = "d" }\n'

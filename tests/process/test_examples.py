@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping
 
 import pytest
+import yaml
 
 from harness import Deduplicator, Exchange, Gatherer, PostgresCluster, wait_until
 from harness.paths import ROOT, program
@@ -32,6 +33,42 @@ def test_examples_are_numbered_and_explained() -> None:
     assert [path.name.split("-")[0] for path in NUMBERED] == [f"{n:02d}" for n in range(1, len(NUMBERED) + 1)]
     for folder in NUMBERED:
         assert (folder / "README.md").read_text().startswith("# "), folder
+
+
+class _Template(yaml.SafeLoader):  # pylint: disable=too-many-ancestors
+    """YAML with the short forms of CloudFormation: !Ref X, !GetAtt X.Y."""
+
+
+_Template.add_multi_constructor("!", lambda loader, tag, node: {tag: loader.construct_scalar(node)})
+
+
+def _references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key in ("Ref", "GetAtt"):
+                yield item.partition(".")[0]
+            else:
+                yield from _references(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _references(item)
+
+
+def test_the_stack_is_whole_and_has_the_owner_s_numbers() -> None:
+    text = (EXAMPLES / "09-watching/aws.yaml").read_text(encoding="utf-8")
+    stack = yaml.load(text, _Template)  # noqa: S506: a safe loader, with tags
+    resources = stack["Resources"]
+    assert set(_references(resources)) <= set(resources) | set(stack["Parameters"])
+    assert set(stack["Parameters"]) <= set(_references(resources))
+    group = resources["AutoScalingGroup"]["Properties"]
+    assert [group[key] for key in ("MinSize", "MaxSize", "DesiredCapacity", "HealthCheckType", "HealthCheckGracePeriod")] == [
+        "3", "4", "3", "EC2", 300]
+    alarm = resources["GathererDownAlarm"]["Properties"]
+    assert [alarm[key] for key in ("MetricName", "Threshold", "ComparisonOperator", "AlarmActions")] == [
+        "HealthyHostCount", 2, "LessThanThreshold", [{"Ref": "SNSTopic"}]]
+    boot = resources["LaunchTemplate"]["Properties"]["LaunchTemplateData"]["UserData"]["Fn::Base64"]
+    done = subprocess.run(["shellcheck", "-"], input=boot, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=_name)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,8 +101,9 @@ def _zsh(*words: str) -> list[str]:
 
 def _fish(*words: str) -> list[str]:
     script = f"source {PAGES}/tidemill.fish; complete -C (string join ' ' -- $argv)"
-    lines = _run("fish", "--no-config", "-c", script, *words, cwd="/", env={"HOME": "/nonexistent", "PATH": "/usr/bin:/bin",
-                                                                            "TERM": "dumb"}).splitlines()
+    with tempfile.TemporaryDirectory() as home:  # it leaves things there
+        lines = _run("fish", "--no-config", "-c", script, *words, cwd="/",
+                     env={"HOME": home, "PATH": "/usr/bin:/bin", "TERM": "dumb"}).splitlines()
     return [line.partition("\t")[0] for line in lines]
 
 

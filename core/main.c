@@ -5,11 +5,11 @@
  */
 #include "control/alerts.h"
 #include "control/cli.h"
-#include "control/client.h"
 #include "control/coverage.h"
 #include "control/daemon.h"
 #include "control/granting.h"
 #include "control/journal_tool.h"
+#include "control/looking.h"
 #include "control/offline.h"
 #include "control/plan.h"
 #include "control/quarantine_tool.h"
@@ -18,14 +18,11 @@
 #include "control/restore.h"
 #include "control/retire.h"
 #include "control/testing.h"
-#include "record/decode.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define STATUS_TIMEOUT_US INT64_C(5000000)
 
 static int run(const struct tm_cli *cli)
 {
@@ -62,26 +59,6 @@ static int migrate(const struct tm_cli *cli)
     return tm_offline_migrate(cli->files[0]);
 }
 
-/* Print what stands in the answer {"ok":true,"result":...}; its error goes to stderr. */
-static int print_answer(struct tm_buf *answer)
-{
-    struct tm_span document, result;
-    struct tm_buf out = {0};
-    size_t len = answer->len;
-    if (tm_buf_reserve(answer, 16) < 0)
-        return 1;
-    memset(answer->data + len, 0, 16); /* the scanner looks ahead */
-    document = (struct tm_span){(const char *)answer->data, len};
-    bool ok = tm_json_get(document, "result", &result) == TM_OK;
-    if (!ok && tm_json_get(document, "error", &result) < 0)
-        result = document;
-    int rc = tm_client_pretty(result.at, result.len, &out);
-    if (!rc)
-        fwrite(out.data, 1, out.len, ok ? stdout : stderr);
-    tm_buf_fini(&out);
-    return ok && !rc ? 0 : 1;
-}
-
 /* The socket of --socket or of the environment; NULL: there is none. */
 static const char *socket_of(const struct tm_cli *cli)
 {
@@ -98,21 +75,6 @@ static int reload(const struct tm_cli *cli)
 {
     const char *path = socket_of(cli);
     return path ? tm_remote_reload(path, tm_cli_given(cli, "--json")) : TM_EXIT_USAGE;
-}
-
-static int status(const struct tm_cli *cli)
-{
-    const char *path = socket_of(cli);
-    if (!path)
-        return TM_EXIT_USAGE;
-    struct tm_buf answer = {0};
-    struct tm_error err;
-    int rc = tm_client_ask(path, "status", STATUS_TIMEOUT_US, &answer, &err);
-    if (rc)
-        fprintf(stderr, "tidemill status: %s\n", err.message);
-    rc = rc ? TM_EXIT_FAILED : print_answer(&answer);
-    tm_buf_fini(&answer);
-    return rc;
 }
 
 static int version(const struct tm_cli *cli)
@@ -145,11 +107,6 @@ static const struct tm_cli_option reload_options[] = {
     {0},
 };
 
-static const struct tm_cli_option status_options[] = {
-    {"--socket", "PATH", "the process's control socket; default TIDEMILL_SOCKET"},
-    {0},
-};
-
 /* name, arguments, help, options, how many arguments, what it does */
 static const struct tm_cli_command commands[] = {
     {"run", "FILE", "run the gatherer or deduplicator of a script", run_options, 1, 1, run},
@@ -169,7 +126,8 @@ static const struct tm_cli_command commands[] = {
     {"coverage", "SCRIPT TICKER FROM TO", "was every record of a market brought? if not: when not, and why",
      tm_coverage_options, 4, 4, tm_coverage_command},
     {"reload", NULL, "make a running process read its script anew, and say what changed", reload_options, 0, 0, reload},
-    {"status", NULL, "what a running process is doing", status_options, 0, 0, status},
+    {"status", NULL, "what a running process is doing, on one screen", tm_status_options, 0, 0, tm_status_command},
+    {"top", NULL, "the same while it changes; q quits", tm_top_options, 0, 0, tm_top_command},
     {"alerts", "FILE...", "what fires in a running process; silence it; or alerts as rules of Prometheus",
      tm_alerts_options, 0, 64, tm_alerts_cli},
     {"retire", "FILE GATHERER", "give up a gatherer for good: it holds nothing and is refused", tm_retire_options, 2, 2,

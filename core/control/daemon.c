@@ -3,7 +3,9 @@
 
 #include "base/log.h"
 #include "engine/health.h"
+#include "script/changes.h"
 #include "script/grant.h"
+#include "script/session.h"
 #include "script/test.h"
 
 #include <limits.h>
@@ -73,6 +75,7 @@ static int start_gatherer(struct tm_daemon *d, struct tm_error *err)
 {
     struct tm_gatherer_options options = d->config->gatherer;
     options.metrics = d->services.metrics;
+    options.taps = d->services.taps;
     return tm_gatherer_start(&options, &d->services.gatherer, err);
 }
 
@@ -82,20 +85,50 @@ static int start_engine(struct tm_daemon *d, struct tm_error *err)
         return start_gatherer(d, err);
     struct tm_deduplicator_options options = d->config->deduplicator;
     options.metrics = d->services.metrics;
+    options.taps = d->services.taps;
     int rc = tm_deduplicator_start(&options, &d->deduplicator, err);
     d->services.deduplicator = d->deduplicator;
     return rc;
+}
+
+/* Who calls is who changes things, from here on. */
+static struct tm_script *running_script(void *context)
+{
+    struct tm_daemon *d = context;
+    tm_daemon_note_who(d);
+    return d->script;
+}
+
+void tm_daemon_note_who(struct tm_daemon *d)
+{
+    struct tm_control_peer peer = tm_control_peer(d->control);
+    char who[64];
+    (void)snprintf(who, sizeof who, "uid %u, session %u", (unsigned)peer.uid, peer.session);
+    tm_changes_set_who(d->services.changes, who);
+}
+
+struct tm_access tm_daemon_access(const struct tm_config *config)
+{
+    const struct tm_config_control *c = &config->control;
+    return (struct tm_access){.rules = c->rules, .count = c->rule_count, .group = c->group};
 }
 
 static int start_control(struct tm_daemon *d, struct tm_error *err)
 {
     if (!d->config->socket)
         return TM_OK;
+    const struct tm_config_control *c = &d->config->control;
     struct tm_control_options options = {
         .loop = d->services.loop,
         .path = d->config->socket,
         .commands = tm_daemon_commands,
         .context = d,
+        .access = tm_daemon_access(d->config),
+        .sessions_max = c->sessions_max,
+        .sessions = d->services.sessions,
+        .script = running_script,
+        .memory_bytes_max = c->memory_bytes,
+        .cpu_us = c->cpu_us,
     };
     return tm_control_open(&options, &d->control, err);
 }
@@ -166,6 +199,9 @@ static int start(struct tm_daemon *d, struct tm_error *err)
 {
     d->services.loop = tm_loop_create();
     d->services.metrics = tm_metrics_create();
+    d->services.taps = tm_taps_create();
+    d->services.sessions = tm_sessions_create(d->services.loop, d->services.taps);
+    d->services.changes = tm_changes_create();
     tm_process_init(&d->process, d->services.metrics);
     tm_notify_init(&d->notify, d->services.loop);
     int64_t born_us = tm_watcher_last_life(d->config->gatherer.journal.dir);
@@ -203,6 +239,9 @@ static void stop(struct tm_daemon *d)
     tm_services_fini(&d->services);
     tm_notify_fini(&d->notify);
     tm_buf_fini(&d->problems);
+    tm_sessions_destroy(d->services.sessions);
+    tm_taps_destroy(d->services.taps);
+    tm_changes_destroy(d->services.changes);
     tm_loop_destroy(d->services.loop);
     tm_metrics_destroy(d->services.metrics);
 }

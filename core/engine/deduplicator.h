@@ -40,6 +40,7 @@
 #define TM_ENGINE_DEDUPLICATOR_H
 
 #include "engine/metrics.h"
+#include "engine/tap.h"
 #include "record/plan.h"
 
 struct tm_deduplicator;
@@ -66,6 +67,7 @@ struct tm_deduplicator_options {
     bool migrate;             /* create production's schema if it is not there, at start and at a reload */
     int64_t key_margin_us;    /* a key may begin so long after what was merged (record/keys.h); 0: 5 s */
     int64_t lease_us;         /* a holder that is silent for so long is replaced; 0: 1.5 s */
+    struct tm_taps *taps;     /* engine/tap.h, at the start alone; NULL: none */
 };
 
 enum tm_peer_state { TM_PEER_CONNECTING, TM_PEER_CONNECTED, TM_PEER_DOWN, TM_PEER_STOPPED /* hole, fork */ };

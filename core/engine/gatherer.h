@@ -29,6 +29,7 @@
 #define TM_ENGINE_GATHERER_H
 
 #include "engine/metrics.h"
+#include "engine/tap.h"
 #include "engine/writer.h"
 #include "journal/journal.h"
 #include "net/link.h"
@@ -56,6 +57,7 @@ struct tm_gatherer_options {
     const char *const *expire;
     int64_t partition_rows;
     int64_t key_margin_us; /* a key may begin so long after what was taken (record/keys.h); 0: 5 s */
+    struct tm_taps *taps;  /* engine/tap.h, at the start alone; NULL: none */
 };
 
 int tm_gatherer_start(const struct tm_gatherer_options *options, struct tm_gatherer **out,

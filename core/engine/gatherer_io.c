@@ -517,8 +517,11 @@ int tm_gatherer_io_open(struct tm_gatherer *g, const struct tm_gatherer_options 
     tm_timer_init(&g->publish, g->loop, on_publish, g);
     tm_timer_init(&g->stop_deadline, g->loop, on_stop_deadline, g);
     g->limiter = tm_link_limiter_create(rate_of(options->connects_per_second), CONNECTS_BURST);
-    struct tm_intake_options in = {
-        .plan = g->plan, .journal = g->journal, .metrics = options->metrics, .sequence_start = options->sequence_start};
+    struct tm_intake_options in = {.plan = g->plan,
+                                   .journal = g->journal,
+                                   .metrics = options->metrics,
+                                   .sequence_start = options->sequence_start,
+                                   .taps = options->taps};
     int rc = copy_codes(g, options);
     g->heard_us = tm_heard_until_us(g->journal, g->plan);
     rc = rc ? tm_error_set(err, rc, "gatherer: out of memory") : tm_intake_create(&in, &g->intake, err);

@@ -23,6 +23,7 @@
 #include "engine/metrics.h"
 #include "engine/newest.h"
 #include "engine/sequence.h"
+#include "engine/tap.h"
 #include "journal/journal.h"
 #include "record/decode.h"
 
@@ -47,6 +48,7 @@ struct tm_intake_options {
     void *take_arg;
     struct tm_metrics *metrics;
     int64_t sequence_start; /* engine/sequence.h */
+    struct tm_taps *taps;   /* that see what is journaled; NULL: none */
 };
 
 struct tm_intake_stats {

@@ -18,5 +18,7 @@ void tm_api_push(lua_State *L)
     tm_api_secret(L);
     tm_api_sql(L);
     tm_api_routine(L);
+    tm_api_adjust(L);
+    tm_api_remote(L);
     tm_frozen_make(L, "tidemill.host");
 }

@@ -4,6 +4,8 @@
 #include "base/clock.h"
 #include "base/endian.h"
 #include "base/json.h"
+#include "dedup/seen.h"
+#include "engine/intake.h"
 #include "record/row_json.h"
 #include "script/changes.h"
 

@@ -19,7 +19,8 @@ static int run_line(void *arg, const char *line, struct tm_buf *out)
 
 static struct tm_script *script_of(void *arg)
 {
-    const struct tm_control_session *s = arg;
+    struct tm_control_session *s = arg;
+    s->control->peer = s->peer;
     return s->control->options.script ? s->control->options.script(s->control->options.context) : NULL;
 }
 

@@ -3,6 +3,7 @@
  *
  * Exit status: 0 fine, 1 failed, 2 usage, 78 bad configuration.
  */
+#include "control/asking.h"
 #include "control/cli.h"
 #include "control/client.h"
 #include "control/coverage.h"
@@ -80,27 +81,15 @@ static int print_answer(struct tm_buf *answer)
     return ok && !rc ? 0 : 1;
 }
 
-/* The socket of --socket or of the environment; NULL: there is none. */
-static const char *socket_of(const struct tm_cli *cli)
-{
-    const char *path = tm_cli_value(cli, "--socket");
-    if (!path)
-        path = getenv("TIDEMILL_SOCKET");
-    if (path && *path)
-        return path;
-    (void)tm_cli_usage(cli->command, "expected --socket PATH or TIDEMILL_SOCKET");
-    return NULL;
-}
-
 static int reload(const struct tm_cli *cli)
 {
-    const char *path = socket_of(cli);
+    const char *path = tm_asking_socket(cli);
     return path ? tm_remote_reload(path, tm_cli_given(cli, "--json")) : TM_EXIT_USAGE;
 }
 
 static int status(const struct tm_cli *cli)
 {
-    const char *path = socket_of(cli);
+    const char *path = tm_asking_socket(cli);
     if (!path)
         return TM_EXIT_USAGE;
     struct tm_buf answer = {0};
@@ -168,6 +157,12 @@ static const struct tm_cli_command commands[] = {
      tm_coverage_options, 4, 4, tm_coverage_command},
     {"reload", NULL, "make a running process read its script anew, and say what changed", reload_options, 0, 0, reload},
     {"status", NULL, "what a running process is doing", status_options, 0, 0, status},
+    {"repl", "SOCKET", "talk to a running process; without a terminal: run the lines of stdin", tm_repl_options, 0, 1,
+     tm_repl_command},
+    {"eval", "EXPR|-", "one command of the REPL, or all of stdin as one", tm_asking_options, 1, 1, tm_eval_command},
+    {"tap", "STREAM [ticker=T] [seconds=N] [fields=A,B]", "show records of a stream as they are taken",
+     tm_tap_options_of_cli, 1, 8, tm_tap_command},
+    {"alerts", NULL, "the alerts of a running process", tm_asking_options, 0, 0, tm_alerts_command},
     {"retire", "FILE GATHERER", "give up a gatherer for good: it holds nothing and is refused", tm_retire_options, 2, 2,
      tm_retire_command},
     {"version", NULL, "print the version", NULL, 0, 0, version},

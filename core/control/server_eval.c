@@ -97,7 +97,7 @@ static int answer_error(struct tm_control_session *s, const char *message)
 {
     struct tm_buf json = {0};
     int rc = tm_buf_printf(&json, "{\"ok\":false,\"error\":");
-    rc = rc ? rc : tm_json_put_string(&json, message);
+    rc = rc ? rc : put_text(&json, message, strlen(message));
     rc = rc ? rc : tm_buf_append(&json, "}", 1);
     rc = rc ? rc : put_answer(s, (const char *)json.data, json.len);
     tm_buf_fini(&json);
@@ -156,7 +156,8 @@ int tm_control_eval_frame(struct tm_control_session *s, const char *json, size_t
     char before[sizeof s->request_id];
     bool good = get(document, "op", &op) && op.len >= 2 && *op.at == '"';
     (void)get(document, "id", &id);
-    (void)get(document, "text", &text);
+    if (get(document, "text", &text) && text.len >= 2 && *text.at == '"')
+        text = (struct tm_span){text.at + 1, text.len - 2};
     if (good && is_op(op, "cancel"))
         return cancel(s);
     memcpy(before, s->request_id, sizeof before);

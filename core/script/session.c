@@ -2,6 +2,8 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "record/row_json.h"
+#include "record/scanner.h"
 #include "script/script.h"
 
 #include <stdlib.h>
@@ -131,19 +133,46 @@ static void finish(struct tm_session *s)
 
 static int put_error(struct tm_buf *out, const char *message)
 {
+    size_t len = strlen(message);
     tm_buf_clear(out);
     int rc = tm_buf_printf(out, "{\"ok\":false,\"error\":");
-    rc = rc ? rc : tm_json_put_string(out, message);
+    rc = rc                               ? rc
+         : tm_text_storable(message, len) ? tm_json_put_text(out, message, len)
+                                          : tm_json_put_string(out, message);
     return rc ? rc : tm_buf_append(out, "}", 1);
+}
+
+static bool is_full(const struct tm_session *s)
+{
+    return tm_vm_memory(s->vm) > tm_vm_memory_max(s->vm) / 2;
+}
+
+static int forget_body(lua_State *L)
+{
+    lua_getfield(L, LUA_REGISTRYINDEX, ENTRY);
+    lua_getfield(L, -1, "forget");
+    lua_call(L, 0, 0);
+    return 0;
+}
+
+/* What its variables hold fills the session. */
+static void make_room(struct tm_session *s)
+{
+    (void)!tm_call(s->vm, forget_body, NULL, HOLD_US, NULL);
+    tm_vm_collect(s->vm);
 }
 
 /* What it held is garbage only now, and the next command may not live to see the collector run. */
 static void fail(struct tm_session *s, const char *message)
 {
     TM_FATAL_UNLESS(put_error(&s->answer, message) == TM_OK);
-    if (tm_vm_memory(s->vm) > tm_vm_memory_max(s->vm) / 2) {
+    if (is_full(s)) {
         drop_command(s);
         tm_vm_collect(s->vm);
+    }
+    if (is_full(s)) {
+        make_room(s);
+        TM_FATAL_UNLESS(put_error(&s->answer, "the session's memory was full: its variables are gone") == TM_OK);
     }
     finish(s);
 }

@@ -17,6 +17,7 @@ local remote = {}
 
 local READ, OPERATE, ADMIN = 0, 1, 2
 local DEPTH_MAX, ITEMS_MAX = 10, 10000
+local TASKS_US = 500e3 -- how often tasks of commands are looked after
 
 local functions = {}     -- name -> { role, fn, waits }
 local subscriptions = {} -- name -> { add, remove, forget, describe, find }
@@ -64,11 +65,28 @@ end
 
 local function message_of(why) return type(why) == "table" and why.message or tostring(why) end
 
+local tasks, timer = {}, nil -- token -> task
+
+-- A task that was stopped for its budget gives no answer itself.
+local function look_after_tasks()
+  for token, task in pairs(tasks) do
+    if not host.is_live(task) then
+      tasks[token] = nil
+      host.remote_answer(token, false, "it was stopped: the log says why")
+    end
+  end
+  if next(tasks) then return end
+  host.cancel(timer)
+  timer = nil
+end
+
 local function in_task(name, fn, given, token)
-  host.spawn("command " .. name, function()
+  tasks[token] = host.spawn("command " .. name, function()
     local ok, result = pcall(function() return host.json_encode(plain(fn(given))) end)
+    tasks[token] = nil
     host.remote_answer(token, ok, ok and result or message_of(result))
   end)
+  timer = timer or host.timer(TASKS_US, TASKS_US, "commands of sessions", look_after_tasks)
 end
 
 --- For the host alone: the result as JSON, or nil when it comes later. `given` is JSON, or a function.

@@ -15,6 +15,7 @@ local host = require "tidemill.host"
 local complete = require "tidemill.repl.complete"
 local help = require "tidemill.repl.help"
 local pretty = require "tidemill.repl.pretty"
+local tap = require "tidemill.repl.tap"
 local verbs = require "tidemill.repl.verbs"
 
 local repl = {}
@@ -110,7 +111,7 @@ end
 -- A word alone is called, a tap is shown.
 local function resolve(value)
   if verbs.is_verb(value) or value == base.help then value = value() end
-  if verbs.is_tap(value) then return shown(value:show(style)) end
+  if tap.is_tap(value) then return shown(value:show(style)) end
   return value
 end
 
@@ -153,6 +154,11 @@ function operations.command(request) return (host.command(request.text):gsub("%s
 
 local function number_between(value, low, high, fallback)
   return type(value) == "number" and math.max(low, math.min(value, high)) or fallback
+end
+
+--- Forget the session's variables: they fill its memory.
+function repl.forget()
+  for name in next, environment do environment[name] = nil end
 end
 
 --- Called by the host for each request.

@@ -4,6 +4,7 @@
 local host = require "tidemill.host"
 local pretty = require "tidemill.repl.pretty"
 local process = require "tidemill.repl.process"
+local tap = require "tidemill.repl.tap"
 
 local verbs = { all = {}, order = {} }
 
@@ -25,6 +26,8 @@ local function expect(value, kind, what)
   if type(value) ~= kind then error(("expected %s, got %s"):format(what, value == nil and "nothing" or "a " .. type(value)), 0) end
   return value
 end
+
+local function named(value, of) return expect(value, "string", "the name of " .. of) end
 
 local function optional(value, kind, what) return value ~= nil and expect(value, kind, what) or nil end
 
@@ -116,22 +119,24 @@ verb("look", "links", 'links("orderbook_delta*")', "Connections of a gatherer: s
   return records(rows, { "id", "name", "state", "ups", "messages", "rows", "gaps", "silent" })
 end, "link")
 
-verb("look", "streams", "streams()", "Streams of the plan: their keys, and how long and in how much memory keys are remembered.", function()
-  local rows = process.ask "streams"
-  for _, stream in ipairs(rows) do
-    local key = {}
-    for _, column in ipairs(stream.columns) do
-      if column.in_key then key[#key + 1] = column.name end
+verb("look", "streams", "streams()",
+  "Streams of the plan: their keys, and how long and in how much memory keys are remembered.",
+  function()
+    local rows = process.ask "streams"
+    for _, stream in ipairs(rows) do
+      local key = {}
+      for _, column in ipairs(stream.columns) do
+        if column.in_key then key[#key + 1] = column.name end
+      end
+      stream.key = table.concat(key, ", ")
+      stream.window = stream.remembers and pretty.duration(stream.window_us / 1e6) or ""
+      stream.memory = stream.remembers and pretty.bytes(stream.memory_bytes) or ""
     end
-    stream.key = table.concat(key, ", ")
-    stream.window = stream.remembers and pretty.duration(stream.window_us / 1e6) or ""
-    stream.memory = stream.remembers and pretty.bytes(stream.memory_bytes) or ""
-  end
-  return records(rows, { "name", "mode", "window", "memory", "key" })
-end)
+    return records(rows, { "name", "mode", "window", "memory", "key" })
+  end)
 
 verb("look", "fields", 'fields("trades")', "The columns of a stream.", function(name)
-  local _, stream = process.fields(expect(name, "string", "the name of a stream"))
+  local _, stream = process.fields(named(name, "a stream"))
   if not stream then error(("there is no stream %q"):format(name), 0) end
   return records(stream.columns, { "name", "type", "scale", "in_key" })
 end, "stream")
@@ -146,7 +151,7 @@ end, "metric")
 
 verb("look", "metric", 'metric("ws_client_connected")', "The value of one series; the sum of those that have the name.", function(name)
   local sum
-  expect(name, "string", "the name of a metric")
+  named(name, "a metric")
   for _, series in ipairs(process.ask("metrics " .. name:match "^[^{]*")) do
     if series[1] == name or series[1]:match "^[^{]+" == name then sum = (sum or 0) + (tonumber(series[2]) or 0) end
   end
@@ -163,22 +168,24 @@ local function by_stream(name)
   return values
 end
 
-verb("look", "seen", "seen()", "Seen-sets: windows, bounds and what they hold; per stream what came, and what was a duplicate.", function()
-  local status, rows = process.ask "status", {}
-  local names = status.feed and { "tidemill_rows_received_total", "tidemill_rows_duplicate_total" }
-    or { "tidemill_polled_rows_total", "tidemill_duplicate_rows_total" }
-  local came, duplicate = by_stream(names[1]), by_stream(names[2])
-  for _, stream in ipairs(process.ask "streams") do
-    if stream.remembers then
-      rows[#rows + 1] = { stream = stream.name, window = pretty.duration(stream.window_us / 1e6),
-                          memory = pretty.bytes(stream.memory_bytes), came = came[stream.name] or 0,
-                          duplicate = duplicate[stream.name] or 0 }
+verb("look", "seen", "seen()",
+  "Seen-sets: windows, bounds and what they hold; per stream what came, and what was a duplicate.",
+  function()
+    local status, rows = process.ask "status", {}
+    local names = status.feed and { "tidemill_rows_received_total", "tidemill_rows_duplicate_total" }
+      or { "tidemill_polled_rows_total", "tidemill_duplicate_rows_total" }
+    local came, duplicate = by_stream(names[1]), by_stream(names[2])
+    for _, stream in ipairs(process.ask "streams") do
+      if stream.remembers then
+        rows[#rows + 1] = { stream = stream.name, window = pretty.duration(stream.window_us / 1e6),
+                            memory = pretty.bytes(stream.memory_bytes), came = came[stream.name] or 0,
+                            duplicate = duplicate[stream.name] or 0 }
+      end
     end
-  end
-  local keys, bytes = verbs.all.metric.fn "tidemill_seen_keys", verbs.all.metric.fn "tidemill_seen_bytes"
-  rows[#rows + 1] = { stream = "all", memory = pretty.bytes(bytes or 0), keys = keys }
-  return records(rows, { "stream", "window", "memory", "keys", "came", "duplicate" })
-end)
+    local keys, bytes = verbs.all.metric.fn "tidemill_seen_keys", verbs.all.metric.fn "tidemill_seen_bytes"
+    rows[#rows + 1] = { stream = "all", memory = pretty.bytes(bytes or 0), keys = keys }
+    return records(rows, { "stream", "window", "memory", "keys", "came", "duplicate" })
+  end)
 
 verb("look", "stores", "stores()", "The journal and the databases.", function()
   local status = process.ask "status"
@@ -251,11 +258,13 @@ verb("look", "subscriptions", "subscriptions()", "Subscriptions: connections, ma
   return records(process.call "subscriptions", { "name", "connections", "confirmed", "markets", "to_be_told", "chunk" })
 end)
 
-verb("look", "gaps", 'gaps { ticker = "KX-1", n = 20 }', "The newest rows of the gap ledger, from the process's own database.", function(options)
-  local rows = process.wait("gaps", optional(options, "table", "a table of options"))
-  for _, row in ipairs(rows) do row.from, row.to = pretty.time(row.from_ts), pretty.time(row.to_ts) end
-  return records(rows, { "gatherer", "stream", "ticker", "from", "to", "reason", "connection", "closed_by", "detail" })
-end)
+verb("look", "gaps", 'gaps { ticker = "KX-1", n = 20 }',
+  "The newest rows of the gap ledger, from the process's own database.",
+  function(options)
+    local rows = process.wait("gaps", optional(options, "table", "a table of options"))
+    for _, row in ipairs(rows) do row.from, row.to = pretty.time(row.from_ts), pretty.time(row.to_ts) end
+    return records(rows, { "gatherer", "stream", "ticker", "from", "to", "reason", "connection", "closed_by", "detail" })
+  end)
 
 verb("look", "cursors", "cursors()", "How far production is with each stream (deduplicator), or has acknowledged (gatherer).", function()
   local rows = process.wait "cursors"
@@ -276,126 +285,38 @@ end)
 
 -- ---- live ----
 
-local TAP_ROWS, TAP_ROWS_MAX, TAP_WAIT_US, SAMPLE_MAX = 10, 1e6, 250e3, 1000
-
-local tap_options = { ticker = "string", n = "number", seconds = "number", fields = "table" }
-
-local Tap = {}
-Tap.__index = Tap
-
-local function check_options(options)
-  for name, value in pairs(options) do
-    local kind = tap_options[name]
-    if not kind then error(("tap: unknown option %q, expected ticker, n, seconds, fields"):format(tostring(name)), 0) end
-    expect(value, kind, ("%s to be a %s"):format(name, kind))
-  end
-  if options.n and (options.n < 0 or options.n > TAP_ROWS_MAX) then error("tap: n: expected 0 to 1000000", 0) end
-end
-
-function Tap:__call(options)
-  check_options(expect(options, "table", "options like { ticker = \"KX-1\", n = 10 }"))
-  local all = {}
-  for name, value in pairs(self.options) do all[name] = value end
-  for name, value in pairs(options) do all[name] = value end
-  return setmetatable({ stream = self.stream, options = all }, Tap)
-end
-
--- A whole number with the column's scale as people write it: 550000 with 6 is 0.55.
-local function scaled(value, scale)
-  if type(value) ~= "number" or scale == 0 then return value end
-  local text = (("%%.%df"):format(scale)):format(value / 10 ^ scale)
-  return (text:gsub("0+$", ""):gsub("%.$", ""))
-end
-
-local function line_of(row, columns, style)
-  local parts = {}
-  for _, column in ipairs(columns) do
-    local value = row[column.name]
-    if value ~= nil and value ~= host.null then
-      local text = type(value) == "table" and pretty.inline(value, host.null) or pretty.safe(tostring(scaled(value, column.scale)))
-      parts[#parts + 1] = pretty.paint(style, "name", column.name .. "=") .. text
-    end
-  end
-  return table.concat(parts, " ")
-end
-
-local function wanted_columns(stream, fields)
-  if not fields then return stream.columns end
-  local columns = {}
-  for i, name in ipairs(fields) do
-    for _, column in ipairs(stream.columns) do
-      if column.name == name then columns[i] = column end
-    end
-    if not columns[i] then error(("tap: there is no field %q: fields(%q) lists them"):format(tostring(name), stream.name), 0) end
-  end
-  return columns
-end
-
--- Call take(text of a row) for each row until there were enough, or the time is over.
-function Tap:each(take)
-  local options = self.options
-  local most = options.n or TAP_ROWS
-  local expires = options.seconds and host.monotonic_us() + options.seconds * 1e6
-  host.tap_open(self.stream, options.ticker)
-  local count = 0
-  while most == 0 or count < most do
-    local left = expires and expires - host.monotonic_us() or TAP_WAIT_US
-    if left <= 0 then break end
-    local text = host.tap_next(math.min(left, TAP_WAIT_US))
-    if text then
-      count = count + 1
-      take(text)
-    end
-  end
-  local left_out = host.tap_left_out()
-  host.tap_close()
-  return count, left_out
-end
-
-local function stream_of(name)
-  local names, stream = process.fields(expect(name, "string", "the name of a stream"))
-  if not names then error(("tap: there is no stream %q: streams() lists them"):format(name), 0) end
-  return stream
-end
-
---- Show its rows as they come: what a session does with a tap that is the value of a command.
-function Tap:show(style)
-  local columns = wanted_columns(stream_of(self.stream), self.options.fields)
-  local count, left_out = self:each(function(text)
-    if style.json then return host.print(text .. "\n") end
-    host.print(line_of(host.json_decode(text), columns, style) .. "\n")
-  end)
-  return ("%d rows%s"):format(count, left_out > 0 and (", %d more were left out: they came faster than they were shown"):format(left_out) or "")
-end
-
-function verbs.is_tap(value) return getmetatable(value) == Tap end
+local SAMPLE, SAMPLE_MAX = 10, 1000
 
 verb("live", "tap", 'tap "trades" { ticker = "KX*", n = 10, seconds = 60, fields = { "ticker", "price" } }',
   "Show records of a stream as they are taken. n = 0 goes on until it is cancelled; default 10.", function(name, options)
-    local tap = setmetatable({ stream = stream_of(name).name, options = {} }, Tap)
-    return options and tap(options) or tap
+    local made = tap.of(name)
+    return options and made(options) or made
   end, "stream")
 
-verb("live", "sample", 'sample("trades", { n = 5, seconds = 10 })', "Wait for some records of a stream, as a list of tables.", function(name, options)
-  local rows, given = {}, { seconds = 10 }
-  for key, value in pairs(optional(options, "table", "a table of options") or {}) do given[key] = value end
-  given.n = math.max(1, math.min(given.n or TAP_ROWS, SAMPLE_MAX))
-  setmetatable({ stream = stream_of(name).name, options = {} }, Tap)(given):each(function(text)
-    rows[#rows + 1] = host.json_decode(text)
-  end)
-  return rows
-end, "stream")
+verb("live", "sample", 'sample("trades", { n = 5, seconds = 10 })',
+  "Wait for some records of a stream, as a list of tables.",
+  function(name, options)
+    local rows, given = {}, { seconds = 10 }
+    for key, value in pairs(optional(options, "table", "a table of options") or {}) do given[key] = value end
+    given.n = math.max(1, math.min(given.n or SAMPLE, SAMPLE_MAX))
+    tap.of(name)(given):each(function(text)
+      rows[#rows + 1] = host.json_decode(text)
+    end)
+    return rows
+  end, "stream")
 
 verb("live", "sleep", "sleep(1.5)", "Wait so many seconds.", function(seconds)
   host.sleep_us(expect(seconds, "number", "seconds") * 1e6)
 end)
 
-verb("live", "rate", 'rate("tidemill_frames_total", 2)', "How fast a counter goes up, per second, over so many seconds (1).", function(name, seconds)
-  local before, at = verbs.all.metric.fn(name), host.monotonic_us()
-  if not before then error(("there is no metric %q"):format(tostring(name)), 0) end
-  host.sleep_us((optional(seconds, "number", "seconds") or 1) * 1e6)
-  return (verbs.all.metric.fn(name) - before) / ((host.monotonic_us() - at) / 1e6)
-end, "metric")
+verb("live", "rate", 'rate("tidemill_frames_total", 2)',
+  "How fast a counter goes up, per second, over so many seconds (1).",
+  function(name, seconds)
+    local before, at = verbs.all.metric.fn(name), host.monotonic_us()
+    if not before then error(("there is no metric %q"):format(tostring(name)), 0) end
+    host.sleep_us((optional(seconds, "number", "seconds") or 1) * 1e6)
+    return (verbs.all.metric.fn(name) - before) / ((host.monotonic_us() - at) / 1e6)
+  end, "metric")
 
 -- ---- operate ----
 
@@ -433,7 +354,7 @@ local function last_id()
 end
 
 local function start(name, routine, subject, fields)
-  expect(routine, "string", "the name of a routine")
+  named(routine, "a routine")
   expect(subject, "string", "its subject, such as the name of a connection")
   local after = last_id()
   local offered = process.call(name, { routine = routine, subject = subject, fields = optional(fields, "table", "fields of its event") })
@@ -441,85 +362,107 @@ local function start(name, routine, subject, fields)
   return follow(routine, subject, after)
 end
 
-verb("operate", "dry", 'dry("resync", "orderbook_delta/1")', "What a recovery routine would do: its steps, changing nothing. Works like run.", function(...)
-  return start("dry", ...)
-end, "routine")
+verb("operate", "dry", 'dry("resync", "orderbook_delta/1")',
+  "What a recovery routine would do: its steps, changing nothing. Works like run.",
+  function(...)
+    return start("dry", ...)
+  end, "routine")
 
 verb("operate", "run", 'run("resync", "orderbook_delta/1", { from = ... })',
   "Start a recovery routine for a subject and show its steps to its end. Ctrl-C ends the showing; cancel() ends the run.", function(...)
     return start("run", ...)
   end, "routine")
 
-verb("operate", "cancel", 'cancel("resync", "orderbook_delta/1")', "Ask runs of a routine to end, of one subject or all. How many there were.", function(routine, subject)
-  return process.call("cancel", { routine = expect(routine, "string", "the name of a routine"), subject = subject })
-end, "routine")
+verb("operate", "cancel", 'cancel("resync", "orderbook_delta/1")',
+  "Ask runs of a routine to end, of one subject or all. How many there were.",
+  function(routine, subject)
+    return process.call("cancel", { routine = named(routine, "a routine"), subject = subject })
+  end, "routine")
 
 verb("operate", "reconnect", 'reconnect("trade/1")', "Drop a connection and let it come back.", function(name)
-  return process.call("reconnect", { link = expect(name, "string", "the name of a connection") })
+  return process.call("reconnect", { link = named(name, "a connection") })
 end, "link")
 
 verb("operate", "log_level", 'log_level("debug")', "Log debug, info, warn or error, until the next reload.", function(level)
   return process.ask("log-level " .. expect(level, "string", "a level"))
 end, "level")
 
-verb("operate", "reload", "reload()", "Read the script anew; what changed, or what is wrong with it.", function() return process.ask "reload" end)
+verb("operate", "reload", "reload()",
+  "Read the script anew; what changed, or what is wrong with it.",
+  function() return process.ask "reload" end)
 
-verb("operate", "kill", "kill(3)", "End the command that another session runs. kill(3, true) ends the session.", function(session, close)
-  return process.ask(("kill %d%s"):format(expect(session, "number", "the number of a session"), close and " close" or ""))
-end, "session")
+  verb("operate", "kill", "kill(3)", "End the command that another session runs. kill(3, true) ends the session.", function(session, close)
+    return process.ask(("kill %d%s"):format(expect(session, "number", "the number of a session"), close and " close" or ""))
+  end, "session")
 
 -- ---- change ----
 
-verb("change", "alert", 'alert("StoreNearlyFull", { when = "...", hold = "1m" })', "Other values for fields of an alert, until the next reload.", function(name, fields)
-  return process.call("alert", { name = expect(name, "string", "the name of an alert"), fields = expect(fields, "table", "fields of it") })
-end, "alert")
+verb("change", "alert", 'alert("StoreNearlyFull", { when = "...", hold = "1m" })',
+  "Other values for fields of an alert, until the next reload.",
+  function(name, fields)
+    return process.call("alert", { name = named(name, "an alert"), fields = expect(fields, "table", "fields of it") })
+  end, "alert")
 
-verb("change", "window", 'window("trades", "1h")', "How long keys of a stream are remembered, until the next reload.", function(stream, window)
-  return process.call("window", { stream = expect(stream, "string", "the name of a stream"), window = expect(window, "string", "a duration") })
-end, "stream")
+verb("change", "window", 'window("trades", "1h")',
+  "How long keys of a stream are remembered, until the next reload.",
+  function(stream, window)
+    return process.call("window", { stream = named(stream, "a stream"), window = expect(window, "string", "a duration") })
+  end, "stream")
 
-verb("change", "memory", 'memory("trades", "64MiB")', "In how much memory keys of a stream are remembered, until the next reload.", function(stream, size)
-  return process.call("memory", { stream = expect(stream, "string", "the name of a stream"), memory = expect(size, "string", "a size") })
-end, "stream")
+verb("change", "memory", 'memory("trades", "64MiB")',
+  "In how much memory keys of a stream are remembered, until the next reload.",
+  function(stream, size)
+    return process.call("memory", { stream = named(stream, "a stream"), memory = expect(size, "string", "a size") })
+  end, "stream")
 
 local function subscribe(name)
   return function(subscription, ticker)
-    return process.call(name, { subscription = expect(subscription, "string", "the name of a subscription"),
+    return process.call(name, { subscription = named(subscription, "a subscription"),
                                 ticker = expect(ticker, "string", "a ticker") })
   end
 end
 
-verb("change", "subscribe", 'subscribe("orderbook_delta", "KX-1")', "Listen to a market, whatever the script's rule says, until the next reload.",
+verb("change", "subscribe", 'subscribe("orderbook_delta", "KX-1")',
+  "Listen to a market, whatever the script's rule says, until the next reload.",
   subscribe "subscribe", "subscription")
-verb("change", "unsubscribe", 'unsubscribe("orderbook_delta", "KX-1")', "Do not listen to a market, whatever the script's rule says, until the next reload.",
+verb("change", "unsubscribe", 'unsubscribe("orderbook_delta", "KX-1")',
+  "Do not listen to a market, whatever the script's rule says, until the next reload.",
   subscribe "unsubscribe", "subscription")
 
 local function changes_text(value, style)
   local lines = {}
   for _, change in ipairs(value) do
+    local what = pretty.safe(change.what)
     local note = ("-- %s, %s"):format(pretty.time(change.at), pretty.safe(change.who))
     if change.lapsed then
-      lines[#lines + 1] = pretty.paint(style, "dim", ("-- %s  %s; holds no longer: the script was reloaded"):format(pretty.safe(change.what), note))
+      local text = ("-- %s  %s; holds no longer: the script was reloaded"):format(what, note)
+      lines[#lines + 1] = pretty.paint(style, "dim", text)
     else
-      lines[#lines + 1] = pretty.safe(change.what) .. "  " .. pretty.paint(style, "dim", note)
+      lines[#lines + 1] = what .. "  " .. pretty.paint(style, "dim", note)
       if change.keep ~= "" then lines[#lines + 1] = pretty.paint(style, "dim", "--   to keep it: " .. pretty.safe(change.keep)) end
     end
   end
   return #lines > 0 and table.concat(lines, "\n") or "-- nothing was changed by hand"
 end
 
-verb("change", "changes", "changes()", "What was changed by hand, as a script that does it again: tidemill eval - < FILE. Comments say how to keep it.", function()
-  local answer = process.ask "changes"
-  for _, change in ipairs(answer.changes) do change.lapsed = change.generation < answer.generation end
-  return shown_as(answer.changes, changes_text)
-end)
+verb("change", "changes", "changes()",
+  "What was changed by hand, as a script that does it again: tidemill eval - < FILE. Comments say how to keep it.",
+  function()
+    local answer = process.ask "changes"
+    for _, change in ipairs(answer.changes) do change.lapsed = change.generation < answer.generation end
+    return shown_as(answer.changes, changes_text)
+  end)
 
-verb("change", "policy", 'policy [[ return tm.spreads() ]]', "Run Lua inside of the script's own VM, as one of its handlers: all that a script can do. The result comes as JSON.", function(text)
-  return process.wait("policy", expect(text, "string", "Lua as text"))
-end)
+verb("change", "policy", 'policy [[ return tm.spreads() ]]',
+  "Run Lua inside of the script's own VM, as one of its handlers: all that a script can do. The result comes as JSON.",
+  function(text)
+    return process.wait("policy", expect(text, "string", "Lua as text"))
+  end)
 
-verb("change", "sql", 'sql("SELECT count(*) FROM trades WHERE ticker = $1", "KX-1")', "One statement, read only, in the process's own database.", function(text, ...)
-  return process.wait("sql", { text = expect(text, "string", "a statement"), values = host.json_array { ... } })
-end)
+verb("change", "sql", 'sql("SELECT count(*) FROM trades WHERE ticker = $1", "KX-1")',
+  "One statement, read only, in the process's own database.",
+  function(text, ...)
+    return process.wait("sql", { text = expect(text, "string", "a statement"), values = host.json_array { ... } })
+  end)
 
 return verbs

@@ -320,13 +320,14 @@ static int read_in(struct tm_control_session *s)
  * gets all. */
 static int progress(struct tm_control_session *s)
 {
-    size_t before;
+    size_t in, out;
     int rc;
     do {
-        before = s->in.len;
+        in = s->in.len;
         rc = take_all(s);
+        out = s->out.len;
         rc = rc ? rc : write_out(s);
-    } while (!rc && s->out.len == 0 && s->in.len < before);
+    } while (!rc && s->out.len == 0 && s->in.len > 0 && (s->in.len < in || out > 0));
     return rc;
 }
 
@@ -334,7 +335,8 @@ static int progress(struct tm_control_session *s)
 static bool may_read(const struct tm_control_session *s)
 {
     size_t max = s->framed ? TM_CONTROL_FRAME_MAX + READ_BYTES : TM_CONTROL_LINE_MAX + READ_BYTES;
-    return !s->ended && !s->throttled && s->in.len < max && may_take(s);
+    size_t rest = s->framed ? TM_CONTROL_OUT_REST : 1;
+    return !s->ended && !s->throttled && s->in.len < max && s->out.len < rest;
 }
 
 static void settle(struct tm_control_session *s, int rc)

@@ -94,6 +94,7 @@ static struct tm_tap *open_tap(const char *name, const char *ticker)
     return tap;
 }
 
+/* Without a journal seq is 0. */
 static void expect(struct tm_tap *tap, const char *json)
 {
     struct tm_buf out = {0};
@@ -115,8 +116,8 @@ static void test_rows_are_shown(void **state)
     send_row(3, "C"); /* refused: not taken, so not shown */
     answer = TM_OK;
     send_row(4, "D\\u00e9\\n");
-    expect(tap, "{\"id\":2,\"ticker\":\"B\"}");
-    expect(tap, "{\"id\":4,\"ticker\":\"D\xc3\xa9\\u000a\"}");
+    expect(tap, "{\"id\":2,\"ticker\":\"B\",\"seq\":0}");
+    expect(tap, "{\"id\":4,\"ticker\":\"D\xc3\xa9\\u000a\",\"seq\":0}");
     expect(tap, NULL);
     assert_true(woken >= 2);
     assert_int_equal(tm_tap_left_out(taps, tap), 0);
@@ -135,10 +136,10 @@ static void test_of_one_market(void **state)
     send_row(2, "KX-10");
     send_row(3, "K");
     send_row(4, "");
-    expect(exact, "{\"id\":1,\"ticker\":\"KX-1\"}");
+    expect(exact, "{\"id\":1,\"ticker\":\"KX-1\",\"seq\":0}");
     expect(exact, NULL);
-    expect(prefix, "{\"id\":1,\"ticker\":\"KX-1\"}");
-    expect(prefix, "{\"id\":2,\"ticker\":\"KX-10\"}");
+    expect(prefix, "{\"id\":1,\"ticker\":\"KX-1\",\"seq\":0}");
+    expect(prefix, "{\"id\":2,\"ticker\":\"KX-10\",\"seq\":0}");
     expect(prefix, NULL);
     for (int i = 0; i < 4; i++) {
         struct tm_buf out = {0};
@@ -158,7 +159,7 @@ static void test_what_is_not_read_is_left_out(void **state)
     for (int i = 0; i < TM_TAP_ROWS_MAX + 25; i++)
         send_row(i, "A");
     assert_int_equal(tm_tap_left_out(taps, tap), 25);
-    expect(tap, "{\"id\":0,\"ticker\":\"A\"}");
+    expect(tap, "{\"id\":0,\"ticker\":\"A\",\"seq\":0}");
     send_row(9999, "A");
     assert_int_equal(tm_tap_left_out(taps, tap), 25);
     tm_tap_close(taps, tap); /* with rows in it */
@@ -186,7 +187,7 @@ static void test_rows_outlive_their_plan(void **state)
     tm_feed_destroy(intake, feed);
     tm_intake_destroy(intake);
     tm_plan_put(plan);
-    expect(tap, "{\"id\":1,\"ticker\":\"A\"}");
+    expect(tap, "{\"id\":1,\"ticker\":\"A\",\"seq\":0}");
     tm_tap_close(taps, tap);
     tm_taps_destroy(taps);
     tm_metrics_destroy(metrics);

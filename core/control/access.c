@@ -47,16 +47,16 @@ static int resolve_rule(const struct tm_config_control_rule *rule, struct tm_acc
     return out->is_group ? find_group(rule->name + 1, &out->id, err) : find_user(rule->name, &out->id, err);
 }
 
-int tm_access_resolve(const struct tm_access *access, struct tm_access_table *out, struct tm_error *err)
+int tm_access_resolve(const struct tm_config_control *settings, struct tm_access_table *out, struct tm_error *err)
 {
-    *out = (struct tm_access_table){.count = access->count, .has_group = access->group != NULL};
-    out->entries = calloc(access->count + 1, sizeof *out->entries);
+    *out = (struct tm_access_table){.count = settings->rule_count, .has_group = settings->group != NULL};
+    out->entries = calloc(settings->rule_count + 1, sizeof *out->entries);
     TM_FATAL_UNLESS(out->entries);
     unsigned group = 0;
-    int rc = access->group ? find_group(access->group, &group, err) : TM_OK;
+    int rc = settings->group ? find_group(settings->group, &group, err) : TM_OK;
     out->group = group;
-    for (size_t i = 0; !rc && i < access->count; i++)
-        rc = resolve_rule(&access->rules[i], &out->entries[i], err);
+    for (size_t i = 0; !rc && i < settings->rule_count; i++)
+        rc = resolve_rule(&settings->rules[i], &out->entries[i], err);
     if (rc)
         tm_access_fini(out);
     return rc;

@@ -11,20 +11,13 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-/* "alice" is a user, "@ops" a group; both may be numbers. */
-struct tm_access {
-    const struct tm_config_control_rule *rules;
-    size_t count;
-    const char *group; /* the socket's group, which may connect (0660); NULL: 0600, or 0666 when there are rules */
-};
-
 struct tm_access_entry {
     bool is_group;
     unsigned id;
     enum tm_command_role role;
 };
 
-/* Names are looked up once. */
+/* The rules ("alice" is a user, "@ops" a group, both may be numbers) and the socket's group, looked up once. */
 struct tm_access_table {
     struct tm_access_entry *entries;
     size_t count;
@@ -32,9 +25,11 @@ struct tm_access_table {
     bool has_group;
 };
 
-int tm_access_resolve(const struct tm_access *access, struct tm_access_table *out, struct tm_error *err) TM_MUST_CHECK;
+int tm_access_resolve(const struct tm_config_control *settings, struct tm_access_table *out,
+                      struct tm_error *err) TM_MUST_CHECK;
 void tm_access_fini(struct tm_access_table *table);
 
+/* Of the socket's file: 0600, 0660 when it has a group, 0666 when somebody is named without one. */
 mode_t tm_access_mode(const struct tm_access_table *table);
 
 struct tm_access_peer {

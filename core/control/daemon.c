@@ -107,28 +107,18 @@ void tm_daemon_note_who(struct tm_daemon *d)
     tm_changes_set_who(d->services.changes, who);
 }
 
-struct tm_access tm_daemon_access(const struct tm_config *config)
-{
-    const struct tm_config_control *c = &config->control;
-    return (struct tm_access){.rules = c->rules, .count = c->rule_count, .group = c->group};
-}
-
 static int start_control(struct tm_daemon *d, struct tm_error *err)
 {
     if (!d->config->socket)
         return TM_OK;
-    const struct tm_config_control *c = &d->config->control;
     struct tm_control_options options = {
         .loop = d->services.loop,
         .path = d->config->socket,
         .commands = tm_daemon_commands,
         .context = d,
-        .access = tm_daemon_access(d->config),
-        .sessions_max = c->sessions_max,
+        .settings = d->config->control,
         .sessions = d->services.sessions,
         .script = running_script,
-        .memory_bytes_max = c->memory_bytes,
-        .cpu_us = c->cpu_us,
     };
     return tm_control_open(&options, &d->control, err);
 }

@@ -33,8 +33,6 @@ struct tm_daemon {
 /* Commands of the control socket; the context is the daemon. */
 extern const struct tm_command tm_daemon_commands[];
 
-struct tm_access tm_daemon_access(const struct tm_config *config);
-
 /* The peer of the command that runs is who changes things from now on (script/changes.h). */
 void tm_daemon_note_who(struct tm_daemon *d);
 

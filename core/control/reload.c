@@ -15,15 +15,14 @@
 /* What belongs to the socket and is the script's. */
 static void take_over(struct tm_daemon *d, uint64_t generation)
 {
-    struct tm_access access = tm_daemon_access(d->config);
     struct tm_error err;
     size_t lapsed = tm_changes_count(d->services.changes, generation - 1);
     tm_sessions_script_changed(d->services.sessions);
     if (lapsed)
         tm_log(TM_LOG_WARN, "daemon", "changes by hand hold no longer: the script was reloaded",
                TM_F_U64("changes", lapsed));
-    if (d->control && tm_control_set_access(d->control, &access, &err) < 0)
-        tm_log(TM_LOG_ERROR, "daemon", "the control socket keeps its rules", TM_F_ERR(&err));
+    if (d->control && tm_control_configure(d->control, &d->config->control, &err) < 0)
+        tm_log(TM_LOG_ERROR, "daemon", "the control socket keeps its settings", TM_F_ERR(&err));
 }
 
 static int reload(struct tm_daemon *d, struct tm_policy_report *report)

@@ -28,7 +28,7 @@ static void refuse(int fd, const char *answer)
 
 static size_t sessions_max(const struct tm_control *c)
 {
-    return c->options.sessions_max ? c->options.sessions_max : TM_CONTROL_SESSIONS;
+    return c->options.settings.sessions_max ? c->options.settings.sessions_max : TM_CONTROL_SESSIONS;
 }
 
 /* Close the session that has been idle longest, if that is long enough. */
@@ -196,14 +196,17 @@ static int open_file(const struct tm_control *c, struct tm_error *err)
     return TM_OK;
 }
 
-int tm_control_set_access(struct tm_control *c, const struct tm_access *access, struct tm_error *err)
+int tm_control_configure(struct tm_control *c, const struct tm_config_control *settings, struct tm_error *err)
 {
     struct tm_access_table table;
-    int rc = tm_access_resolve(access, &table, err);
+    int rc = tm_access_resolve(settings, &table, err);
     if (rc)
         return rc;
     tm_access_fini(&c->access);
     c->access = table;
+    c->options.settings = *settings;
+    c->options.settings.rules = NULL; /* borrowed; the table has them */
+    c->options.settings.group = NULL;
     return open_file(c, err);
 }
 
@@ -225,7 +228,7 @@ int tm_control_open(const struct tm_control_options *options, struct tm_control 
     int rc = listen_at(c, &address, err);
     if (!rc)
         tm_io_init(&c->io, options->loop, c->fd, on_accept, c);
-    rc = rc ? rc : tm_control_set_access(c, &options->access, err);
+    rc = rc ? rc : tm_control_configure(c, &options->settings, err);
     if (rc) {
         tm_control_close(c);
         return rc;

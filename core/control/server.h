@@ -42,23 +42,20 @@ struct tm_control_options {
     const char *path;
     const struct tm_command *commands; /* ends with a NULL name; borrowed */
     void *context;                     /* what commands get */
-    struct tm_access access;           /* read at once */
-    size_t sessions_max;               /* 0: TM_CONTROL_SESSIONS */
+    struct tm_config_control settings; /* read at once */
     int64_t idle_us, begin_us;         /* 0: 10 minutes, 10 s */
     struct tm_sessions *sessions;      /* NULL: no commands in Lua */
     struct tm_script *(*script)(void *context);
     const char *library; /* of commands in Lua; NULL: the usual */
-    size_t memory_bytes_max;
-    int64_t cpu_us;
 };
 
 int tm_control_open(const struct tm_control_options *options, struct tm_control **out,
                     struct tm_error *err) TM_MUST_CHECK;
 void tm_control_close(struct tm_control *control); /* NULL is fine; removes the socket */
 
-/* Other rules, for sessions that begin from now on; the socket's file takes the group and mode they say. */
-int tm_control_set_access(struct tm_control *control, const struct tm_access *access,
-                          struct tm_error *err) TM_MUST_CHECK;
+/* Other settings, for sessions that begin from now on; the socket's file takes the group and mode they say. */
+int tm_control_configure(struct tm_control *control, const struct tm_config_control *settings,
+                         struct tm_error *err) TM_MUST_CHECK;
 
 /* ---- within a command ---- */
 

@@ -87,8 +87,8 @@ static int open_lua(struct tm_control_session *s, struct tm_error *err)
                   .on_output = on_output,
                   .on_done = on_done},
         .library = o->library,
-        .memory_bytes_max = o->memory_bytes_max,
-        .cpu_us = o->cpu_us,
+        .memory_bytes_max = o->settings.memory_bytes,
+        .cpu_us = o->settings.cpu_us,
     };
     return s->lua ? TM_OK : tm_session_create(&options, &s->lua, err);
 }

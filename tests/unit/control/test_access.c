@@ -13,7 +13,7 @@ static struct tm_access_table table;
 static void resolve(const struct tm_config_control_rule *rules, size_t count, const char *group)
 {
     struct tm_error err;
-    struct tm_access access = {.rules = rules, .count = count, .group = group};
+    struct tm_config_control access = {.rules = rules, .rule_count = count, .group = group};
     if (tm_access_resolve(&access, &table, &err) < 0)
         fail_msg("%s", err.message);
 }
@@ -77,7 +77,7 @@ static void test_unknown_names(void **state)
     static const char *const names[] = {"no-such-user", "@no-such-group", "4294967295", "-1", "1x"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct tm_config_control_rule rule = {names[i], 0};
-        struct tm_access access = {.rules = &rule, .count = 1};
+        struct tm_config_control access = {.rules = &rule, .rule_count = 1};
         struct tm_error err;
         if (tm_access_resolve(&access, &table, &err) != TM_EINVAL)
             fail_msg("%s is taken", names[i]);

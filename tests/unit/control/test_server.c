@@ -80,7 +80,7 @@ static int open_control(int64_t idle_us, struct tm_control **out, struct tm_erro
                                          .commands = commands,
                                          .idle_us = idle_us,
                                          .begin_us = 300000,
-                                         .sessions_max = SESSIONS,
+                                         .settings.sessions_max = SESSIONS,
                                          .sessions = sessions,
                                          .library = TM_SOURCE_DIR "/lua"};
     return tm_control_open(&options, out, err);

@@ -12,6 +12,7 @@
 #define SLICE_US (2 * TM_US_PER_MS)
 #define HOLD_US (100 * TM_US_PER_MS)
 #define OPEN_US (500 * TM_US_PER_MS)
+#define MEMORY_LEFT_MIN ((size_t)256 << 10)
 #define ENTRY "tidemill.repl"
 
 static void on_run(void *arg);
@@ -25,6 +26,7 @@ struct tm_sessions *tm_sessions_create(struct tm_loop *loop, struct tm_taps *tap
     TM_FATAL_UNLESS(set);
     set->loop = loop;
     set->taps = taps;
+    set->memory_bytes_max = TM_SESSIONS_MEMORY;
     set->ready_tail = &set->ready_head;
     tm_async_init(&set->run, loop, on_run, set);
     tm_async_init(&set->tapped, loop, on_tapped, set);
@@ -39,6 +41,11 @@ void tm_sessions_destroy(struct tm_sessions *set)
     tm_async_fini(&set->run);
     tm_async_fini(&set->tapped);
     free(set);
+}
+
+void tm_sessions_set_memory_max(struct tm_sessions *set, size_t bytes)
+{
+    set->memory_bytes_max = bytes;
 }
 
 static void on_tapped(void *arg)
@@ -144,7 +151,7 @@ static int put_error(struct tm_buf *out, const char *message)
 
 static bool is_full(const struct tm_session *s)
 {
-    return tm_vm_memory(s->vm) > tm_vm_memory_max(s->vm) / 2;
+    return tm_vm_memory(s->vm) > s->options.memory_bytes_max / 2;
 }
 
 static int forget_body(lua_State *L)
@@ -228,12 +235,24 @@ static void end_slice(struct slice *slice)
         s->state = TM_SESSION_WAITING;
 }
 
+/* Its own cap, or what the others leave of the one of all. */
+static void bound_memory(struct tm_session *s)
+{
+    size_t used = tm_vm_memory(s->vm), all = 0;
+    for (const struct tm_session *other = s->set->first; other; other = other->next)
+        all += tm_vm_memory(other->vm);
+    size_t left = s->set->memory_bytes_max > all ? s->set->memory_bytes_max - all : 0;
+    size_t max = used + (left > MEMORY_LEFT_MIN ? left : MEMORY_LEFT_MIN);
+    tm_vm_set_memory_max(s->vm, max < s->options.memory_bytes_max ? max : s->options.memory_bytes_max);
+}
+
 static void run_slice(struct tm_session *s)
 {
     struct slice slice = {.s = s};
     int64_t begun_us = tm_clock_thread_us(), left_us = s->options.cpu_us - s->cpu_us;
     s->state = TM_SESSION_RUNNING;
     s->cancelled = NULL;
+    bound_memory(s);
     if (tm_call(s->vm, slice_body, &slice, left_us < HOLD_US ? left_us : HOLD_US, &slice.err) < 0)
         slice.status = slice.err.code;
     s->cpu_us += tm_clock_thread_us() - begun_us;
@@ -312,10 +331,12 @@ int tm_session_create(const struct tm_session_options *options, struct tm_sessio
     s->paths.script = s->paths.library;
     s->number = ++s->set->last_number;
     tm_timer_init(&s->timer, s->set->loop, NULL, s);
-    s->next = s->set->first;
-    s->set->first = s;
-    size_t memory = options->memory_bytes_max ? options->memory_bytes_max : TM_SESSION_MEMORY;
-    int rc = tm_vm_create_bare(memory, s, &s->vm, err);
+    s->options.memory_bytes_max = options->memory_bytes_max ? options->memory_bytes_max : TM_SESSION_MEMORY;
+    int rc = tm_vm_create_bare(s->options.memory_bytes_max, s, &s->vm, err);
+    if (!rc) {
+        s->next = s->set->first;
+        s->set->first = s;
+    }
     rc = rc ? rc : tm_call(s->vm, open_body, s, OPEN_US, err);
     if (rc) {
         tm_session_destroy(s);
@@ -330,9 +351,10 @@ void tm_session_destroy(struct tm_session *s)
     if (!s)
         return;
     struct tm_session **at = &s->set->first;
-    while (*at != s)
+    while (*at && *at != s)
         at = &(*at)->next;
-    *at = s->next;
+    if (*at) /* one whose VM could not be made is in no list */
+        *at = s->next;
     if (s->vm)
         drop_command(s);
     tm_vm_destroy(s->vm);

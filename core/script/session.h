@@ -29,6 +29,7 @@
 #define TM_SESSION_MEMORY ((size_t)32 << 20)
 #define TM_SESSION_CPU_US INT64_C(2000000) /* of a command */
 #define TM_SESSION_OUTPUT ((size_t)1 << 20)
+#define TM_SESSIONS_MEMORY ((size_t)256 << 20) /* of all sessions: what is left of it bounds each one too */
 
 struct tm_script;
 struct tm_session;
@@ -37,6 +38,8 @@ struct tm_sessions;
 /* `taps` may be NULL: then there is nothing to tap. */
 struct tm_sessions *tm_sessions_create(struct tm_loop *loop, struct tm_taps *taps);
 void tm_sessions_destroy(struct tm_sessions *set); /* all sessions are destroyed already; NULL is fine */
+
+void tm_sessions_set_memory_max(struct tm_sessions *set, size_t bytes);
 
 /* A reload: answers that a function of the old generation owes are errors now. */
 void tm_sessions_script_changed(struct tm_sessions *set);

@@ -17,6 +17,7 @@ struct tm_sessions {
     struct tm_async run;
     struct tm_async tapped; /* sent by the threads that offer rows */
     uint32_t last_number;
+    size_t memory_bytes_max;
 };
 
 struct tm_session {

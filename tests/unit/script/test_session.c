@@ -335,6 +335,23 @@ static void test_memory(void **state)
     close_person(&p);
 }
 
+/* What all of them together hold is bounded too, and whoever holds little is served still. */
+static void test_memory_of_all(void **state)
+{
+    (void)state;
+    struct person people[4];
+    tm_sessions_set_memory_max(set, (size_t)24 << 20);
+    for (int i = 0; i < 4; i++)
+        open_person(&people[i], (struct tm_session_options){.memory_bytes_max = (size_t)16 << 20, .cpu_us = 5000000});
+    expect(&people[0], "t = {} for i = 1, 70 do t[i] = ('x'):rep(1e5) .. i end return #t", "\"result\":70");
+    expect(&people[1], "t = {} for i = 1, 70 do t[i] = ('x'):rep(1e5) .. i end return #t", "\"result\":70");
+    expect(&people[2], "t = {} for i = 1, 130 do t[i] = ('x'):rep(1e5) .. i end return #t", "\"ok\":false");
+    expect(&people[3], "1 + 1", "\"result\":2");
+    expect(&people[0], "t = nil", "\"ok\":true");
+    for (int i = 0; i < 4; i++)
+        close_person(&people[i]);
+}
+
 static void test_output_is_bounded(void **state)
 {
     (void)state;
@@ -522,6 +539,7 @@ int main(void)
         TEST(test_a_long_command_holds_up_nobody),
         TEST(test_cancel_while_it_waits),
         TEST(test_memory),
+        TEST(test_memory_of_all),
         TEST(test_output_is_bounded),
         TEST(test_a_slow_reader),
         TEST(test_apart_from_the_script),

@@ -133,7 +133,10 @@ static int call_remote(lua_State *L, uint64_t token, struct tm_error *err)
     tm_buf_clear(&scratch);
     if (!script)
         return tm_error_set(err, TM_ESTATE, "no script runs");
-    return tm_remote_call(script, &call, &scratch, err);
+    int64_t begun_us = tm_clock_thread_us();
+    int rc = tm_remote_call(script, &call, &scratch, err);
+    tm_vm_extend(s->vm, tm_clock_thread_us() - begun_us); /* of one piece; the command pays all the same */
+    return rc;
 }
 
 /* call(name, arguments as JSON) -> JSON | nil, why */

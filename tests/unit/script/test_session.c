@@ -14,7 +14,10 @@ struct person {
     bool slow; /* does not take any output */
 };
 
+#define PEOPLE 8
+
 static struct tm_sessions *set;
+static struct tm_session *people[PEOPLE]; /* of a test that fails, to be closed after it */
 static struct tm_timer deadline;
 static bool too_late;
 static const struct person *awaited;
@@ -64,11 +67,23 @@ static void open_person(struct person *p, struct tm_session_options options)
                                               .on_done = on_done};
     if (tm_session_create(&options, &p->session, &err) < 0)
         fail_msg("%s", err.message);
+    for (size_t i = 0; i < PEOPLE; i++)
+        if (!people[i]) {
+            people[i] = p->session;
+            return;
+        }
+}
+
+static void destroy_session(struct tm_session *session)
+{
+    for (size_t i = 0; i < PEOPLE; i++)
+        people[i] = people[i] == session ? NULL : people[i];
+    tm_session_destroy(session);
 }
 
 static void close_person(struct person *p)
 {
-    tm_session_destroy(p->session);
+    destroy_session(p->session);
     tm_buf_fini(&p->out);
     tm_buf_fini(&p->answer);
 }
@@ -144,6 +159,9 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
+    for (size_t i = 0; i < PEOPLE; i++)
+        if (people[i])
+            destroy_session(people[i]);
     tm_sessions_destroy(set);
     tm_changes_destroy(bench.services.changes);
     struct tm_taps *taps = bench.services.taps;
@@ -339,17 +357,17 @@ static void test_memory(void **state)
 static void test_memory_of_all(void **state)
 {
     (void)state;
-    struct person people[4];
+    struct person all[4];
     tm_sessions_set_memory_max(set, (size_t)24 << 20);
     for (int i = 0; i < 4; i++)
-        open_person(&people[i], (struct tm_session_options){.memory_bytes_max = (size_t)16 << 20, .cpu_us = 5000000});
-    expect(&people[0], "t = {} for i = 1, 70 do t[i] = ('x'):rep(1e5) .. i end return #t", "\"result\":70");
-    expect(&people[1], "t = {} for i = 1, 70 do t[i] = ('x'):rep(1e5) .. i end return #t", "\"result\":70");
-    expect(&people[2], "t = {} for i = 1, 130 do t[i] = ('x'):rep(1e5) .. i end return #t", "\"ok\":false");
-    expect(&people[3], "1 + 1", "\"result\":2");
-    expect(&people[0], "t = nil", "\"ok\":true");
+        open_person(&all[i], (struct tm_session_options){.memory_bytes_max = (size_t)16 << 20, .cpu_us = 5000000});
+    expect(&all[0], "t = {} for i = 1, 70 do t[i] = ('x'):rep(1e5) .. i end return #t", "\"result\":70");
+    expect(&all[1], "t = {} for i = 1, 70 do t[i] = ('x'):rep(1e5) .. i end return #t", "\"result\":70");
+    expect(&all[2], "t = {} for i = 1, 130 do t[i] = ('x'):rep(1e5) .. i end return #t", "\"ok\":false");
+    expect(&all[3], "1 + 1", "\"result\":2");
+    expect(&all[0], "t = nil", "\"ok\":true");
     for (int i = 0; i < 4; i++)
-        close_person(&people[i]);
+        close_person(&all[i]);
 }
 
 static void test_output_is_bounded(void **state)

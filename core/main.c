@@ -4,6 +4,7 @@
  * Exit status: 0 fine, 1 failed, 2 usage, 78 bad configuration.
  */
 #include "control/alerts.h"
+#include "control/asking.h"
 #include "control/cli.h"
 #include "control/coverage.h"
 #include "control/daemon.h"
@@ -59,21 +60,9 @@ static int migrate(const struct tm_cli *cli)
     return tm_offline_migrate(cli->files[0]);
 }
 
-/* The socket of --socket or of the environment; NULL: there is none. */
-static const char *socket_of(const struct tm_cli *cli)
-{
-    const char *path = tm_cli_value(cli, "--socket");
-    if (!path)
-        path = getenv("TIDEMILL_SOCKET");
-    if (path && *path)
-        return path;
-    (void)tm_cli_usage(cli->command, "expected --socket PATH or TIDEMILL_SOCKET");
-    return NULL;
-}
-
 static int reload(const struct tm_cli *cli)
 {
-    const char *path = socket_of(cli);
+    const char *path = tm_asking_socket(cli);
     return path ? tm_remote_reload(path, tm_cli_given(cli, "--json")) : TM_EXIT_USAGE;
 }
 
@@ -130,6 +119,11 @@ static const struct tm_cli_command commands[] = {
     {"top", NULL, "the same while it changes; q quits", tm_top_options, 0, 0, tm_top_command},
     {"alerts", "FILE...", "what fires in a running process; silence it; or alerts as rules of Prometheus",
      tm_alerts_options, 0, 64, tm_alerts_cli},
+    {"repl", "SOCKET", "talk to a running process; without a terminal: run the lines of stdin", tm_repl_options, 0, 1,
+     tm_repl_command},
+    {"eval", "EXPR|-", "one command of the REPL, or all of stdin as one", tm_asking_options, 1, 1, tm_eval_command},
+    {"tap", "STREAM [ticker=T] [seconds=N] [fields=A,B]", "show records of a stream as they are taken",
+     tm_tap_options_of_cli, 1, 8, tm_tap_command},
     {"retire", "FILE GATHERER", "give up a gatherer for good: it holds nothing and is refused", tm_retire_options, 2, 2,
      tm_retire_command},
     {"restore-plan", "SCRIPT", "what is polled again by a production that was restored, and what nobody holds any more",

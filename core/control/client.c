@@ -14,7 +14,7 @@
 
 /* ---- asking ---- */
 
-static int connect_to(const char *path, struct tm_error *err)
+int tm_client_connect(const char *path, struct tm_error *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     size_t len = strlen(path);
@@ -68,7 +68,7 @@ int tm_client_ask(const char *socket_path, const char *line, int64_t timeout_us,
                   struct tm_error *err)
 {
     int64_t deadline_us = tm_clock_mono_us() + timeout_us;
-    int fd = connect_to(socket_path, err);
+    int fd = tm_client_connect(socket_path, err);
     if (fd < 0)
         return fd;
     int rc = send_line(fd, line, err);

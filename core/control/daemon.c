@@ -5,7 +5,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "engine/health.h"
+#include "script/changes.h"
 #include "script/grant.h"
+#include "script/session.h"
 #include "script/test.h"
 
 #include <limits.h>
@@ -88,6 +90,7 @@ static int start_gatherer(struct tm_daemon *d, struct tm_error *err)
 {
     struct tm_gatherer_options options = d->config->gatherer;
     options.metrics = d->services.metrics;
+    options.taps = d->services.taps;
     return tm_gatherer_start(&options, &d->services.gatherer, err);
 }
 
@@ -97,9 +100,26 @@ static int start_engine(struct tm_daemon *d, struct tm_error *err)
         return start_gatherer(d, err);
     struct tm_deduplicator_options options = d->config->deduplicator;
     options.metrics = d->services.metrics;
+    options.taps = d->services.taps;
     int rc = tm_deduplicator_start(&options, &d->deduplicator, err);
     d->services.deduplicator = d->deduplicator;
     return rc;
+}
+
+/* Who calls is who changes things, from here on. */
+static struct tm_script *running_script(void *context)
+{
+    struct tm_daemon *d = context;
+    tm_daemon_note_who(d);
+    return d->script;
+}
+
+void tm_daemon_note_who(struct tm_daemon *d)
+{
+    struct tm_control_peer peer = tm_control_peer(d->control);
+    char who[64];
+    (void)snprintf(who, sizeof who, "uid %u, session %u", (unsigned)peer.uid, peer.session);
+    tm_changes_set_who(d->services.changes, who);
 }
 
 static int start_control(struct tm_daemon *d, struct tm_error *err)
@@ -111,6 +131,9 @@ static int start_control(struct tm_daemon *d, struct tm_error *err)
         .path = d->config->socket,
         .commands = tm_daemon_commands,
         .context = d,
+        .settings = d->config->control,
+        .sessions = d->services.sessions,
+        .script = running_script,
     };
     return tm_control_open(&options, &d->control, err);
 }
@@ -187,6 +210,9 @@ static int start(struct tm_daemon *d, struct tm_error *err)
 {
     d->services.loop = tm_loop_create();
     d->services.metrics = tm_metrics_create();
+    d->services.taps = tm_taps_create();
+    d->services.sessions = tm_sessions_create(d->services.loop, d->services.taps);
+    d->services.changes = tm_changes_create();
     tm_process_init(&d->process, d->services.metrics);
     tm_notify_init(&d->notify, d->services.loop);
     d->state = tm_state_create(d);
@@ -232,6 +258,9 @@ static void stop(struct tm_daemon *d)
     tm_notify_fini(&d->notify);
     tm_buf_fini(&d->problems);
     tm_state_destroy(d->state);
+    tm_sessions_destroy(d->services.sessions);
+    tm_taps_destroy(d->services.taps);
+    tm_changes_destroy(d->services.changes);
     tm_loop_destroy(d->services.loop);
     tm_metrics_destroy(d->services.metrics);
 }

@@ -39,6 +39,8 @@ extern const struct tm_command tm_daemon_commands[];
 
 /* status.c: the members of the state that only the policy thread may read, each with a comma before it. */
 int tm_daemon_put_policy(struct tm_daemon *d, struct tm_buf *out) TM_MUST_CHECK;
+/* The peer of the command that runs is who changes things from now on (script/changes.h). */
+void tm_daemon_note_who(struct tm_daemon *d);
 
 /* ---- reload.c ---- */
 

@@ -3,11 +3,27 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/log.h"
+#include "script/changes.h"
+#include "script/session.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 
 #define HUP_SPACING_US (200 * TM_US_PER_MS)
+
+/* What belongs to the socket and is the script's. */
+static void take_over(struct tm_daemon *d, uint64_t generation)
+{
+    struct tm_error err;
+    size_t lapsed = tm_changes_count(d->services.changes, generation - 1);
+    tm_sessions_script_changed(d->services.sessions);
+    if (lapsed)
+        tm_log(TM_LOG_WARN, "daemon", "changes by hand hold no longer: the script was reloaded",
+               TM_F_U64("changes", lapsed));
+    if (d->control && tm_control_configure(d->control, &d->config->control, &err) < 0)
+        tm_log(TM_LOG_ERROR, "daemon", "the control socket keeps its settings", TM_F_ERR(&err));
+}
 
 static int reload(struct tm_daemon *d, struct tm_policy_report *report)
 {
@@ -16,6 +32,8 @@ static int reload(struct tm_daemon *d, struct tm_policy_report *report)
     int rc = tm_policy_reload(d->policy, report);
     d->script = tm_policy_script(d->policy);
     d->config = tm_policy_config(d->policy);
+    if (!rc)
+        take_over(d, report->generation);
     if (rc)
         (void)snprintf(status, sizeof status, "generation %" PRIu64 " goes on, not reloaded: %.300s",
                        report->generation, report->err.message);

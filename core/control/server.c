@@ -1,152 +1,21 @@
-#include "control/server.h"
+#include "control/server_private.h"
 
+#include "base/clock.h"
+#include "base/json.h"
 #include "base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#define IDLE_DEFAULT_US (600 * INT64_C(1000000))
-#define READ_BYTES 16384
-
-struct session {
-    struct tm_control *control;
-    int fd; /* -1: free */
-    uid_t uid;
-    pid_t pid;
-    bool ended; /* nothing more will be read: close when the answers are out */
-    struct tm_io io;
-    struct tm_timer idle;
-    struct tm_buf in, out;
-};
-
-struct tm_control {
-    struct tm_control_options options;
-    char path[sizeof((struct sockaddr_un *)0)->sun_path];
-    int fd;
-    dev_t device; /* of the socket's file, so that only our own is removed */
-    ino_t inode;
-    struct tm_io io;
-    struct session sessions[TM_CONTROL_SESSIONS_MAX];
-};
-
-/* ---- sessions ---- */
-
-static void close_session(struct session *s)
-{
-    tm_io_set(&s->io, 0);
-    tm_timer_stop(&s->idle);
-    close(s->fd);
-    tm_buf_fini(&s->in);
-    tm_buf_fini(&s->out);
-    s->fd = -1;
-}
-
-static void on_idle(void *arg)
-{
-    close_session(arg);
-}
-
-static void touch(struct session *s)
-{
-    int64_t idle_us = s->control->options.idle_us;
-    tm_timer_start(&s->idle, idle_us ? idle_us : IDLE_DEFAULT_US, 0);
-}
-
-static int answer_line(struct session *s, size_t len)
-{
-    const char *line = (const char *)s->in.data;
-    if (len > 0 && line[len - 1] == '\r')
-        len--;
-    if (len == 0)
-        return TM_OK;
-    tm_log(TM_LOG_INFO, "control", "command", TM_F_U64("uid", s->uid), TM_F_I64("pid", s->pid),
-           TM_F_BYTES("command", line, len));
-    int rc = tm_command_answer(s->control->options.commands, TM_COMMAND_ADMIN, s->control->options.context, line, len,
-                               &s->out);
-    if (!rc && s->out.len > TM_CONTROL_ANSWER_MAX) {
-        tm_buf_clear(&s->out);
-        rc = tm_buf_printf(&s->out, "{\"ok\":false,\"error\":\"the answer is larger than 1 MiB\"}\n");
-    }
-    return rc;
-}
-
-/* Answer whole lines, one answer at a time: the next waits until this one is out. */
-static int answer_lines(struct session *s)
-{
-    while (s->out.len == 0) {
-        char *end = s->in.len ? memchr(s->in.data, '\n', s->in.len) : NULL;
-        if (!end)
-            break;
-        size_t len = (size_t)(end - (char *)s->in.data);
-        int rc = len > TM_CONTROL_LINE_MAX ? TM_OK : answer_line(s, len);
-        if (rc)
-            return rc;
-        tm_buf_consume(&s->in, len + 1);
-    }
-    if (s->out.len == 0 && s->in.len > TM_CONTROL_LINE_MAX) {
-        s->ended = true;
-        tm_buf_clear(&s->in);
-        return tm_buf_printf(&s->out, "{\"ok\":false,\"error\":\"expected a line of at most 64 KiB\"}\n");
-    }
-    return TM_OK;
-}
-
-static int write_out(struct session *s)
-{
-    while (s->out.len > 0) {
-        ssize_t n = send(s->fd, s->out.data, s->out.len, MSG_NOSIGNAL);
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
-            return TM_OK;
-        if (n < 0)
-            return TM_EIO;
-        tm_buf_consume(&s->out, (size_t)n);
-    }
-    return TM_OK;
-}
-
-static int read_in(struct session *s)
-{
-    if (tm_buf_reserve(&s->in, READ_BYTES) < 0)
-        return TM_ENOMEM;
-    ssize_t n = read(s->fd, s->in.data + s->in.len, READ_BYTES);
-    if (n < 0)
-        return errno == EAGAIN || errno == EINTR ? TM_OK : TM_EIO;
-    s->ended = s->ended || n == 0;
-    s->in.len += (size_t)n;
-    return TM_OK;
-}
-
-/* Answer and write until the peer must read or send more; a peer that only shut its sending side still gets all. */
-static int progress(struct session *s)
-{
-    int rc = TM_OK;
-    do {
-        rc = answer_lines(s);
-        if (!rc)
-            rc = write_out(s);
-    } while (!rc && s->out.len == 0 && s->in.len > 0 && memchr(s->in.data, '\n', s->in.len));
-    return rc;
-}
-
-static void on_session(void *arg, int events)
-{
-    struct session *s = arg;
-    int rc = events & EV_READ ? read_in(s) : TM_OK;
-    if (!rc)
-        rc = progress(s);
-    if (rc || (s->ended && s->out.len == 0)) {
-        close_session(s);
-        return;
-    }
-    touch(s);
-    tm_io_set(&s->io, s->out.len ? EV_WRITE : EV_READ);
-}
+#define GROUPS_MAX 256
+#define RESERVED 4                      /* sessions that only admins get */
+#define MAKES_ROOM_US (5 * TM_US_PER_S) /* of idleness */
 
 /* ---- accepting ---- */
 
@@ -157,25 +26,46 @@ static void refuse(int fd, const char *answer)
     close(fd);
 }
 
-static void start_session(struct session *s, int fd, const struct ucred *peer)
+static size_t sessions_max(const struct tm_control *c)
 {
-    struct tm_loop *loop = s->control->options.loop;
-    s->fd = fd;
-    s->uid = peer->uid;
-    s->pid = peer->pid;
-    s->ended = false;
-    tm_io_init(&s->io, loop, fd, on_session, s);
-    tm_timer_init(&s->idle, loop, on_idle, s);
-    tm_io_set(&s->io, EV_READ);
-    touch(s);
+    return c->options.settings.sessions_max ? c->options.settings.sessions_max : TM_CONTROL_SESSIONS;
 }
 
-static struct session *free_session(struct tm_control *c)
+/* Close the session that has been idle longest, if that is long enough. */
+static bool make_room(struct tm_control *c)
 {
-    for (size_t i = 0; i < TM_CONTROL_SESSIONS_MAX; i++)
-        if (c->sessions[i].fd < 0)
-            return &c->sessions[i];
-    return NULL;
+    struct tm_control_session *oldest = NULL;
+    for (struct tm_control_session *s = c->sessions; s; s = s->next)
+        if (tm_control_session_is_idle(s) && (!oldest || s->last_us < oldest->last_us))
+            oldest = s;
+    if (!oldest || tm_clock_mono_us() - oldest->last_us < MAKES_ROOM_US)
+        return false;
+    tm_log(TM_LOG_INFO, "control", "an idle session makes room for another", TM_F_U64("session", oldest->peer.session),
+           TM_F_U64("uid", oldest->peer.uid));
+    tm_control_session_destroy(oldest);
+    return true;
+}
+
+static bool has_room(struct tm_control *c, enum tm_command_role role)
+{
+    size_t max = sessions_max(c), mine = role < TM_COMMAND_ADMIN && max > RESERVED ? max - RESERVED : max;
+    return c->session_count < mine || make_room(c);
+}
+
+static bool read_peer(int fd, const struct tm_access_table *access, struct tm_control_peer *out)
+{
+    struct ucred credentials = {0};
+    gid_t groups[GROUPS_MAX];
+    socklen_t len = sizeof credentials, groups_len = sizeof groups;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &len) < 0)
+        return false;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &groups_len) < 0)
+        groups_len = 0;
+    struct tm_access_peer peer = {credentials.uid, credentials.gid, credentials.pid, groups,
+                                  groups_len / sizeof groups[0]};
+    out->uid = peer.uid;
+    out->pid = peer.pid;
+    return tm_access_role(access, &peer, &out->role);
 }
 
 static void on_accept(void *arg, int events)
@@ -185,17 +75,62 @@ static void on_accept(void *arg, int events)
     int fd = accept4(c->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0)
         return;
-    struct ucred peer = {0};
-    socklen_t len = sizeof peer;
-    struct session *s = free_session(c);
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 || (peer.uid != 0 && peer.uid != geteuid())) {
+    struct tm_control_peer peer = {.session = c->last_number + 1};
+    char full[96];
+    if (!read_peer(fd, &c->access, &peer)) {
         TM_LOG_LIMITED(TM_LOG_WARN, "control", "peer refused", TM_F_U64("uid", peer.uid), TM_F_I64("pid", peer.pid));
-        refuse(fd, "{\"ok\":false,\"error\":\"not allowed: expected root or the user that runs tidemill\"}\n");
-    } else if (!s) {
-        refuse(fd, "{\"ok\":false,\"error\":\"4 sessions are open already: close one\"}\n");
+        refuse(fd, "{\"ok\":false,\"error\":\"not allowed: expected root, the user that runs tidemill, or one that its "
+                   "script's control setting names\"}\n");
+    } else if (!has_room(c, peer.role)) {
+        (void)snprintf(full, sizeof full, "{\"ok\":false,\"error\":\"%zu sessions are open already: close one\"}\n",
+                       c->session_count);
+        refuse(fd, full);
     } else {
-        start_session(s, fd, &peer);
+        c->last_number++;
+        (void)tm_control_session_create(c, fd, &peer);
     }
+}
+
+/* ---- within a command ---- */
+
+struct tm_control_peer tm_control_peer(const struct tm_control *control)
+{
+    return control->peer;
+}
+
+static int put_session(const struct tm_control_session *s, const char *comma, struct tm_buf *out)
+{
+    int rc = tm_buf_printf(
+        out,
+        "%s{\"session\":%u,\"uid\":%u,\"pid\":%d,\"role\":\"%s\",\"idle_ms\":%lld,"
+        "\"commands\":%llu,\"running\":",
+        comma, s->peer.session, (unsigned)s->peer.uid, (int)s->peer.pid, tm_command_role_name(s->peer.role),
+        (long long)(tm_clock_mono_us() - s->last_us) / TM_US_PER_MS, (unsigned long long)s->commands);
+    rc = rc ? rc : tm_json_put_string(out, s->running);
+    return rc ? rc : tm_buf_append(out, "}", 1);
+}
+
+int tm_control_put_sessions(const struct tm_control *control, struct tm_buf *out)
+{
+    int rc = tm_buf_append(out, "[", 1);
+    for (const struct tm_control_session *s = control->sessions; !rc && s; s = s->next)
+        rc = put_session(s, s == control->sessions ? "" : ",", out);
+    return rc ? rc : tm_buf_append(out, "]", 1);
+}
+
+int tm_control_kill(struct tm_control *control, uint32_t session, bool close, struct tm_error *err)
+{
+    struct tm_control_session *s = control->sessions;
+    while (s && s->peer.session != session)
+        s = s->next;
+    if (!s)
+        return tm_error_set(err, TM_ENOENT, "there is no session %u: the command sessions lists them", session);
+    bool was_busy = s->lua && tm_session_cancel(s->lua, "ended by another session");
+    if (close) {
+        s->closing = true;
+        tm_control_session_go_on(s);
+    }
+    return was_busy || close ? TM_OK : tm_error_set(err, TM_ESTATE, "session %u runs no command", session);
 }
 
 /* ---- the socket ---- */
@@ -237,18 +172,42 @@ static int listen_at(struct tm_control *c, const struct sockaddr_un *address, st
     c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (c->fd < 0)
         return tm_error_errno(err, TM_EIO, errno, "control socket");
-    mode_t old = umask(0177); /* 0600 from the first moment */
+    mode_t old = umask(0177); /* 0600 from the first moment, more when it is known whose */
     int bound = bind(c->fd, (const struct sockaddr *)address, sizeof *address);
     int saved = errno;
     umask(old);
     if (bound < 0)
         return tm_error_errno(err, TM_EIO, saved, "control socket %s: cannot bind", address->sun_path);
     struct stat st;
-    if (listen(c->fd, TM_CONTROL_SESSIONS_MAX) < 0 || stat(address->sun_path, &st) < 0)
+    if (listen(c->fd, SOMAXCONN) < 0 || stat(address->sun_path, &st) < 0)
         return tm_error_errno(err, TM_EIO, errno, "control socket %s: cannot listen", address->sun_path);
     c->device = st.st_dev;
     c->inode = st.st_ino;
     return TM_OK;
+}
+
+static int open_file(const struct tm_control *c, struct tm_error *err)
+{
+    gid_t group = c->access.has_group ? c->access.group : (gid_t)-1;
+    if (lchown(c->path, (uid_t)-1, group) < 0)
+        return tm_error_errno(err, TM_EIO, errno, "control socket %s: cannot be given to the group", c->path);
+    if (chmod(c->path, tm_access_mode(&c->access)) < 0)
+        return tm_error_errno(err, TM_EIO, errno, "control socket %s: cannot be opened to others", c->path);
+    return TM_OK;
+}
+
+int tm_control_configure(struct tm_control *c, const struct tm_config_control *settings, struct tm_error *err)
+{
+    struct tm_access_table table;
+    int rc = tm_access_resolve(settings, &table, err);
+    if (rc)
+        return rc;
+    tm_access_fini(&c->access);
+    c->access = table;
+    c->options.settings = *settings;
+    c->options.settings.rules = NULL; /* borrowed; the table has them */
+    c->options.settings.group = NULL;
+    return open_file(c, err);
 }
 
 int tm_control_open(const struct tm_control_options *options, struct tm_control **out, struct tm_error *err)
@@ -266,14 +225,14 @@ int tm_control_open(const struct tm_control_options *options, struct tm_control 
     memcpy(c->path, options->path, len);
     c->options.path = c->path;
     c->fd = -1;
-    for (size_t i = 0; i < TM_CONTROL_SESSIONS_MAX; i++)
-        c->sessions[i] = (struct session){.control = c, .fd = -1};
     int rc = listen_at(c, &address, err);
+    if (!rc)
+        tm_io_init(&c->io, options->loop, c->fd, on_accept, c);
+    rc = rc ? rc : tm_control_configure(c, &options->settings, err);
     if (rc) {
         tm_control_close(c);
         return rc;
     }
-    tm_io_init(&c->io, options->loop, c->fd, on_accept, c);
     tm_io_set(&c->io, EV_READ);
     *out = c;
     return TM_OK;
@@ -283,9 +242,9 @@ void tm_control_close(struct tm_control *c)
 {
     if (!c)
         return;
-    for (size_t i = 0; i < TM_CONTROL_SESSIONS_MAX; i++)
-        if (c->sessions[i].fd >= 0)
-            close_session(&c->sessions[i]);
+    while (c->sessions)
+        tm_control_session_destroy(c->sessions);
+    tm_access_fini(&c->access);
     struct stat st;
     if (c->inode) {
         tm_io_set(&c->io, 0);

@@ -4,6 +4,8 @@
 #include "control/daemon_private.h"
 
 #include "base/json.h"
+#include "control/look.h"
+#include "engine/health.h"
 #include "script/grant.h"
 #include "script/routines.h"
 
@@ -152,12 +154,22 @@ static int ping(void *context, const char *args, struct tm_buf *out, struct tm_e
 
 const struct tm_command tm_daemon_commands[] = {
     {"alerts", TM_COMMAND_READ, "the script's alerts and silences", tm_alerts_command, NULL},
+    {"changes", TM_COMMAND_READ, "what was changed by hand", tm_look_changes, NULL},
+    {"entries", TM_COMMAND_READ, "STREAM [PATTERN [N]]: what a registry holds", tm_look_entries, NULL},
+    {"kill", TM_COMMAND_OPERATE, "SESSION [close]: end the command of a session, or the session", tm_look_kill, NULL},
+    {"links", TM_COMMAND_READ, "connections and their subscriptions", tm_look_links, NULL},
+    {"log-level", TM_COMMAND_OPERATE, "LEVEL: debug, info, warn or error, until the next reload", tm_look_log_level,
+     NULL},
+    {"metrics", TM_COMMAND_READ, "[TEXT]: series whose name contains the text", tm_look_metrics, NULL},
     {"ping", TM_COMMAND_READ, "answers \"pong\"", ping, NULL},
+    {"registries", TM_COMMAND_READ, "what is kept in memory of upsert streams", tm_look_registries, NULL},
     {"reload", TM_COMMAND_OPERATE, "read the script anew and apply what changed", tm_daemon_reload_command,
      tm_daemon_explain_reload},
     {"silence", TM_COMMAND_OPERATE, "NAME SECONDS [why]: tell nobody of an alert; 0 ends it", tm_alerts_silence_command,
      NULL},
+    {"sessions", TM_COMMAND_READ, "who is connected to this socket", tm_look_sessions, NULL},
     {"status", TM_COMMAND_READ, "counters and health of everything", status, NULL},
+    {"streams", TM_COMMAND_READ, "streams of the plan: columns, keys, windows", tm_look_streams, NULL},
     {"version", TM_COMMAND_READ, "the version of the program", version, NULL},
     {0},
 };

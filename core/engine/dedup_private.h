@@ -167,6 +167,7 @@ struct tm_dedup_settings *tm_dedup_settings_newest(struct tm_deduplicator *d);
 struct tm_deduplicator {
     char *id;
     struct tm_metrics *metrics;
+    struct tm_taps *taps;
     struct tm_hash_key hash_key;
     int ready_fd;                     /* eventfd: a queue, or a reload, has something for the merger */
     struct tm_stop quit, merger_stop; /* for the merger's pauses; for its statements */

@@ -238,6 +238,7 @@ int tm_deduplicator_start(const struct tm_deduplicator_options *options, struct 
     d->id = strdup(options->id);
     TM_FATAL_UNLESS(d->id);
     d->metrics = options->metrics;
+    d->taps = options->taps;
     tm_hash_key_init(&d->hash_key);
     TM_FATAL_UNLESS(tm_stop_init(&d->quit) == TM_OK && tm_stop_init(&d->merger_stop) == TM_OK);
     d->ready_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

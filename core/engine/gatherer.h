@@ -30,6 +30,7 @@
 
 #include "engine/gap_log.h"
 #include "engine/metrics.h"
+#include "engine/tap.h"
 #include "engine/writer.h"
 #include "journal/journal.h"
 #include "net/link.h"
@@ -57,6 +58,7 @@ struct tm_gatherer_options {
     const char *const *expire;
     int64_t partition_rows;
     int64_t key_margin_us; /* a key may begin so long after what was taken (record/keys.h); 0: 5 s */
+    struct tm_taps *taps;  /* engine/tap.h, at the start alone; NULL: none */
 };
 
 int tm_gatherer_start(const struct tm_gatherer_options *options, struct tm_gatherer **out,

@@ -521,7 +521,8 @@ int tm_gatherer_io_open(struct tm_gatherer *g, const struct tm_gatherer_options 
                                    .journal = g->journal,
                                    .metrics = options->metrics,
                                    .sequence_start = options->sequence_start,
-                                   .gap_log = g->gap_log};
+                                   .gap_log = g->gap_log,
+                                   .taps = options->taps};
     int rc = copy_codes(g, options);
     g->heard_us = tm_heard_until_us(g->journal, g->plan);
     rc = rc ? tm_error_set(err, rc, "gatherer: out of memory") : tm_intake_create(&in, &g->intake, err);

@@ -40,6 +40,7 @@ int tm_intake_create(const struct tm_intake_options *options, struct tm_intake *
     in->take = options->take;
     in->take_arg = options->take_arg;
     in->metrics = options->metrics;
+    in->taps = options->taps;
     in->sequence_start = options->sequence_start;
     in->gap_log = options->gap_log;
     tm_hash_key_init(&in->hash_key);
@@ -442,6 +443,8 @@ static int take_row(struct tm_intake *in, struct tm_intake_lane *lane, struct tm
         return TM_OK;
     }
     tm_metric_add(lane->journaled, 1);
+    if (tm_taps_wanted(in->taps))
+        tm_taps_offer(in->taps, row->stream, NULL, row->tuple, row->len);
     if (lane->seen)
         (void)tm_seen_add(lane->seen, fp, now.mono_us); /* only now: a refused append must not be "seen" (T35) */
     if (feed)

@@ -24,6 +24,7 @@
 #include "engine/metrics.h"
 #include "engine/newest.h"
 #include "engine/sequence.h"
+#include "engine/tap.h"
 #include "journal/journal.h"
 #include "record/decode.h"
 
@@ -49,6 +50,7 @@ struct tm_intake_options {
     struct tm_metrics *metrics;
     int64_t sequence_start;     /* engine/sequence.h */
     struct tm_gap_log *gap_log; /* where gaps are noted for who looks; NULL: nowhere */
+    struct tm_taps *taps;       /* that see what is journaled; NULL: none */
 };
 
 struct tm_intake_stats {

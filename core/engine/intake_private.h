@@ -42,6 +42,7 @@ struct tm_intake {
     int (*take)(void *arg, const struct tm_row *row);
     void *take_arg;
     struct tm_metrics *metrics;
+    struct tm_taps *taps;
     struct tm_hash_key hash_key;
     struct tm_feed *feeds;
     int64_t sequence_start;

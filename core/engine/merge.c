@@ -234,6 +234,15 @@ int tm_merge_store(struct tm_merge *m, struct tm_pg *pg, struct tm_error *err)
 
 /* ---- after COMMIT ---- */
 
+static void show(struct tm_taps *taps, struct tm_work *w)
+{
+    const struct tm_choice *c = choices_of(&w->choices);
+    const struct tm_span_bytes *span = (const struct tm_span_bytes *)(const void *)w->spans.data;
+    for (size_t i = 0; i < count_of(&w->choices); i++)
+        if (!c[i].refused)
+            tm_taps_offer(taps, w->stream, (const char *)w->columns.data, span[i].bytes, span[i].len);
+}
+
 static void learn(struct tm_work *w, int64_t now_us)
 {
     const struct tm_choice *c = choices_of(&w->choices);
@@ -265,6 +274,8 @@ void tm_merge_committed(struct tm_merge *m)
     for (size_t i = 0; i < m->work_count; i++) {
         struct tm_work *w = &m->works[i];
         count_work(&m->settings->streams[w->stream->index], w);
+        if (tm_taps_wanted(m->d->taps))
+            show(m->d->taps, w);
         if (!w->seen)
             continue;
         learn(w, now_us);

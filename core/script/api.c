@@ -19,5 +19,7 @@ void tm_api_push(lua_State *L)
     tm_api_sql(L);
     tm_api_routine(L);
     tm_api_alert(L);
+    tm_api_adjust(L);
+    tm_api_remote(L);
     tm_frozen_make(L, "tidemill.host");
 }

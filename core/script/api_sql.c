@@ -3,7 +3,8 @@
  *       sql_begin(database) -> transaction | nil, error
  *       sql_end(transaction, commit) -> true | nil, error
  *
- * Run time, in tasks, which wait. `database` counts the declared ones (tm.sql) from 1. Each has a few connections, opened
+ * Run time, in tasks, which wait. `database` counts the declared ones (tm.sql) from 1; 0 is the role's own: the store of a
+ * gatherer, production of a deduplicator. Each has a few connections, opened
  * when they are needed; a statement takes a free one or waits for it, within its deadline. A transaction keeps its
  * connection; when its task dies the connection is closed, which rolls back. Everything happens from the loop, never
  * inside the call, because a task can be woken only when it waits. Values: see push_value.
@@ -26,7 +27,10 @@
 #define SQL_BYTES_MAX ((size_t)1 << 20)
 #define WAITING_BYTES_MAX ((size_t)64 << 20) /* statements and parameters of all that wait */
 #define EXACT_MAX 9007199254740992.0         /* 2^53 */
-#define EXACT_DIGITS 15                      /* every decimal of so many digits survives a double */
+#define OWN_TIMEOUT_US (20 * TM_US_PER_S)
+#define OWN_ROWS_MAX 1000
+#define OWN_BYTES_MAX ((size_t)1 << 20)
+#define EXACT_DIGITS 15 /* every decimal of so many digits survives a double */
 
 enum purpose { STATEMENT, BEGIN, COMMIT, ROLLBACK };
 
@@ -73,7 +77,8 @@ struct tm_sql {
     double transactions; /* counted */
     size_t waiting_bytes;
     size_t count;
-    struct database databases[];
+    struct tm_config_sql own;    /* the role's */
+    struct database databases[]; /* the role's own, then the declared ones */
 };
 
 static void pump(struct database *db);
@@ -570,20 +575,33 @@ static int open_database(struct tm_sql *sql, struct database *db, const struct t
     return TM_OK;
 }
 
+/* For people who look, so it is small. */
+static struct tm_config_sql own_database(const struct tm_config *config)
+{
+    bool is_gatherer = config->role == TM_CONFIG_GATHERER;
+    return (struct tm_config_sql){.where = config->where,
+                                  .conninfo = is_gatherer ? config->gatherer.store : config->deduplicator.production,
+                                  .timeout_us = OWN_TIMEOUT_US,
+                                  .connections = 1,
+                                  .rows_max = OWN_ROWS_MAX,
+                                  .bytes_max = OWN_BYTES_MAX};
+}
+
 static int open_sql(struct tm_script *script, struct tm_error *err)
 {
     const struct tm_config *config = &script->config;
-    struct tm_sql *sql = calloc(1, sizeof *sql + config->sql_count * sizeof sql->databases[0]);
+    struct tm_sql *sql = calloc(1, sizeof *sql + (config->sql_count + 1) * sizeof sql->databases[0]);
     TM_FATAL_UNLESS(sql);
+    sql->own = own_database(config);
     sql->script = script;
     sql->loop = script->services->loop;
     tm_timer_init(&sql->kick, sql->loop, on_kick, sql);
     tm_timer_init(&sql->sweep, sql->loop, on_sweep, sql);
     script->sql = sql;
     int rc = TM_OK;
-    for (size_t i = 0; i < config->sql_count && !rc; i++) {
+    for (size_t i = 0; i <= config->sql_count && !rc; i++) {
         sql->count++;
-        rc = open_database(sql, &sql->databases[i], &config->sqls[i], err);
+        rc = open_database(sql, &sql->databases[i], i ? &config->sqls[i - 1] : &sql->own, err);
     }
     if (rc)
         tm_api_sql_close(script);
@@ -637,9 +655,9 @@ static struct tm_sql *check_sql(lua_State *L, const char *what)
 static struct database *check_database(lua_State *L, struct tm_sql *sql, int index)
 {
     lua_Number n = luaL_checknumber(L, index);
-    if (!(n >= 1 && n <= (double)sql->count && n == floor(n)))
+    if (!(n >= 0 && n < (double)sql->count && n == floor(n)))
         luaL_error(L, "sql: there is no such database: expected what tm.sql returns");
-    return &sql->databases[(size_t)n - 1];
+    return &sql->databases[(size_t)n];
 }
 
 /* The connection of the transaction, or NULL when it is over. One statement at a time runs in it. */

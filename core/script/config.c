@@ -112,6 +112,29 @@ static void read_guards(lua_State *L, int index, struct tm_config *out)
     lua_pop(L, 1);
 }
 
+static void read_rule(lua_State *L, int index, struct tm_arena *arena, void *element)
+{
+    static const char *const roles[] = {"read", "operate", "admin", NULL};
+    struct tm_config_control_rule *r = element;
+    r->role = tm_table_enum(L, index, "role", roles, 0);
+    r->name = tm_table_string(L, index, "name", arena);
+    if (!r->name)
+        luaL_error(L, "declaration field 'name' is missing");
+}
+
+static void read_control(lua_State *L, int index, struct tm_arena *arena, struct tm_config_control *out)
+{
+    if (!tm_table_push(L, index, "control"))
+        return;
+    int at = lua_gettop(L);
+    out->rules = tm_table_list(L, at, "rules", sizeof *out->rules, read_rule, arena, &out->rule_count);
+    out->group = tm_table_string(L, at, "group", arena);
+    out->sessions_max = (size_t)tm_table_int(L, at, "sessions", 0);
+    out->memory_bytes = (size_t)tm_table_int(L, at, "memory_bytes", 0);
+    out->cpu_us = tm_table_int(L, at, "cpu_us", 0);
+    lua_pop(L, 1);
+}
+
 static void read_role(lua_State *L, int index, struct tm_arena *arena, struct tm_config *out)
 {
     if (!tm_table_push(L, index, "role"))
@@ -128,6 +151,7 @@ static void read_role(lua_State *L, int index, struct tm_arena *arena, struct tm
     out->log_level = (enum tm_log_level)tm_table_enum(L, at, "log_level", log_levels, TM_LOG_INFO);
     out->log_format = (enum tm_log_format)tm_table_enum(L, at, "log_format", log_formats, TM_LOG_LOGFMT);
     read_guards(L, at, out);
+    read_control(L, at, arena, &out->control);
     if (out->role == TM_CONFIG_GATHERER)
         read_gatherer(L, at, arena, out);
     else if (out->role == TM_CONFIG_DEDUPLICATOR)
@@ -225,7 +249,7 @@ static void read_label(lua_State *L, int index, struct tm_arena *arena, void *el
     l->value = required(L, tm_table_string(L, index, "value", arena), "value");
 }
 
-static void read_alert(lua_State *L, int index, struct tm_arena *arena, void *element)
+void tm_config_read_alert(lua_State *L, int index, struct tm_arena *arena, void *element)
 {
     static const char *const severities[] = {"info", "warning", "critical", NULL};
     struct tm_alert_def *a = element;
@@ -272,7 +296,8 @@ void tm_config_read(lua_State *L, struct tm_arena *arena, struct tm_config *out)
     out->feeds = tm_table_list(L, index, "feeds", sizeof *out->feeds, read_feed, arena, &out->feed_count);
     out->rests = tm_table_list(L, index, "rests", sizeof *out->rests, read_rest, arena, &out->rest_count);
     out->sqls = tm_table_list(L, index, "sqls", sizeof *out->sqls, read_sql, arena, &out->sql_count);
-    out->alerts = tm_table_list(L, index, "alerts", sizeof *out->alerts, read_alert, arena, &out->alert_count);
+    out->alerts =
+        tm_table_list(L, index, "alerts", sizeof *out->alerts, tm_config_read_alert, arena, &out->alert_count);
     out->connections = tm_table_list(L, index, "connections", sizeof *out->connections, read_connections, arena,
                                      &out->connections_count);
     out->registries =

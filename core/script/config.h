@@ -83,6 +83,20 @@ struct tm_config_connections {
     size_t count, feed;  /* feed: in feeds */
 };
 
+/* Who may use the control socket as what ("alice", "@ops"), and what its commands may use. Zeros: the defaults. */
+struct tm_config_control_rule {
+    const char *name;
+    int role; /* 0 read, 1 operate, 2 admin */
+};
+
+struct tm_config_control {
+    const struct tm_config_control_rule *rules;
+    size_t rule_count;
+    const char *group;
+    size_t sessions_max, memory_bytes;
+    int64_t cpu_us;
+};
+
 struct tm_config {
     enum tm_config_role role;
     const char *where, *id;
@@ -92,6 +106,7 @@ struct tm_config {
     const char *console_names;    /* for browsers, with a space between two; NULL: none */
     const char *socket;           /* path; NULL: no control socket */
     const char *alert_state;      /* file in which alerts outlive a restart; NULL: they do not */
+    struct tm_config_control control;
     struct tm_config_limits limits;
     int callback_failures;   /* in a row, before a handler or timer is disabled */
     int64_t policy_stuck_us; /* without a turn of the policy loop, before it is reported */
@@ -118,6 +133,9 @@ void tm_config_init(struct tm_config *config); /* the defaults of what holds bef
 /* The table on top of the stack; raises a Lua error if it has not the agreed form. */
 void tm_config_read(lua_State *L, struct tm_arena *arena, struct tm_config *out);
 void tm_config_read_plan(lua_State *L, int index, struct tm_arena *arena, struct tm_config *out);
+
+/* One alert in the form of the declarations. */
+void tm_config_read_alert(lua_State *L, int index, struct tm_arena *arena, void *alert_def);
 
 void tm_config_verify(struct tm_config *config, struct tm_problems *problems);
 void tm_config_fini(struct tm_config *config);

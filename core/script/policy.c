@@ -240,9 +240,8 @@ struct tm_policy_status tm_policy_status(const struct tm_policy *p)
     return status;
 }
 
-static void adopt_plan(struct tm_policy *p, const struct tm_config *config)
+static void adopt_plan(struct tm_services *s, const struct tm_config *config)
 {
-    struct tm_services *s = p->services;
     tm_services_set_plan(s, s->gatherer       ? tm_gatherer_plan(s->gatherer)
                             : s->deduplicator ? tm_deduplicator_plan(s->deduplicator)
                                               : config->plan);
@@ -251,7 +250,7 @@ static void adopt_plan(struct tm_policy *p, const struct tm_config *config)
 /* Generation `number` begins; the services are its from now on. */
 static int begin(struct tm_policy *p, struct tm_script *script, uint64_t number, struct tm_error *err)
 {
-    adopt_plan(p, &script->config);
+    adopt_plan(p->services, &script->config);
     p->services->generation = number;
     tm_script_on_settled(script, on_settled, p);
     return tm_script_start(script, p->services, err);
@@ -357,10 +356,9 @@ static void check_fixed(struct tm_policy_report *report, const struct tm_config 
 typedef int gatherer_call(struct tm_gatherer *, const struct tm_gatherer_options *, struct tm_error *);
 typedef int deduplicator_call(struct tm_deduplicator *, const struct tm_deduplicator_options *, struct tm_error *);
 
-static int call_engine(struct tm_policy *p, const struct tm_config *config, gatherer_call *gatherer,
+static int call_engine(struct tm_services *s, const struct tm_config *config, gatherer_call *gatherer,
                        deduplicator_call *deduplicator, struct tm_error *err)
 {
-    struct tm_services *s = p->services;
     struct tm_gatherer_options g = config->gatherer;
     struct tm_deduplicator_options d = config->deduplicator;
     g.metrics = d.metrics = s->metrics;
@@ -377,7 +375,7 @@ static int check(struct tm_policy *p, struct tm_policy_report *report, struct tm
         tm_problem_add(&report->problems, p->path, "a test of the script failed");
     check_fixed(report, &p->script->config, config);
     if (!report->problems.count &&
-        call_engine(p, config, tm_gatherer_check_reload, tm_deduplicator_check_reload, &err) < 0)
+        call_engine(p->services, config, tm_gatherer_check_reload, tm_deduplicator_check_reload, &err) < 0)
         tm_problem_add(&report->problems, config->where, err.message);
     return report->problems.count ? TM_EINVAL : TM_OK;
 }
@@ -403,9 +401,9 @@ static int hand_over_state(struct tm_policy *p, struct tm_policy_report *report,
 static int go_back(struct tm_policy *p, int rc, uint64_t number)
 {
     struct tm_error err;
-    if (call_engine(p, &p->script->config, tm_gatherer_reload, tm_deduplicator_reload, &err) < 0)
+    if (call_engine(p->services, &p->script->config, tm_gatherer_reload, tm_deduplicator_reload, &err) < 0)
         tm_log(TM_LOG_ERROR, "policy", "the engine cannot go back to the last generation", TM_F_ERR(&err));
-    adopt_plan(p, &p->script->config);
+    adopt_plan(p->services, &p->script->config);
     p->services->generation = number;
     return rc;
 }
@@ -413,7 +411,7 @@ static int go_back(struct tm_policy *p, int rc, uint64_t number)
 static int swap(struct tm_policy *p, struct tm_policy_report *report, struct tm_script *next)
 {
     uint64_t number = p->services->generation;
-    int rc = call_engine(p, &next->config, tm_gatherer_reload, tm_deduplicator_reload, &report->err);
+    int rc = call_engine(p->services, &next->config, tm_gatherer_reload, tm_deduplicator_reload, &report->err);
     if (rc)
         return rc;
     rc = begin(p, next, number + 1, &report->err);
@@ -426,6 +424,30 @@ static int swap(struct tm_policy *p, struct tm_policy_report *report, struct tm_
     tm_log_set_level(next->config.log_level);
     tm_log_set_format(next->config.log_format);
     begun(p);
+    return TM_OK;
+}
+
+/* ---- by hand ---- */
+
+/* The gatherer compiles its plan itself; the deduplicator is given one. */
+int tm_policy_apply(struct tm_script *script, struct tm_error *err)
+{
+    struct tm_config *config = &script->config, changed = *config;
+    struct tm_plan *plan = NULL;
+    int rc = tm_plan_compile(&config->plan_def, &plan, err);
+    if (rc)
+        return rc;
+    changed.plan = plan;
+    changed.gatherer.plan = config->plan_def;
+    changed.deduplicator.plan = plan;
+    rc = call_engine(script->services, &changed, tm_gatherer_reload, tm_deduplicator_reload, err);
+    if (rc) {
+        tm_plan_put(plan);
+        return rc;
+    }
+    tm_plan_put(config->plan);
+    *config = changed;
+    adopt_plan(script->services, config);
     return TM_OK;
 }
 

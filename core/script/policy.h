@@ -73,6 +73,10 @@ struct tm_policy_report {
 int tm_policy_reload(struct tm_policy *p, struct tm_policy_report *report) TM_MUST_CHECK;
 void tm_policy_report_fini(struct tm_policy_report *report);
 
+/* What the configuration of the running generation says of the plan has changed by hand: the engine takes it now, as at a
+ * reload. Nothing has changed when it fails. May be called from a step of the script. */
+int tm_policy_apply(struct tm_script *script, struct tm_error *err) TM_MUST_CHECK;
+
 struct tm_policy_status {
     uint64_t generation, succeeded, failed; /* reloads */
     int64_t last_us;                        /* Unix time of the last reload; 0: none yet */

@@ -77,6 +77,8 @@ void tm_api_secret(lua_State *L);   /* api_secret.c */
 void tm_api_sql(lua_State *L);      /* api_sql.c */
 void tm_api_alert(lua_State *L);    /* api_alert.c */
 void tm_api_routine(lua_State *L);  /* api_routine.c: the table of recovery runs */
+void tm_api_adjust(lua_State *L);   /* api_adjust.c: changes by hand */
+void tm_api_remote(lua_State *L);   /* remote.c: answers to sessions */
 
 /* Stop and free what a script has under way. */
 void tm_api_clock_close(struct tm_script *script);

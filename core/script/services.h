@@ -25,6 +25,8 @@
 struct tm_script;
 
 struct tm_routines; /* script/routines.h */
+struct tm_sessions;
+struct tm_changes; /* script/changes.h */
 
 /* A registry with the round in which each entry was last shown by a document, so that a sweep can tell what is gone. */
 struct tm_service_registry {
@@ -61,8 +63,11 @@ struct tm_services {
     struct tm_http *http;
     struct tm_gatherer *gatherer;
     struct tm_deduplicator *deduplicator;
-    const struct tm_plan *plan; /* of the running generation: set with tm_services_set_plan */
-    int64_t simulated_us;       /* the time of a simulated world (script/test.h); 0: the real clock counts */
+    const struct tm_plan *plan;   /* of the running generation: set with tm_services_set_plan */
+    struct tm_taps *taps;         /* NULL: none */
+    struct tm_sessions *sessions; /* script/session.h; NULL: none */
+    struct tm_changes *changes;   /* NULL: they are not kept */
+    int64_t simulated_us;         /* the time of a simulated world (script/test.h); 0: the real clock counts */
 
     uint64_t generation; /* the newest */
     char *state;         /* JSON that tm.state kept for the next generation; NULL: none */

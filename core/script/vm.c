@@ -36,6 +36,9 @@ struct tm_vm {
     int64_t entered_us, deadline_us; /* thread CPU time */
     int64_t look_us, hook_us;        /* monotonic: when to look at the CPU time again; when the hook fired last */
     const char *stack;               /* where the C stack stood at the outermost entry */
+    lua_State *slice_co;             /* NULL: none */
+    int64_t slice_us;                /* monotonic: its end */
+    bool sliced;
 };
 
 /* CPU time never runs faster than the clock on the wall, so it need not be read before that could have got there. */
@@ -170,6 +173,10 @@ static void on_count(lua_State *L, lua_Debug *ar)
         keep_place(vm, L, 0);
     if (!vm->killed) {
         adapt_hook(vm, L, now_us);
+        if (L == vm->slice_co && now_us >= vm->slice_us && lua_isyieldable(L)) {
+            vm->sliced = true;
+            lua_yield(L, 0); /* LuaJIT lets a hook do so, and goes on at the instruction that comes next */
+        }
         return;
     }
     if (vm->hook_count != 1)
@@ -215,6 +222,23 @@ void tm_vm_set_budget(struct tm_vm *vm, int64_t cpu_us)
     vm->look_us = 0;
 }
 
+void tm_vm_extend(struct tm_vm *vm, int64_t cpu_us)
+{
+    vm->deadline_us += cpu_us;
+}
+
+void tm_vm_set_slice(struct tm_vm *vm, lua_State *co, int64_t us)
+{
+    vm->slice_co = co;
+    vm->slice_us = tm_clock_mono_us() + us;
+    vm->sliced = false;
+}
+
+bool tm_vm_is_sliced(const struct tm_vm *vm)
+{
+    return vm->sliced;
+}
+
 void tm_vm_leave(struct tm_vm *vm)
 {
     TM_FATAL_UNLESS(vm->depth > 0);
@@ -237,11 +261,12 @@ void tm_vm_collect(struct tm_vm *vm)
 
 static int open_body(lua_State *L)
 {
-    tm_sandbox_open(L, tm_grants());
+    const uint32_t *grants = lua_touserdata(L, 1);
+    tm_sandbox_open(L, *grants);
     return 0;
 }
 
-int tm_vm_create(size_t memory_bytes_max, void *owner, struct tm_vm **out, struct tm_error *err)
+static int create(size_t memory_bytes_max, void *owner, uint32_t grants, struct tm_vm **out, struct tm_error *err)
 {
     struct tm_vm *vm = calloc(1, sizeof *vm);
     if (!vm)
@@ -254,7 +279,7 @@ int tm_vm_create(size_t memory_bytes_max, void *owner, struct tm_vm **out, struc
         return tm_error_set(err, TM_ENOMEM, "no memory for a script VM");
     }
     luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
-    int rc = tm_call(vm, open_body, NULL, INT64_C(2000000), err);
+    int rc = tm_call(vm, open_body, &grants, INT64_C(2000000), err);
     luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF); /* opening a granted library "jit" turns it on */
     if (rc < 0) {
         tm_vm_destroy(vm);
@@ -262,6 +287,16 @@ int tm_vm_create(size_t memory_bytes_max, void *owner, struct tm_vm **out, struc
     }
     *out = vm;
     return TM_OK;
+}
+
+int tm_vm_create(size_t memory_bytes_max, void *owner, struct tm_vm **out, struct tm_error *err)
+{
+    return create(memory_bytes_max, owner, tm_grants(), out, err);
+}
+
+int tm_vm_create_bare(size_t memory_bytes_max, void *owner, struct tm_vm **out, struct tm_error *err)
+{
+    return create(memory_bytes_max, owner, 0, out, err);
 }
 
 void tm_vm_destroy(struct tm_vm *vm)

@@ -15,6 +15,9 @@
  * What an entry may take beyond its budget: one C function of Lua's own library at work on what fits under the memory cap
  * (well under a second), because a hook does not interrupt it.
  *
+ * Slices: a coroutine that C resumes can be made to yield by itself after some time (tm_vm_set_slice), so that long work
+ * of no urgency, such as a person's command, shares its thread with the rest of the loop.
+ *
  * C enters Lua through script/call.h alone. One thread; the state is private to it.
  */
 #ifndef TM_SCRIPT_VM_H
@@ -35,6 +38,8 @@ struct tm_vm;
 /* memory_bytes_max 0: TM_VM_BYTES. `owner` is what API functions find with tm_vm_owner. The libraries are those that the
  * process is granted (tm_grants). */
 int tm_vm_create(size_t memory_bytes_max, void *owner, struct tm_vm **out, struct tm_error *err) TM_MUST_CHECK;
+/* The same without any grant. */
+int tm_vm_create_bare(size_t memory_bytes_max, void *owner, struct tm_vm **out, struct tm_error *err) TM_MUST_CHECK;
 void tm_vm_destroy(struct tm_vm *vm);
 
 lua_State *tm_vm_state(struct tm_vm *vm);
@@ -48,8 +53,16 @@ void tm_vm_set_memory_max(struct tm_vm *vm, size_t bytes);
 void tm_vm_enter(struct tm_vm *vm, int64_t cpu_us);
 void tm_vm_leave(struct tm_vm *vm);
 void tm_vm_set_budget(struct tm_vm *vm, int64_t cpu_us); /* of the entry under way, counted from its beginning */
-bool tm_vm_is_killed(const struct tm_vm *vm);            /* since the outermost enter */
-const char *tm_vm_killed_at(const struct tm_vm *vm);     /* "file:line"; "" when it is not, or that is not known */
+void tm_vm_extend(struct tm_vm *vm, int64_t cpu_us);     /* by what it does on somebody else's account */
+
+/* `co` yields, without values, once `us` from now have passed on the clock and an instruction of its own (not of a
+ * coroutine of it, nor below a C function) comes next. tm_vm_is_sliced: that is why it yielded last; reset by the next
+ * tm_vm_set_slice. NULL: none does. */
+void tm_vm_set_slice(struct tm_vm *vm, lua_State *co, int64_t us);
+bool tm_vm_is_sliced(const struct tm_vm *vm);
+
+bool tm_vm_is_killed(const struct tm_vm *vm);        /* since the outermost enter */
+const char *tm_vm_killed_at(const struct tm_vm *vm); /* "file:line"; "" when it is not, or that is not known */
 
 /* For C functions that Lua calls and whose work grows with their arguments: raise if the entry's time is over. It reads a
  * clock (25 ns), so call it every few thousand steps. */

@@ -5,6 +5,7 @@
 
 local tm = require "tidemill"
 local chooser = require "tidemill.chooser"
+local remote = require "tidemill.remote"
 local frames = require "kalshi.frames"
 
 local session = {}
@@ -110,6 +111,7 @@ function Session:open(feed, markets)
   else
     listen_to_all(self)
   end
+  remote.subscription(self.channel, self)
 end
 
 --- Forget the spreads of subscriptions that are no more: run time, when all sessions are open.
@@ -251,6 +253,46 @@ function Session:tickers(number)
     for _, ticker in ipairs(tm.json.decode((self.spread:slot(number, slot)))) do list[#list + 1] = ticker end
   end
   return list
+end
+
+-- ---- by a person's hand (tidemill/remote.lua) ----
+
+--- What it is, in plain facts.
+---@return table
+function Session:describe()
+  return {
+    connections = #self.links, markets = self.spread and self.spread:stats().names or "all",
+    to_be_told = self.spread and self.spread:pending() or 0, chunk = self.subscription.chunk,
+    confirmed = self:confirmed(),
+  }
+end
+
+--- On how many connections the exchange has confirmed it.
+---@return integer
+function Session:confirmed()
+  local count = 0
+  for number in ipairs(self.links) do count = count + (self:sid(number) and 1 or 0) end
+  return count
+end
+
+--- The name of the connection that carries a market; nil: none does.
+---@param ticker string
+---@return string?
+function Session:find(ticker)
+  if not self.spread then return self.links[1] and self.links[1].name end
+  local number = self.spread:find(ticker)
+  return number and self.links[number] and self.links[number].name
+end
+
+--- Listen to a market, or not, whatever the rule says.
+---@param ticker string
+---@param wanted boolean
+---@return boolean? ok
+---@return string? why
+function Session:by_hand(ticker, wanted)
+  if not self.chooser then return nil, ("%s has no choice of markets: it carries all"):format(self.channel) end
+  self.chooser:by_hand(ticker, wanted)
+  return true
 end
 
 --- The exchange's id of the subscription on a connection; nil until it is confirmed.

@@ -121,4 +121,30 @@ function alert.alerts()
   return host.alert_list(), host.alert_silences()
 end
 
+local changeable = {}
+for name, field in pairs(fields) do changeable[name] = { check = field.check, to = field.to } end
+
+--- Other values for fields of a declared alert, until the next reload: run time, by a person's hand (tidemill/remote.lua).
+--- Its definition from now on.
+---@param name string
+---@param changes table
+---@return table
+function alert.change(name, changes)
+  local names = {}
+  for i, definition in ipairs(declared.alerts) do
+    names[i] = definition.name
+    if definition.name == name then
+      local why = check.explain(changes, changeable)
+      if why then error(why, 0) end
+      local changed = {}
+      for key, value in pairs(definition) do changed[key] = value end
+      for key, value in pairs(changes) do changed[fields[key].to or key] = fields[key].check(value) end
+      host.alert_set(changed)
+      declared.alerts[i] = changed
+      return changed
+    end
+  end
+  error(("there is no alert %q"):format(tostring(name)) .. problems.hint(tostring(name), names), 0)
+end
+
 return alert

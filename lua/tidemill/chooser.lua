@@ -67,6 +67,14 @@ function Chooser:gone(ticker)
   if not self.rule.names[ticker] then self.spread:remove(ticker) end
 end
 
+--- A person wants a market, or does not, whatever the rule says.
+---@param ticker string
+---@param wanted boolean
+function Chooser:by_hand(ticker, wanted)
+  rule.by_hand(self.rule, ticker, wanted)
+  if wanted then self.spread:add(ticker) else self.spread:remove(ticker) end
+end
+
 -- ---- steps: what is at hand is taken off before it is judged, so that a rule that is stopped does not stop the rest ----
 
 local function judge_queued(self)
@@ -119,7 +127,7 @@ function phases.list(self)
     local name = self.rule.list[self.at]
     if not name then return rule.follows_registry(self.rule) and "registry" or "spread" end
     self.at = self.at + 1
-    self.spread:add(name)
+    if rule.wants_name(self.rule, name) then self.spread:add(name) end
   end
   return "list"
 end
@@ -136,8 +144,9 @@ end
 
 -- What the rule is sure not to want; and what is no market any more, once the registry is sure of that.
 local function is_left_over(self, name)
-  if self.rule.names[name] then return false end
-  if rule.wants_name(self.rule, name) == false then return true end
+  local wanted = rule.wants_name(self.rule, name)
+  if wanted == false then return true end
+  if self.rule.names[name] or rule.is_by_hand(self.rule, name) then return false end
   return self.markets:is_complete() and not self.markets:is_expected(name) and not self.markets:get(name)
 end
 

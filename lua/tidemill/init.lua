@@ -19,6 +19,7 @@ local secret = require "tidemill.secret"
 local spread = require "tidemill.spread"
 local sql = require "tidemill.sql"
 local state = require "tidemill.state"
+require "tidemill.remote"
 local stream = require "tidemill.stream"
 local units = require "tidemill.units"
 

@@ -13,6 +13,7 @@
 ---@field socket? string path of the control socket; default none
 ---@field alert_state? string file in which states and silences of alerts outlive a restart; default: a gatherer's is
 --- alerts.state in `data`, a deduplicator has none
+---@field control? tidemill.Control who may use it beside root and the process's own user, who may do all
 ---@field log_level? "debug"|"info"|"warn"|"error" default "info"
 ---@field log_format? "logfmt"|"json" default "logfmt"
 ---@field limits? tidemill.Limits what the script may use
@@ -20,6 +21,15 @@
 ---@field policy_stuck? tidemill.Duration a policy thread that does not turn for so long is reported; default 5s
 ---@field migrate? boolean create and bring up to date the store's tables at start; default true
 ---@field key_margin? tidemill.Duration a reload may let a key begin so long after what was taken; default 5s
+
+---@class tidemill.Control users ("alice") and groups ("@ops") by what they may do at the control socket
+---@field read? string|string[] look at everything
+---@field operate? string|string[] and reload, reconnect, run recovery routines, set the log level
+---@field admin? string|string[] and change thresholds, windows and subscriptions, query the database, run policy
+---@field group? string the socket's group, which may connect; default: everybody may try when somebody is named above
+---@field sessions? integer at once; default 64
+---@field cpu? tidemill.Duration CPU time of a command; default 2s
+---@field memory? tidemill.Size of a session's Lua; default 32MiB
 
 ---@class tidemill.Gatherer: tidemill.Process
 ---@field store string|tidemill.Secret conninfo of the local PostgreSQL

@@ -45,6 +45,33 @@ local limit_fields = {
   memory = check.field(between(check.size, 16 * 2 ^ 20, 64 * 2 ^ 30, "16MiB to 64GiB"), { to = "memory_bytes" }),
 }
 
+-- "alice" or "@ops", one or a list of them.
+local function who(value)
+  if type(value) == "string" then value = { value } end
+  return check.list(function(name)
+    if type(name) == "string" and name:find "^@?[%w_][%w_.-]*$" and #name < 64 then return name end
+    return nil, 'expected a user like "alice" or a group like "@ops"'
+  end, 'users and groups like "alice" and "@ops"')(value)
+end
+
+local control_fields = {
+  read = check.field(who), operate = check.field(who), admin = check.field(who),
+  group = check.field(check.id),
+  sessions = check.field(check.integer(1, 1000)),
+  memory = check.field(between(check.size, 8 * 2 ^ 20, 2 ^ 30, "8MiB to 1GiB"), { to = "memory_bytes" }),
+  cpu = check.field(between(check.duration, 10e3, 60e6, "10ms to 60s"), { to = "cpu_us" }),
+}
+
+local function control_of(at, what, value)
+  local normal = check.closed(at, what, value, control_fields)
+  normal.rules = {}
+  for _, name in ipairs { "read", "operate", "admin" } do
+    for _, peer in ipairs(normal[name] or {}) do normal.rules[#normal.rules + 1] = { role = name, name = peer } end
+    normal[name] = nil
+  end
+  return normal
+end
+
 local function common(fields)
   fields.limits = check.field(function(v) return type(v) == "table" and v or nil, "expected limits like { step = \"1s\" }" end)
   fields.callback_failures = check.field(check.integer(1, 1e6))
@@ -55,6 +82,9 @@ local function common(fields)
   fields.console_names = check.field(host_names)
   fields.socket = check.field(check.text)
   fields.alert_state = check.field(check.text)
+  fields.control = check.field(function(v)
+    return type(v) == "table" and v or nil, 'expected rules like { operate = "@ops", read = { "alice" } }'
+  end)
   fields.log_level = check.field(check.one_of { "debug", "info", "warn", "error" }, { default = "info" })
   fields.log_format = check.field(check.one_of { "logfmt", "json" }, { default = "logfmt" })
   fields.migrate = check.field(check.boolean, { default = true })
@@ -152,6 +182,7 @@ local function declare_role(name, at, definition, fields)
     normal.limits = check.closed(at, "tm." .. name .. ": limits", normal.limits, limit_fields)
     host.limits(normal.limits.load_us, normal.limits.memory_bytes)
   end
+  if normal.control then normal.control = control_of(at, "tm." .. name .. ": control", normal.control) end
   declared.role = normal
 end
 

@@ -407,6 +407,21 @@ local function find(what, name)
   error(("%s: unknown routine %q"):format(what, tostring(name)) .. problems.hint(tostring(name), names()), 3)
 end
 
+--- What is declared, as plain data, in the order of the names.
+---@return table[]
+function routine.definitions()
+  local list = {}
+  for name, definition in pairs(definitions) do
+    list[#list + 1] = {
+      name = name, on = definition.on, every_s = definition.every_us and definition.every_us / 1e6,
+      priority = definition.priority, timeout_s = definition.timeout_us / 1e6, retries = definition.retries,
+      dry_run = definition.dry_run, at = definition.at,
+    }
+  end
+  table.sort(list, function(a, b) return a.name < b.name end)
+  return list
+end
+
 local Routine = {}
 
 --- Start a run by hand: run time. "queued", "coalesced" (one runs or waits already) or "dropped".

@@ -76,11 +76,27 @@ end
 ---@return boolean
 function rule.follows_registry(choice) return choice.kind ~= "list" or #choice.patterns > 0 end
 
+--- Say of a name that it is wanted or not, whatever the choice says.
+---@param choice table
+---@param name string
+---@param wanted boolean
+function rule.by_hand(choice, name, wanted)
+  choice.by_hand = choice.by_hand or {}
+  choice.by_hand[name] = wanted
+end
+
+--- Whether somebody has said so.
+---@param choice table
+---@param name string
+---@return boolean
+function rule.is_by_hand(choice, name) return choice.by_hand ~= nil and choice.by_hand[name] ~= nil end
+
 --- Whether a name is chosen by itself, whatever is known of it; nil: that depends on the market's fields.
 ---@param choice table
 ---@param name string
 ---@return boolean?
 function rule.wants_name(choice, name)
+  if rule.is_by_hand(choice, name) then return choice.by_hand[name] end
   if choice.kind == "all" or choice.names[name] then return true end
   if choice.kind == "predicate" then return nil end
   for _, parts in ipairs(choice.patterns) do

@@ -388,6 +388,14 @@ function make.secret(world)
   end
 end
 
+-- ---- people at the control socket: there are none ----
+
+for _, name in ipairs { "remote_answer", "alert_set", "stream_set", "note_change" } do
+  make[name] = function(world)
+    return function() need_running(world, name) end
+  end
+end
+
 -- ---- links ----
 
 local function check_link(world, id)

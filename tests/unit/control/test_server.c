@@ -1,4 +1,5 @@
 /* The control socket under rude peers: split writes, hang-ups, long lines, silence, too many of them. */
+#include "base/clock.h"
 #include "base/json.h"
 #include "control/server.h"
 #include "base/log.h"
@@ -68,9 +69,20 @@ static const struct tm_command commands[] = {{"echo", TM_COMMAND_READ, "", echo,
                                              {"explains", TM_COMMAND_READ, "", fails, explain},
                                              {0}};
 
+#define SESSIONS 4
+
+static struct tm_sessions *sessions;
+
 static int open_control(int64_t idle_us, struct tm_control **out, struct tm_error *err)
 {
-    struct tm_control_options options = {.loop = loop, .path = path, .commands = commands, .idle_us = idle_us};
+    struct tm_control_options options = {.loop = loop,
+                                         .path = path,
+                                         .commands = commands,
+                                         .idle_us = idle_us,
+                                         .begin_us = 300000,
+                                         .settings.sessions_max = SESSIONS,
+                                         .sessions = sessions,
+                                         .library = TM_SOURCE_DIR "/lua"};
     return tm_control_open(&options, out, err);
 }
 
@@ -83,6 +95,7 @@ static int setup(void **state)
         return -1;
     (void)snprintf(path, sizeof path, "%s/s", dir);
     loop = tm_loop_create();
+    sessions = tm_sessions_create(loop, NULL);
     runs = 0;
     tm_log_init(TM_LOG_ERROR, TM_LOG_LOGFMT, NULL);
     return open_control(0, &control, &err);
@@ -92,6 +105,7 @@ static int teardown(void **state)
 {
     (void)state;
     tm_control_close(control);
+    tm_sessions_destroy(sessions);
     tm_loop_destroy(loop);
     (void)unlink(path);
     return rmdir(dir);
@@ -301,8 +315,8 @@ static void test_binary_garbage(void **state)
 static void test_sessions_are_bounded(void **state)
 {
     (void)state;
-    int fds[TM_CONTROL_SESSIONS_MAX];
-    for (int i = 0; i < TM_CONTROL_SESSIONS_MAX; i++)
+    int fds[SESSIONS];
+    for (int i = 0; i < SESSIONS; i++)
         fds[i] = dial();
     turn_once();
     struct peer p = {.fd = dial()};
@@ -315,7 +329,7 @@ static void test_sessions_are_bounded(void **state)
     send_text(q.fd, "echo in\n");
     wait_for(&q, 1);
     close(q.fd);
-    for (int i = 1; i < TM_CONTROL_SESSIONS_MAX; i++)
+    for (int i = 1; i < SESSIONS; i++)
         close(fds[i]);
 }
 
@@ -372,6 +386,183 @@ static void test_a_stale_socket_is_replaced_and_a_file_is_not(void **state)
     assert_int_equal(access(path, F_OK), 0);
 }
 
+/* ---- slow and busy peers ---- */
+
+/* A line that has begun must come to its end, however often a byte of it comes. */
+static void test_a_line_in_drips(void **state)
+{
+    (void)state;
+    struct peer p = {.fd = dial()};
+    int64_t begun_us = tm_clock_mono_us();
+    send_text(p.fd, "ech");
+    while (!p.closed && tm_clock_mono_us() - begun_us < DEADLINE_US) {
+        char byte;
+        (void)!send(p.fd, "o", 1, MSG_NOSIGNAL);
+        turn_once();
+        p.closed = recv(p.fd, &byte, 1, MSG_DONTWAIT) == 0;
+    }
+    assert_true(p.closed);
+    assert_in_range(tm_clock_mono_us() - begun_us, 250000, 5000000);
+    close(p.fd);
+}
+
+static void test_too_many_commands_wait(void **state)
+{
+    (void)state;
+    struct peer p = {.fd = dial()};
+    int64_t begun_us = tm_clock_mono_us();
+    for (int i = 0; i < 260; i++) /* 200 at once, then 100 a second */
+        send_text(p.fd, "echo a\n");
+    wait_for(&p, 260);
+    assert_true(tm_clock_mono_us() - begun_us > 500000);
+    assert_int_equal(runs, 260);
+    close(p.fd);
+}
+
+/* ---- frames ---- */
+
+static void send_frame(int fd, const char *json)
+{
+    char text[512];
+    (void)snprintf(text, sizeof text, "%zu\n%s", strlen(json), json);
+    send_text(fd, text);
+}
+
+static int wanted_frames;
+
+/* Each answer here holds "ok" once, and none holds a line break but behind its length: lines are lengths. */
+static const char *frames_of(struct peer *p, int count)
+{
+    wait_for(p, wanted_frames += count);
+    turn_once();
+    ssize_t n = read(p->fd, p->in + p->len, sizeof p->in - 1 - p->len);
+    p->len += n > 0 ? (size_t)n : 0;
+    p->in[p->len] = '\0';
+    return p->in;
+}
+
+static struct peer dial_frames(void)
+{
+    struct peer p = {.fd = dial()};
+    send_text(p.fd, "frames\n");
+    wanted_frames = 1;
+    wait_for(&p, 1);
+    assert_non_null(strstr(p.in, "{\"ok\":true,\"result\":{\"session\":"));
+    return p;
+}
+
+static void test_frames(void **state)
+{
+    (void)state;
+    struct peer p = dial_frames();
+    send_frame(p.fd, "{\"id\":7,\"op\":\"command\",\"text\":\"echo \\u0041 b\"}");
+    assert_non_null(strstr(frames_of(&p, 1), "\n{\"id\":7,\"ok\":true,\"result\":\"A b\"}"));
+    send_frame(p.fd, "{\"id\":\"x\",\"op\":\"eval\",\"json\":true,\"text\":\"print(1) return 2\"}");
+    const char *in = frames_of(&p, 2);
+    assert_non_null(strstr(in, "{\"id\":\"x\",\"out\":\"1\\u000a\"}"));
+    assert_non_null(strstr(in, "\"result\":2"));
+    close(p.fd);
+}
+
+static void test_cancel_by_frame(void **state)
+{
+    (void)state;
+    struct peer p = dial_frames();
+    send_frame(p.fd, "{\"id\":1,\"op\":\"eval\",\"text\":\"while true do end\"}");
+    turn_once();
+    send_frame(p.fd, "{\"id\":2,\"op\":\"eval\",\"text\":\"1\"}");
+    assert_non_null(strstr(frames_of(&p, 1), "{\"id\":2,\"ok\":false,\"error\":\"a command runs already"));
+    send_frame(p.fd, "{\"op\":\"cancel\"}");
+    assert_non_null(strstr(frames_of(&p, 1), "{\"id\":1,\"ok\":false,\"error\":\"cancelled\"}"));
+    send_frame(p.fd, "{\"id\":3,\"op\":\"eval\",\"json\":true,\"text\":\"3\"}");
+    assert_non_null(strstr(frames_of(&p, 1), "\"result\":3"));
+    close(p.fd);
+}
+
+static void test_frames_that_are_none(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {
+        "x\n", "-1\n", "0\n", "12345678\n", "262145\n", "99999999999999999999", "\n", "1 \n", "GET / HTTP/1.1\r\n"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        struct peer p = dial_frames();
+        send_text(p.fd, wrong[i]);
+        wait_for(&p, 0);
+        assert_non_null(strstr(p.in, "expected a frame"));
+        close(p.fd);
+    }
+    static const char *const odd[] = {
+        "[]",
+        "{}",
+        "{\"op\":5}",
+        "{\"op\":\"fly\",\"text\":\"\"}",
+        "{\"id\":{},\"op\":\"\"}",
+        "x",
+        "{\"id\":\"0123456789012345678901234567890123456789\",\"op\":\"eval\",\"text\":1}"};
+    struct peer p = dial_frames();
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
+        send_frame(p.fd, odd[i]);
+        assert_non_null(strstr(frames_of(&p, 1), "\"ok\":false"));
+    }
+    send_frame(p.fd, "{\"id\":3,\"op\":\"eval\",\"json\":true,\"text\":\"3\"}");
+    assert_non_null(strstr(frames_of(&p, 1), "\"result\":3"));
+    close(p.fd);
+}
+
+static void test_eval_in_a_line(void **state)
+{
+    (void)state;
+    struct peer p = {.fd = dial()};
+    send_text(p.fd, "eval print('a') return 1 + 1\neval (\neval sleep(0.01)\necho after\n");
+    wait_for(&p, 4);
+    assert_non_null(strstr(p.in, "\"result\":2"));
+    assert_non_null(strstr(p.in, "\"output\":\"a\\u000a\""));
+    assert_non_null(strstr(p.in, "\"unfinished\":true"));
+    assert_non_null(strstr(p.in, "\"result\":\"after\"}\n")); /* the last one: lines wait for each other */
+    close(p.fd);
+}
+
+/* A command whose peer has gone ends with it, asked for by frames or by lines. */
+static void test_hang_up_while_it_runs(void **state)
+{
+    (void)state;
+    struct tm_buf list = {0};
+    struct peer p = dial_frames();
+    send_frame(p.fd, "{\"id\":1,\"op\":\"eval\",\"text\":\"sleep(1000)\"}");
+    turn_once();
+    close(p.fd);
+    struct peer q = {.fd = dial()};
+    send_text(q.fd, "eval sleep(1000)\n");
+    turn_once();
+    close(q.fd);
+    int64_t begun_us = tm_clock_mono_us();
+    do {
+        turn_once();
+        tm_buf_clear(&list);
+        assert_int_equal(tm_control_put_sessions(control, &list), TM_OK);
+    } while (list.len > 2 && tm_clock_mono_us() - begun_us < DEADLINE_US);
+    assert_string_equal(tm_buf_cstr(&list), "[]");
+    tm_buf_fini(&list);
+}
+
+static void test_kill(void **state)
+{
+    (void)state;
+    struct tm_error err;
+    unsigned number;
+    struct peer p = dial_frames();
+    assert_int_equal(sscanf(strstr(p.in, "session\":"), "session\":%u", &number), 1);
+    assert_int_equal(tm_control_kill(control, number + 1, false, &err), TM_ENOENT);
+    assert_int_equal(tm_control_kill(control, number, false, &err), TM_ESTATE);
+    send_frame(p.fd, "{\"id\":1,\"op\":\"eval\",\"text\":\"while true do end\"}");
+    turn_once();
+    assert_int_equal(tm_control_kill(control, number, false, &err), TM_OK);
+    assert_non_null(strstr(frames_of(&p, 1), "ended by another session"));
+    assert_int_equal(tm_control_kill(control, number, true, &err), TM_OK);
+    wait_for(&p, 0);
+    close(p.fd);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -389,6 +580,14 @@ int main(void)
         TEST(test_idle_sessions_end),
         TEST(test_the_socket_file),
         TEST(test_a_stale_socket_is_replaced_and_a_file_is_not),
+        TEST(test_a_line_in_drips),
+        TEST(test_too_many_commands_wait),
+        TEST(test_frames),
+        TEST(test_cancel_by_frame),
+        TEST(test_frames_that_are_none),
+        TEST(test_eval_in_a_line),
+        TEST(test_hang_up_while_it_runs),
+        TEST(test_kill),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,13 +2,17 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 POSTGRES_BIN = Path(os.environ.get("TIDEMILL_POSTGRES_BIN", "/usr/lib/postgresql/15/bin"))
 
+FIRST_EPHEMERAL = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+
 _given_ports: set[int] = set()
+_chance = random.SystemRandom()
 
 
 def build_dir() -> Path:
@@ -37,11 +41,15 @@ def library(name: str) -> Path:
 
 
 def free_port() -> int:
-    """A port on loopback that nobody listens on now and that was not given out before."""
+    """A port on loopback that nobody listens on now and that was not given out before. Below those that the kernel gives to
+    connections, of which there are many in a test: one of them would take it before it is listened on."""
     while True:
+        port = _chance.randrange(10000, FIRST_EPHEMERAL)
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
         if port not in _given_ports:
             _given_ports.add(port)
             return port

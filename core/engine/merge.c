@@ -100,10 +100,10 @@ int tm_merge_choose(struct tm_merge *m, struct tm_batch *const *batches, size_t 
     int64_t now_us = tm_clock_wall_us();
     size_t rows = 0;
     for (size_t i = 0; i < count; i++)
-        rows += batches[i]->count;
+        rows += batches[i]->count * (batches[i]->may_disagree ? 2 : 1); /* keys, and keys with all else */
     for (size_t i = 0; i < m->work_count; i++)
         work_clear(&m->works[i]);
-    int rc = tm_fpset_clear(&m->pending, rows * 2); /* keys, and keys with all else */
+    int rc = tm_fpset_clear(&m->pending, rows);
     for (size_t i = 0; !rc && i < count; i++)
         rc = choose_batch(m, batches[i], now_us);
     return rc ? tm_error_set(err, rc, "out of memory for a transaction of %zu rows", rows) : TM_OK;

@@ -42,13 +42,16 @@ static int ask(struct tm_pg *pg, const struct tm_plan *plan, const char *after, 
     return rc;
 }
 
+/* A domain takes what its type takes, and varchar what text does. */
 #define DIFFERENCES                                                                                                    \
     "), tables AS (SELECT DISTINCT t, to_regclass(t) AS oid FROM want), "                                              \
-    "there AS (SELECT b.t, a.attname::text AS c, a.atttypid, a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' " \
-    "AS needed FROM tables b JOIN pg_attribute a ON a.attrelid = b.oid AND a.attnum > 0 AND NOT a.attisdropped) "      \
-    "SELECT w.t || '.' || w.c || ': expected ' || w.type || ', found ' || coalesce(format_type(h.atttypid, NULL), "    \
-    "'no such column') FROM want w JOIN tables b ON b.t = w.t AND b.oid IS NOT NULL LEFT JOIN there h ON h.t = w.t "   \
-    "AND h.c = w.c WHERE h.atttypid IS DISTINCT FROM w.type::regtype "                                                 \
+    "there AS (SELECT b.t, a.attname::text AS c, coalesce(nullif(y.typbasetype, 0), y.oid) AS type, a.attnotnull AND " \
+    "NOT a.atthasdef AND a.attidentity = '' AS needed FROM tables b JOIN pg_attribute a ON a.attrelid = b.oid AND "    \
+    "a.attnum > 0 AND NOT a.attisdropped JOIN pg_type y ON y.oid = a.atttypid) "                                       \
+    "SELECT w.t || '.' || w.c || ': expected ' || w.type || ', found ' || coalesce(format_type(h.type, NULL), 'no "    \
+    "such column') FROM want w JOIN tables b ON b.t = w.t AND b.oid IS NOT NULL LEFT JOIN there h ON h.t = w.t AND "   \
+    "h.c = w.c WHERE replace(format_type(h.type, NULL), 'character varying', 'text')::regtype IS DISTINCT FROM "       \
+    "w.type::regtype "                                                                                                 \
     "UNION ALL SELECT h.t || '.' || h.c || ': it is NOT NULL without a default, and the script does not declare it' "  \
     "FROM there h WHERE h.needed AND NOT EXISTS (SELECT FROM want w WHERE w.t = h.t AND w.c = h.c) LIMIT 1"
 

@@ -6,6 +6,8 @@ demo, the process tests and the drills are all written against these classes.
     waiting     wait_until
     process     Process: one program, its own group, its log, a life no longer than ours
     postgres    PostgresCluster: a private PostgreSQL
+    replica     Replica, Backup: standbys, snapshots, points in time
+    disk        SmallDisk: one that can be full
     daemons     Exchange, Gatherer, Deduplicator
     ledger      what the exchange says it sent
     verifier    production against the ledger, row by row, in SQL

@@ -7,7 +7,7 @@
     standby.detach(); standby.attach()
     primary.kill(); standby.promote()
 
-    backup = Backup(cluster, directory)   # before the cluster is started: it archives its WAL from then on
+    backup = Backup(cluster)          # before the cluster is started: it archives its WAL from then on
     backup.take()
     cluster.kill()
     backup.restore()                  # as it was when the backup was taken

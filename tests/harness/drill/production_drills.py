@@ -15,13 +15,14 @@ from ..disk import SmallDisk
 from ..lab import Lab
 from ..paths import program
 from ..proxy import Proxy
-from ..replica import Backup, corrupt
+from ..replica import Backup, Replica, corrupt
 from ..waiting import wait_until
 from .catalogue import drill
 from .observer import Sample
 from .run import Run
 
 RATE = 2000
+SLOW = 500
 FLAPS_S = float(os.environ.get("TIDEMILL_FLAPS", "20"))
 SLOW_LINK_S = float(os.environ.get("TIDEMILL_SLOW_LINK", "25"))
 SLOW_LINK_BYTES = 50_000 // 8
@@ -42,8 +43,8 @@ def _wait(seconds: float) -> None:
 
 
 def _finish(run: Run) -> None:
-    """Two more seconds of events; the deduplicator is the process that it was."""
-    run.run_for(2 * RATE)
+    """Some more events; the deduplicator is the process that it was."""
+    run.run_for(RATE)
     run.lab.exchange.finish()
     ends = run.lab.deduplicator.process.bad_ends
     run.expect(run.lab.deduplicator.process.running and not ends, f"the deduplicator ended: {ends}")
@@ -62,14 +63,31 @@ def _failures(run: Run, kind: str) -> int:
     return int(run.lab.deduplicator.metrics().sum("dedup_production_failures_total", **{"class": kind}))
 
 
+def _standby(lab: Lab) -> Replica:
+    if lab.standby is None:
+        raise AssertionError("the lab has no standby")
+    return lab.standby
+
+
+def _backup(lab: Lab) -> Backup:
+    if lab.backup is None:
+        raise AssertionError("the lab has no backup")
+    return lab.backup
+
+
+def _disk(lab: Lab) -> SmallDisk:
+    if lab.disk is None:
+        raise AssertionError("the lab has no disk of its own")
+    return lab.disk
+
+
 # ---- failover ----
 
 @drill("C1", "the primary is killed, its synchronous standby is promoted", "nothing lost; RTO_first <= 3 s",
        limit={"rto_first_s": 3}, exchange=LOAD, lab={"standby": True})
 def failover(run: Run) -> None:
-    lab = run.lab
-    assert lab.standby is not None
-    lab.standby.require()
+    lab, standby = run.lab, _standby(run.lab)
+    standby.require()
     run.run_for(2 * RATE)
     run.break_it(lab.production.kill)
     run.detected("production is away", _is_away)
@@ -85,10 +103,9 @@ def failover(run: Run) -> None:
 @drill("C1b", "the primary is killed, its standby lacks the last commits", "rows polled again; complete",
        limit={"rto_first_s": 5}, exchange=LOAD, lab={"standby": True})
 def lossy_failover(run: Run) -> None:
-    lab = run.lab
-    assert lab.standby is not None
+    lab, standby = run.lab, _standby(run.lab)
     run.run_for(RATE)
-    lab.standby.detach()
+    standby.detach()
     run.run_for(2 * RATE)
     before = _position(lab)
     run.break_it(lab.production.kill)
@@ -106,16 +123,15 @@ def lossy_failover(run: Run) -> None:
        limit={"max_lag_s": 6}, exchange=LOAD,
        lab={"standby": True, "deduplicator_env": {"TIDEMILL_STANDBY_WAIT": "3s"}, "expected_errors": ("synchronous standby",)})
 def standby_lost(run: Run) -> None:
-    lab = run.lab
-    assert lab.standby is not None
-    lab.standby.require()
+    lab, standby = run.lab, _standby(run.lab)
+    standby.require()
     run.run_for(RATE)
-    run.break_it(lab.standby.detach)
+    run.break_it(standby.detach)
     run.detected("commits are on the primary alone", lambda sample: "standby" in str(
         sample.health.get("dedup", {}).get("reason")))
     run.expect(lab.deduplicator.metrics().sum("dedup_production_replicated") == 0, "the metric does not say so")
     run.run_for(2 * RATE)
-    run.mend_it(lab.standby.attach)
+    run.mend_it(standby.attach)
     wait_until("commits wait for the standby again",
                lambda: lab.deduplicator.metrics().sum("dedup_production_replicated") == 1, 20, lab.deduplicator.process.log_tail)
     run.recovered()
@@ -144,7 +160,7 @@ def _restored(run: Run, before: int) -> None:
 def corruption(run: Run) -> None:
     lab = run.lab
     run.run_for(RATE)
-    lab.backup.take()
+    _backup(lab).take()
     run.run_for(RATE)
     file = lab.production.value("SELECT pg_relation_filepath('tidemill.cursors')")
     before = _position(lab)
@@ -159,7 +175,7 @@ def corruption(run: Run) -> None:
     run.figures.more["tries_in_8_s"] = tries
     run.expect(tries <= 8, f"{tries} tries in 8 s are a storm")
     lab.production.kill()
-    lab.backup.restore(until="latest")
+    _backup(lab).restore(until="latest")
     run.mend_it()
     run.figures.more["rows_repolled"] = before - _position(lab)
     run.recovered()
@@ -170,11 +186,11 @@ def corruption(run: Run) -> None:
        prepare=_archived)
 def snapshot(run: Run) -> None:
     run.run_for(RATE)
-    run.lab.backup.take()
+    _backup(run.lab).take()
     run.run_for(3 * RATE)
     before = _position(run.lab)
     run.break_it(run.lab.production.kill)
-    run.lab.backup.restore()
+    _backup(run.lab).restore()
     _restored(run, before)
 
 
@@ -183,14 +199,14 @@ def snapshot(run: Run) -> None:
 def point_in_time(run: Run) -> None:
     lab = run.lab
     run.run_for(RATE)
-    lab.backup.take()
+    _backup(lab).take()
     run.run_for(RATE)
     moment = str(lab.production.value("SELECT clock_timestamp()"))
     run.run_for(3 * RATE)
-    lab.backup.flush()
+    _backup(lab).flush()
     before = _position(lab)
     run.break_it(lab.production.kill)
-    lab.backup.restore(until=moment)
+    _backup(lab).restore(until=moment)
     run.expect(lab.production.value("SELECT timeline_id FROM pg_control_checkpoint()") > 1, "there is no new timeline")
     _restored(run, before)
     run.expect("production is another one than before" in lab.deduplicator.process.log(), "the log does not tell of it")
@@ -211,10 +227,10 @@ def _small(lab: Lab) -> None:
        exchange=LOAD, prepare=_small)
 def disk_full(run: Run) -> None:
     run.run_for(RATE)
-    run.break_it(run.lab.disk.fill)
+    run.break_it(_disk(run.lab).fill)
     run.detected("production takes no rows", _is_unhealthy)
     _wait(10.0)
-    run.mend_it(run.lab.disk.free)
+    run.mend_it(_disk(run.lab).free)
     run.recovered()
     run.expect(_failures(run, "retry") > 0, "no attempt was refused for want of space, so this proves nothing")
     run.expect(_failures(run, "reconnect") + _failures(run, "stop") == 0, "the session was given up")
@@ -393,14 +409,14 @@ def _deadlock(run: Run, name: str, act: Callable[[Any, int], object]) -> None:
 
 
 @drill("X22", "production's schema drifts, rights go, it is read-only, deadlocks, cancels", "stop and alarm, retry; complete",
-       exchange=LOAD, prepare=_as_owner,
+       exchange={"rate": SLOW, "seconds": 300}, prepare=_as_owner,
        lab={"expected_errors": ("until a person mends it", "tables of production are gone")})
 def drift(run: Run) -> None:
     lab, production = run.lab, run.lab.production
     chance = random.Random(run.figures.seed)
-    run.run_for(RATE)
+    run.run_for(SLOW)
     production.execute("ALTER TABLE orderbook_deltas ADD COLUMN remark text")
-    run.run_for(RATE // 2)
+    run.run_for(SLOW)
     faults = [
         ("a column is NOT NULL that nobody fills", "ALTER TABLE trades ADD COLUMN desk text NOT NULL DEFAULT ''; "
          "ALTER TABLE trades ALTER COLUMN desk DROP DEFAULT", "ALTER TABLE trades DROP COLUMN desk", "person"),

@@ -153,14 +153,14 @@ static void what_may_work_later_is_tried_in_the_session(void **state)
         db_int(w->production, "SELECT extract(epoch FROM max(backend_start)) * 1000000 FROM pg_stat_activity "
                               "WHERE application_name = 'tidemill deduplicator'");
     db_exec(w->production,
-            "CREATE FUNCTION full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE SQLSTATE '53100'; END $$;"
-            "CREATE TRIGGER full BEFORE INSERT ON orderbook_deltas FOR EACH STATEMENT EXECUTE FUNCTION full()");
+            "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE SQLSTATE '53100'; END $$;"
+            "CREATE TRIGGER no_room BEFORE INSERT ON orderbook_deltas FOR EACH STATEMENT EXECUTE FUNCTION no_room()");
     release_all(w, "orderbook_deltas");
     int64_t until_us = tm_clock_mono_us() + WAIT_US;
     while (tm_deduplicator_stats(w->d).production_errors < 3)
         assert_true(keep_waiting(until_us));
     assert_int_equal(tm_deduplicator_stats(w->d).trouble, TM_PG_RETRY);
-    db_exec(w->production, "DROP TRIGGER full ON orderbook_deltas");
+    db_exec(w->production, "DROP TRIGGER no_room ON orderbook_deltas");
     wait_merged(w);
     assert_deltas(w);
     assert_int_equal(db_int(w->production,

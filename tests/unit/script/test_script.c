@@ -128,6 +128,12 @@ static void test_deduplicator_compiles(void **state)
     assert_string_equal(c->deduplicator.gatherers[1].conninfo, "host=b dbname=x");
     assert_true(c->deduplicator.accept_past_us == INT64_C(3650) * 86400 * 1000000);
     assert_non_null(c->deduplicator.plan);
+    assert_int_equal(c->deduplicator.retain_count, 2);
+    assert_string_equal(c->deduplicator.retain[0].stream, "orderbook_deltas");
+    assert_true(c->deduplicator.retain[0].keep_us == INT64_C(90) * 86400 * 1000000);
+    assert_string_equal(c->deduplicator.retain[1].stream, "tickers");
+    assert_true(c->deduplicator.retain[1].keep_us == INT64_C(30) * 86400 * 1000000);
+    assert_true(c->deduplicator.standby_wait_us == 10000000);
     unsetenv("TIDEMILL_GATHERERS");
     unsetenv("TIDEMILL_ACCEPT_PAST");
 }

@@ -1,6 +1,8 @@
 /* Schemas: applied twice, by two at once, by a role without rights; epochs; partitions. */
 #include "group.h"
 
+#include "store/drift.h"
+
 #include <pthread.h>
 
 struct fixture {
@@ -250,6 +252,49 @@ static void test_days_of_a_plain_table(void **state)
     assert_int_equal(db_int(f->db, "SELECT count(*) FROM pg_class WHERE relname LIKE 'daily_p%'"), 0);
 }
 
+/* What somebody changes under us is told by its name; what takes our rows all the same is no difference. */
+static void test_drift(void **state)
+{
+    struct fixture *f = *state;
+    static const struct {
+        const char *change, *wanted; /* NULL: no difference */
+        const char *back;
+    } cases[] = {
+        {"ALTER TABLE daily ADD COLUMN remark text", NULL, ""},
+        {"ALTER TABLE daily ADD COLUMN desk int NOT NULL DEFAULT 1", NULL, ""},
+        {"ALTER TABLE daily ALTER COLUMN desk DROP DEFAULT", "daily.desk: it is NOT NULL without a default",
+         "ALTER TABLE daily DROP COLUMN desk"},
+        {"CREATE DOMAIN small AS int4; CREATE TABLE other AS SELECT n::small AS n FROM daily", NULL, ""},
+        {"DROP VIEW readable.daily; ALTER TABLE daily ALTER COLUMN name TYPE varchar(20)", NULL, ""},
+        {"ALTER TABLE daily ALTER COLUMN n TYPE int8", "daily.n: expected int4, found bigint",
+         "ALTER TABLE daily ALTER COLUMN n TYPE small"},
+        {"ALTER TABLE daily DROP COLUMN name CASCADE", "daily.name: expected text, found no such column",
+         "ALTER TABLE daily ADD COLUMN name text"},
+        {"DROP TABLE daily", NULL, ""}, /* migrating makes it */
+    };
+    char lost[100];
+    MUST(tm_migrate_production(f->pg, plan, &f->err));
+    MUST(tm_drift_check(f->pg, plan, &f->err));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        db_exec(f->db, cases[i].change);
+        int rc = tm_drift_check(f->pg, plan, &f->err);
+        if (rc != (cases[i].wanted ? TM_EINVAL : TM_OK))
+            fail_msg("%s: %d %s", cases[i].change, rc, rc ? f->err.message : "");
+        if (cases[i].wanted && !strstr(f->err.message, cases[i].wanted))
+            fail_msg("%s: %s", cases[i].change, f->err.message);
+        db_exec(f->db, cases[i].back);
+        MUST(tm_drift_check(f->pg, plan, &f->err));
+    }
+    MUST(tm_drift_lost_tables(f->pg, plan, lost, sizeof lost, &f->err));
+    assert_string_equal(lost, ""); /* nothing was ever merged into it */
+    db_exec(
+        f->db,
+        "INSERT INTO tidemill.cursors (gatherer, epoch, stream, seq, hash) VALUES ('g1', gen_random_uuid(), 'daily', "
+        "1, 1)");
+    MUST(tm_drift_lost_tables(f->pg, plan, lost, sizeof lost, &f->err));
+    assert_string_equal(lost, "daily");
+}
+
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
 
 int main(void)
@@ -264,6 +309,7 @@ int main(void)
         TEST(test_local_partitions),
         TEST(test_production_days),
         TEST(test_days_of_a_plain_table),
+        TEST(test_drift),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

@@ -5,9 +5,6 @@
 #define TM_CONTROL_CLIENT_H
 
 #include "base/buf.h"
-#include "record/decode.h"
-
-#include <stdio.h>
 
 /* Send a line, append the answer without its newline. Waits at most `timeout_us`. */
 int tm_client_ask(const char *socket_path, const char *line, int64_t timeout_us, struct tm_buf *answer,
@@ -15,9 +12,5 @@ int tm_client_ask(const char *socket_path, const char *line, int64_t timeout_us,
 
 /* Append valid JSON as indented "name  value" lines; objects inside of lists become one line each. */
 int tm_client_pretty(const char *json, size_t len, struct tm_buf *out) TM_MUST_CHECK;
-
-/* Print the bytes of a JSON string of an answer: what is not printable ASCII was escaped byte by byte (control/command.h).
- */
-void tm_client_print_string(FILE *to, struct tm_span text);
 
 #endif

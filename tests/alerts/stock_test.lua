@@ -239,5 +239,7 @@ t.test("thresholds can be others, and alerts be left out", function()
 end)
 
 t.test("a name that no alert has is told", function()
+  t.matches(t.load("misspelt_target.lua").problems[1], 'misspelt_target.lua:5: tm.notify ops: alerts: there is no alert "RdsDwon", '
+    .. 'did you mean "RdsDown"')
   t.matches(t.load("misspelt.lua").problems[1], 'SyncLagHihg.*did you mean "SyncLagHigh"')
 end)

@@ -5,6 +5,7 @@
 #include "control/client.h"
 #include "control/daemon_private.h"
 #include "control/offline.h"
+#include "control/remote.h"
 #include "record/decode.h"
 
 #include <inttypes.h>
@@ -146,7 +147,7 @@ static void print_alerts(struct tm_span document)
         put_moment(since);
         fputs(is(silenced, "true") ? "(silenced) " : "", stdout);
         (void)get(document, "alerts", i, "summary", &summary);
-        tm_client_print_string(stdout, summary);
+        tm_remote_print_string(stdout, summary);
         putchar('\n');
     }
 }
@@ -159,7 +160,7 @@ static void print_silences(struct tm_span document)
         put_column(document, "silences", i, "alert", 26);
         put_moment(until);
         (void)get(document, "silences", i, "reason", &reason);
-        tm_client_print_string(stdout, reason);
+        tm_remote_print_string(stdout, reason);
         putchar('\n');
     }
 }
@@ -177,7 +178,7 @@ static int print_answer(struct tm_buf *answer, bool json, bool listing)
         printf("%.*s\n", (int)len, document.at);
     } else if (!good) {
         fputs("tidemill alerts: ", stderr);
-        tm_client_print_string(stderr, tm_json_get(document, "error", &error) == TM_OK ? error : document);
+        tm_remote_print_string(stderr, tm_json_get(document, "error", &error) == TM_OK ? error : document);
         fputc('\n', stderr);
     } else if (listing) {
         print_alerts(document);

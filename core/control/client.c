@@ -215,20 +215,3 @@ int tm_client_pretty(const char *json, size_t len, struct tm_buf *out)
         rc = put_text(&p, "\n", 1);
     return rc;
 }
-
-void tm_client_print_string(FILE *to, struct tm_span s)
-{
-    for (size_t i = 0; i < s.len; i++) {
-        unsigned byte;
-        if (s.at[i] == '"' && (i == 0 || i + 1 == s.len))
-            continue;
-        if (s.at[i] != '\\' || i + 1 >= s.len) {
-            fputc(s.at[i], to);
-        } else if (s.at[i + 1] == 'u' && i + 5 < s.len && sscanf(s.at + i + 2, "%4x", &byte) == 1) {
-            fputc((int)byte & 0xff, to);
-            i += 5;
-        } else {
-            fputc(s.at[++i], to);
-        }
-    }
-}

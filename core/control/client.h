@@ -5,9 +5,6 @@
 #define TM_CONTROL_CLIENT_H
 
 #include "base/buf.h"
-#include "record/decode.h"
-
-#include <stdio.h>
 
 /* A connected socket, or an error that says how to go on. */
 int tm_client_connect(const char *socket_path, struct tm_error *err) TM_MUST_CHECK;
@@ -18,9 +15,5 @@ int tm_client_ask(const char *socket_path, const char *line, int64_t timeout_us,
 
 /* Append valid JSON as indented "name  value" lines; objects inside of lists become one line each. */
 int tm_client_pretty(const char *json, size_t len, struct tm_buf *out) TM_MUST_CHECK;
-
-/* Print the bytes of a JSON string of an answer: what is not printable ASCII was escaped byte by byte (control/command.h).
- */
-void tm_client_print_string(FILE *to, struct tm_span text);
 
 #endif

@@ -207,6 +207,6 @@ void tm_figures_deduplicator(struct tm_figures *f, const struct tm_watch_snapsho
         set(s, 4, (double)p->last_row_us / 1e6);
     }
     forget_gone(f);
-    if (stats->last_commit_us)
-        tm_metric_set(f->commit_age, (double)(snapshot->now_us - stats->last_commit_us) / 1e6);
+    int64_t since_us = stats->last_commit_us ? stats->last_commit_us : stats->started_us;
+    tm_metric_set(f->commit_age, (double)(snapshot->now_us - since_us) / 1e6);
 }

@@ -11,6 +11,23 @@
 #define RELOAD_TIMEOUT_US INT64_C(30000000)
 #define LOOK_AHEAD 16 /* the scanner's */
 
+void tm_remote_print_string(FILE *to, struct tm_span s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        unsigned byte;
+        if (s.at[i] == '"' && (i == 0 || i + 1 == s.len))
+            continue;
+        if (s.at[i] != '\\' || i + 1 >= s.len) {
+            fputc(s.at[i], to);
+        } else if (s.at[i + 1] == 'u' && i + 5 < s.len && sscanf(s.at + i + 2, "%4x", &byte) == 1) {
+            fputc((int)byte & 0xff, to);
+            i += 5;
+        } else {
+            fputc(s.at[++i], to);
+        }
+    }
+}
+
 static bool get(struct tm_span document, const char *path, struct tm_span *out)
 {
     return tm_json_get(document, path, out) == TM_OK;
@@ -33,7 +50,7 @@ static int print_success(struct tm_span document)
     int count = 0;
     while (get_numbered(document, "result.changed", count, &line)) {
         fputs("  ", stdout);
-        tm_client_print_string(stdout, line);
+        tm_remote_print_string(stdout, line);
         fputc('\n', stdout);
         count++;
     }
@@ -48,17 +65,17 @@ static int print_failure(struct tm_span document)
     int count = 0;
     while (get_numbered(document, "problems", count, &problem)) {
         if (get(problem, "at", &part))
-            tm_client_print_string(stderr, part);
+            tm_remote_print_string(stderr, part);
         fputs(": ", stderr);
         if (get(problem, "message", &part))
-            tm_client_print_string(stderr, part);
+            tm_remote_print_string(stderr, part);
         fputc('\n', stderr);
         count++;
     }
     if (count)
         return TM_EXIT_CONFIG;
     fputs("tidemill reload: ", stderr);
-    tm_client_print_string(stderr, get(document, "error", &part) ? part : document);
+    tm_remote_print_string(stderr, get(document, "error", &part) ? part : document);
     fputc('\n', stderr);
     return 1;
 }

@@ -129,7 +129,7 @@ struct tm_alert_silence {
 };
 
 /* Silence what matches until then; the same pattern again replaces it, a time that has passed ends it. TM_EINVAL: no
- * pattern; TM_EFULL: too many silences; TM_ENOENT: there is none to end. */
+ * pattern; TM_EFULL: too many silences; TM_ENOENT: no alert is named so, or there is no silence to end. */
 int tm_alerts_silence(struct tm_alerts *alerts, const char *pattern, int64_t until_us, const char *why, int64_t wall_us,
                       struct tm_error *err) TM_MUST_CHECK;
 

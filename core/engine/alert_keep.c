@@ -54,6 +54,14 @@ static void drop_over(struct tm_alerts *set, int64_t wall_us)
     set->silence_count = kept;
 }
 
+static bool is_of_any(const struct tm_alerts *set, const char *pattern)
+{
+    for (size_t i = 0; i < set->count; i++)
+        if (is_like(pattern, set->list[i].def.name))
+            return true;
+    return false;
+}
+
 static struct tm_alert_silence *find_silence(struct tm_alerts *set, const char *pattern)
 {
     for (size_t i = 0; i < set->silence_count; i++)
@@ -73,6 +81,8 @@ int tm_alerts_silence(struct tm_alerts *alerts, const char *pattern, int64_t unt
     struct tm_alert_silence *s = find_silence(alerts, pattern);
     if (!s && until_us <= wall_us)
         return tm_error_set(err, TM_ENOENT, "there is no silence of %s to end", pattern);
+    if (!s && !is_of_any(alerts, pattern))
+        return tm_error_set(err, TM_ENOENT, "there is no alert named %s; `tidemill alerts` lists them", pattern);
     if (!s && alerts->silence_count == TM_ALERT_SILENCES_MAX)
         return tm_error_set(err, TM_EFULL, "there are %d silences already: end one of them", TM_ALERT_SILENCES_MAX);
     if (!s)

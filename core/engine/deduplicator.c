@@ -245,6 +245,7 @@ int tm_deduplicator_start(const struct tm_deduplicator_options *options, struct 
     TM_FATAL_UNLESS(d->ready_fd >= 0);
     pthread_mutex_init(&d->lock, NULL);
     d->down_since_us = tm_clock_wall_us();
+    d->stats.started_us = tm_clock_mono_us();
     make_metrics(d, options->metrics);
     d->gap_log = tm_gap_log_create();
     d->settings = tm_dedup_settings_create(d, options);

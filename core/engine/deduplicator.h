@@ -106,6 +106,7 @@ struct tm_deduplicator_stats {
     bool production_connected;
     uint64_t transactions, conflicts, production_errors;
     int64_t last_commit_us; /* monotonic; 0: none */
+    int64_t started_us;     /* monotonic */
     int64_t lag_us;         /* the worst over healthy gatherers */
     uint64_t rows_behind;   /* stored by gatherers and not in production */
     uint64_t rows_per_s;    /* offered rows, while a backlog is worked off; else 0 */

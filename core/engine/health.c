@@ -137,7 +137,8 @@ static enum status judge_deduplicator(const struct tm_deduplicator_stats *s, con
     }
     if (s->lease == TM_LEASE_STANDBY)
         return HEALTHY;
-    if (s->lag_us > LAG_LATE_US && now_us - s->last_commit_us > COMMIT_LATE_US) {
+    int64_t since_us = s->last_commit_us ? s->last_commit_us : s->started_us;
+    if (s->lag_us > LAG_LATE_US && now_us - since_us > COMMIT_LATE_US) {
         *reason = "rows wait and production takes none";
         return UNHEALTHY;
     }

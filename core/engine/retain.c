@@ -163,10 +163,25 @@ static int look_at_size(struct tm_retain *r, const struct tm_retain_context *c, 
     return TM_OK;
 }
 
+/* Heartbeats never end, so somebody who fetches acknowledges all the time. Where nobody is meant to, there is no series. */
+static int look_at_acknowledged(struct tm_retain *r, const struct tm_retain_context *c, struct tm_error *err)
+{
+    int64_t age_us = -1;
+    int rc = tm_retention_acknowledged_age(c->pg, &age_us, err);
+    if (rc || age_us < 0)
+        return rc;
+    if (!r->acknowledged_age)
+        r->acknowledged_age = tm_metrics_gauge(r->metrics, "tidemill_acknowledged_age_seconds",
+                                               "Since a deduplicator last said that production has something.", NULL);
+    tm_metric_set(r->acknowledged_age, (double)age_us / 1e6);
+    return TM_OK;
+}
+
 static int step(struct tm_retain *r, const struct tm_retain_context *c, struct tm_error *err)
 {
     bool pressure = false;
     int rc = look_at_size(r, c, &pressure, err);
+    rc = rc ? rc : look_at_acknowledged(r, c, err);
     struct tm_retention_rule rule = {.epoch_no = c->epoch_no,
                                      .partition_rows = c->partition_rows,
                                      .keep_us = c->keep_us,

@@ -25,6 +25,7 @@ typedef int tm_retain_submit(void *arg, const struct tm_stream *stream, struct t
 
 struct tm_retain {
     struct tm_metric *bytes, *bytes_max, *pressure, *released;
+    struct tm_metric *acknowledged_age; /* NULL: nobody has acknowledged anything yet */
     struct tm_metrics *metrics;
     int64_t next_us; /* monotonic */
     bool full;       /* the server said so since the last drop */

@@ -70,15 +70,23 @@ static int dispatch_body(lua_State *L)
     return 0;
 }
 
+/* What always fires is no news. */
+static enum tm_log_level level_of(const struct tm_alert_view *a)
+{
+    if (a->severity == TM_ALERT_INFO)
+        return a->repeated ? TM_LOG_DEBUG : TM_LOG_INFO;
+    return a->state == TM_ALERT_FIRING ? TM_LOG_WARN : TM_LOG_INFO;
+}
+
 static void on_change(void *arg, const struct tm_alert_view *a)
 {
     struct tm_services *services = arg;
     struct tm_script *script = services->alert_script;
     struct tm_error err;
-    tm_log(a->state == TM_ALERT_FIRING ? TM_LOG_WARN : TM_LOG_INFO, "alert",
-           a->state == TM_ALERT_FIRING ? "alert fires" : "alert is resolved", TM_F_STR("alert", a->name),
-           TM_F_STR("severity", tm_alert_severity_name(a->severity)), TM_F_F64("value", a->value),
-           TM_F_STR("summary", a->summary), TM_F_STR("silenced", a->silenced ? "yes" : "no"));
+    tm_log(level_of(a), "alert", a->state == TM_ALERT_FIRING ? "alert fires" : "alert is resolved",
+           TM_F_STR("alert", a->name), TM_F_STR("severity", tm_alert_severity_name(a->severity)),
+           TM_F_F64("value", a->value), TM_F_STR("summary", a->summary),
+           TM_F_STR("silenced", a->silenced ? "yes" : "no"));
     if (script && !a->silenced &&
         tm_call(script->vm, dispatch_body, (void *)(uintptr_t)a, TM_SCRIPT_STEP_CPU_US, &err) < 0)
         tm_script_failed(script, "alert", &err);
@@ -90,7 +98,9 @@ static int write_file(const char *path, const struct tm_buf *text)
 {
     char new[4096];
     int len = snprintf(new, sizeof new, "%s.new", path);
-    int fd = len > 0 && (size_t)len < sizeof new ? open(new, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600) : -1;
+    int fd = len > 0 && (size_t)len < sizeof new
+                 ? open(new, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600)
+                 : -1;
     if (fd < 0)
         return -1;
     bool whole = write(fd, text->data, text->len) == (ssize_t)text->len;

@@ -124,6 +124,16 @@ static int push_problems(lua_State *L, const struct tm_problems *problems)
     return 1;
 }
 
+/* As in a process, they are there before the first of them is judged. */
+static void open_alerts(lua_State *L, struct world *w)
+{
+    struct tm_error err;
+    w->services.alerts = tm_alerts_create(w->services.metrics, w->config.id);
+    if (tm_alerts_replace(w->services.alerts, w->config.alerts, w->config.alert_count, w->services.simulated_us, NULL,
+                          NULL, &err) < 0)
+        luaL_error(L, "%s", err.message);
+}
+
 /* finish(world, declared): the errors of the library are in declared.errors already. */
 static int world_finish(lua_State *L)
 {
@@ -146,6 +156,8 @@ static int world_finish(lua_State *L)
     tm_config_verify(&w->config, problems);
     tm_problems_sort(problems);
     w->services.plan = w->config.plan;
+    if (problems->count == 0)
+        open_alerts(L, w);
     lua_settop(L, 2);
     return push_problems(L, problems);
 }
@@ -397,13 +409,8 @@ static int world_alerts(lua_State *L)
     lua_settop(L, 1);
     lua_newtable(L);
     struct changes changes = {L, 2, 0};
-    struct tm_error err;
     if (!s->alerts)
-        s->alerts = tm_alerts_create(s->metrics, w->config.id);
-    if (tm_alerts_count(s->alerts) != w->config.alert_count &&
-        tm_alerts_replace(s->alerts, w->config.alerts, w->config.alert_count, tm_services_wall_us(s), NULL, NULL,
-                          &err) < 0)
-        return luaL_error(L, "%s", err.message);
+        return luaL_error(L, "the script has problems, so it has no alerts");
     tm_alerts_evaluate(s->alerts, tm_services_mono_us(s), tm_services_wall_us(s), on_alert, &changes);
     return 1;
 }

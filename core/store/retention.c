@@ -183,6 +183,14 @@ int tm_retention_size(struct tm_pg *pg, uint64_t *bytes, struct tm_error *err)
     return rc;
 }
 
+int tm_retention_acknowledged_age(struct tm_pg *pg, int64_t *age_us, struct tm_error *err)
+{
+    return tm_pg_query_number(pg,
+                              "SELECT coalesce((extract(epoch FROM clock_timestamp() - max(at)) * 1000000)::int8, -1) "
+                              "FROM tidemill.acknowledged",
+                              0, NULL, age_us, err);
+}
+
 /* ---- acknowledging ---- */
 
 int tm_retention_production(const char *identity, const char *conninfo, char out[128])

@@ -49,6 +49,9 @@ int tm_retention_drop(struct tm_pg *pg, const struct tm_retention_part *part, co
 /* Bytes of the database on disk. */
 int tm_retention_size(struct tm_pg *pg, uint64_t *bytes, struct tm_error *err) TM_MUST_CHECK;
 
+/* How long ago a production last acknowledged something, by the clock of the store; -1: none ever did. */
+int tm_retention_acknowledged_age(struct tm_pg *pg, int64_t *age_us, struct tm_error *err) TM_MUST_CHECK;
+
 /* ---- acknowledging ---- */
 
 /* How a production names itself in acknowledgements: its system and its database. `identity` is "system/timeline" (a

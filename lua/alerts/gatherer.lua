@@ -82,6 +82,11 @@ return {
     when = "sum(tidemill_store_expired_rows_total) > 0", severity = "critical", -- until somebody has looked and starts anew
     summary = "gatherer {id}: rows left the full store before production had them",
   } },
+  { "NobodyFetches", {
+    when = "tidemill_acknowledged_age_seconds > 60", hold = "10s", clear = "tidemill_acknowledged_age_seconds < 30",
+    summary = "no deduplicator has taken anything from gatherer {id} for {value} s",
+    description = "Collection goes on; the local store keeps the rows, as long as it has room. Restart the deduplicator.",
+  } },
   { "RecoveryFailed", {
     when = 'rate(tidemill_recovery_runs_total{result="failed"}, "15m") > 0',
     summary = "gatherer {id}: a recovery routine failed: {labels}",

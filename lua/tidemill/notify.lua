@@ -73,6 +73,19 @@ local function declare_target(at, name, definition)
   if target_count > targets_max then problems.add(at, path, ("expected at most %d targets"):format(targets_max)) end
 end
 
+-- Alerts are all declared at the end: names that none has are misspelt.
+declare.adjust[#declare.adjust + 1] = function()
+  local known, is_known = {}, {}
+  for i, alert in ipairs(declare.declared.alerts) do known[i], is_known[alert.name] = alert.name, true end
+  for name, target in pairs(targets) do
+    for alert in pairs(target.alerts and target.alerts.names or {}) do
+      if not is_known[alert] then
+        problems.add(target.at, "tm.notify " .. name, ('alerts: there is no alert "%s"'):format(alert) .. problems.hint(alert, known))
+      end
+    end
+  end
+end
+
 -- ---- sending ----
 
 local function post(target, message)

@@ -84,6 +84,8 @@ local GATHERER = {
     gauges({ "tidemill_store_bytes", 81 }, { "tidemill_store_bytes_max", 100 }) },
   { "RowsExpired", "critical", 1, gauges { "tidemill_store_expired_rows_total", 0, { stream = "tickers" } },
     gauges { "tidemill_store_expired_rows_total", 5, { stream = "tickers" } } },
+  { "NobodyFetches", "warning", 11, gauges { "tidemill_acknowledged_age_seconds", 59 },
+    gauges { "tidemill_acknowledged_age_seconds", 61 }, gauges { "tidemill_acknowledged_age_seconds", 2 } },
   { "RecoveryFailed", "warning", 2, counter("tidemill_recovery_runs_total", 0, { routine = "backfill", result = "failed" }),
     counter("tidemill_recovery_runs_total", 1, { routine = "backfill", result = "failed" }) },
 }
@@ -237,5 +239,7 @@ t.test("thresholds can be others, and alerts be left out", function()
 end)
 
 t.test("a name that no alert has is told", function()
+  t.matches(t.load("misspelt_target.lua").problems[1], 'misspelt_target.lua:5: tm.notify ops: alerts: there is no alert "RdsDwon", '
+    .. 'did you mean "RdsDown"')
   t.matches(t.load("misspelt.lua").problems[1], 'SyncLagHihg.*did you mean "SyncLagHigh"')
 end)

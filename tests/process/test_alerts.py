@@ -115,6 +115,8 @@ def test_an_alert_through_silence_and_restart(directory: Path, receiver: Receive
         wait_until("what was silenced is told", lambda: ("trigger", "g1/Quiet") in receiver.told(), 20)
         again = _alerts(daemon, "--unsilence", "Qui*")
         assert again.returncode == 1 and "there is no silence of Qui* to end" in again.stderr
+        wrong = _alerts(daemon, "--silence", "Awya", "--for", "1h")
+        assert wrong.returncode == 1 and "there is no alert named Awya" in wrong.stderr
         assert ROUTING_KEY not in daemon.process.log(since_start=False)
     finally:
         daemon.process.stop()

@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 import pytest
 
-from harness.paths import build_dir, program
+from harness.paths import ROOT, program
 
-PAGES = build_dir() / "pages"
+_DIRECTORY = tempfile.TemporaryDirectory()  # pylint: disable=consider-using-with  # as long as the module
+PAGES = Path(_DIRECTORY.name)
+subprocess.run([ROOT / "scripts/share/pages", program("tidemill"), program("tidemill-exchange"), PAGES], check=True)
 
 
 class Command(NamedTuple):

@@ -118,6 +118,7 @@ def _is_known(expression: str, known: set[str]) -> None:
 
 def _dashboard_and_rules(lab: Lab, prometheus: Prometheus) -> None:
     """Everything that they name is there, and every query of the dashboard is one."""
+    wait_until("the gatherers know that somebody fetches", lambda: prometheus.ask("tidemill_acknowledged_age_seconds"), 20)
     known = set(request(f"http://{prometheus.address}/api/v1/label/__name__/values").json()["data"])
     dashboard = json.loads((ROOT / "examples/09-watching/grafana.json").read_text(encoding="utf-8"))
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]

@@ -179,6 +179,24 @@ static void test_deduplicator(void **state)
     }
 }
 
+/* After a long absence a backlog is no reason to call it sick at once. */
+static void test_deduplicator_begins(void **state)
+{
+    (void)state;
+    for (int s = 59; s <= 61; s += 2) {
+        struct tm_buf text = {0};
+        struct tm_deduplicator_gatherer_stats peer = {.id = "g1", .state = TM_PEER_CONNECTED};
+        struct tm_deduplicator_stats stats = {.lease = TM_LEASE_HELD,
+                                              .production_connected = true,
+                                              .gatherer_count = 1,
+                                              .lag_us = 86400 * S,
+                                              .started_us = NOW - s * S};
+        int got = tm_health_of_deduplicator(&stats, &peer, NOW, TM_POLICY_RUNNING, &text);
+        json_decref(answer_of(got, s < 60 ? 200 : 503, &text));
+        tm_buf_fini(&text);
+    }
+}
+
 /* The feed goes on without policy; and nothing that is worse is hidden by it. */
 static void test_policy(void **state)
 {
@@ -199,7 +217,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gatherer),     cmocka_unit_test(test_printed),
         cmocka_unit_test(test_age_alone),    cmocka_unit_test(test_store_takes_nothing),
-        cmocka_unit_test(test_deduplicator), cmocka_unit_test(test_policy),
+        cmocka_unit_test(test_deduplicator), cmocka_unit_test(test_deduplicator_begins),
+        cmocka_unit_test(test_policy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -74,7 +74,7 @@ static void test_words(void **state)
                                         "03:10:00  60s  3 gaps\n",
                                         "generation 4",
                                         "rejected: d.lua:3: bad\n",
-                                        "✗ tm.every at d.lua:9 is disabled: boom\n",
+                                        "✗ tm.every at d.lua:9 is disabled\n    boom\n",
                                         "trades ",
                                         "106 ",
                                         "2.00 ",

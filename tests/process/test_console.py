@@ -283,13 +283,14 @@ def test_top_lives_resizes_and_quits(lab: Lab) -> None:
     clock = top.screen.display[0][-12:]
     wait_until("the clock goes on", lambda: top.text() and top.screen.display[0][-12:] != clock, PATIENCE)
     top.size(10, 50)
-    wait_until("it fills the smaller screen", lambda: "q quit" in top.text().splitlines()[9], PATIENCE, top.text)
-    assert "dedup" in top.screen.display[0] and "lines below" in top.screen.display[9]
+    wait_until("it fills the smaller screen", lambda: top.text() and "dedup deduplicator" in top.screen.display[0]
+               and "lines below" in top.screen.display[9], PATIENCE, top.text)
     os.write(top.fd, b"j\x1b[B")
     wait_until("it scrolls", lambda: "dedup deduplicator" not in top.text(), PATIENCE, top.text)
     top.size(60, 120)
-    wait_until("it fills the larger one", lambda: "q quit" in top.text().splitlines()[59], PATIENCE, top.text)
-    top.wait("dedup deduplicator", "heartbeats")
+    wait_until("it fills the larger one", lambda: top.text() and "q quit" in top.screen.display[59]
+               and "lines below" not in top.screen.display[59], PATIENCE, top.text)
+    top.wait("dedup deduplicator", "heartbeats", "rows/s    ")
     os.write(top.fd, b"q")
     modes = termios.ICANON | termios.ECHO
     wait_until("the terminal is given back", lambda: top.modes() == modes or top.text() is None, PATIENCE)

@@ -1,5 +1,5 @@
 /*
- * The other end of the control socket: one command, one answer, printed for people.
+ * The other end of the control socket: one command, one answer.
  */
 #ifndef TM_CONTROL_CLIENT_H
 #define TM_CONTROL_CLIENT_H
@@ -12,8 +12,5 @@ int tm_client_connect(const char *socket_path, struct tm_error *err) TM_MUST_CHE
 /* Send a line, append the answer without its newline. Waits at most `timeout_us`. */
 int tm_client_ask(const char *socket_path, const char *line, int64_t timeout_us, struct tm_buf *answer,
                   struct tm_error *err) TM_MUST_CHECK;
-
-/* Append valid JSON as indented "name  value" lines; objects inside of lists become one line each. */
-int tm_client_pretty(const char *json, size_t len, struct tm_buf *out) TM_MUST_CHECK;
 
 #endif

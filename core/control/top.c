@@ -195,7 +195,9 @@ static void put_foot(struct top *t, size_t room)
     if (t->trouble[0])
         tm_sheet_put(&foot, TM_STYLE_RED, "%s; trying again", t->trouble);
     else
-        tm_sheet_put(&foot, TM_STYLE_DIM, "q quit   j k scroll   %zu lines below", below);
+        tm_sheet_put(&foot, TM_STYLE_DIM, "q quit   j k scroll");
+    if (!t->trouble[0] && below)
+        tm_sheet_put(&foot, TM_STYLE_DIM, "   %zu lines below", below);
     put(t, (const char *)foot.text.data, foot.text.len);
     put(t, "\x1b[K", 3);
     tm_sheet_fini(&foot);

@@ -435,11 +435,12 @@ static void put_callbacks(struct tm_sheet *s, struct tm_span d)
         if (!disabled && tm_view_number(c, "failures_in_a_row") == 0)
             continue;
         put_light(s, disabled ? "red" : "amber");
-        tm_sheet_put(s, TM_STYLE_PLAIN, "%s %s: ", tm_view_string(c, "name", name, sizeof name),
+        tm_sheet_put(s, TM_STYLE_PLAIN, "%s %s", tm_view_string(c, "name", name, sizeof name),
                      disabled ? "is disabled" : "fails");
+        tm_sheet_end_line(s);
         tm_view_string(c, "last_error", error, sizeof error);
-        error[strcspn(error, "\n")] = '\0';
-        tm_sheet_put(s, TM_STYLE_DIM, "%s", error);
+        error[strcspn(error, "\n")] = '\0'; /* without the traceback */
+        tm_sheet_put(s, TM_STYLE_DIM, "    %s", error);
         tm_sheet_end_line(s);
     }
 }

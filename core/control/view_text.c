@@ -208,6 +208,6 @@ const char *tm_view_span_ms(double ms, char out[16])
     while (ms >= steps[i].below)
         i++;
     double shown = ms / steps[i].unit;
-    (void)snprintf(out, 16, "%.*f%s", i == 1 && shown < 10 ? 1 : 0, shown, steps[i].name);
+    (void)snprintf(out, 16, "%.*f%s", i == 1 && shown < 9.95 ? 1 : 0, shown, steps[i].name);
     return out;
 }

@@ -94,7 +94,7 @@ static int find_ambiguities(struct tm_clerk *c, const struct tm_stream *s, struc
 
 /* A gap may be several rows, and one that is filled says so in the last of them. */
 static const char newest_gaps[] =
-    "SELECT gatherer, replace(gap_id::text, '-', ''), min(reason), coalesce(min(connection), ''), "
+    "SELECT gatherer, min(reason), coalesce(min(connection), ''), "
     "(extract(epoch FROM min(from_ts)) * 1e6)::int8, (extract(epoch FROM max(to_ts)) * 1e6)::int8, "
     "coalesce(max(last_seq) - min(first_seq) + 1, 0), coalesce(bool_or(closed_by = 'late frames'), false) "
     "FROM (SELECT * FROM gaps WHERE reason NOT IN ('whole', 'unsubscribed') AND received_at > now() - interval '1 hour' "
@@ -107,14 +107,13 @@ static int64_t number_at(const PGresult *result, int row, int column)
 
 static struct tm_gap_note gap_at(const PGresult *result, int row)
 {
-    struct tm_gap_note n = {.from_us = number_at(result, row, 4),
-                            .to_us = number_at(result, row, 5),
-                            .records = number_at(result, row, 6),
-                            .filled = PQgetvalue(result, row, 7)[0] == 't'};
+    struct tm_gap_note n = {.from_us = number_at(result, row, 3),
+                            .to_us = number_at(result, row, 4),
+                            .records = number_at(result, row, 5),
+                            .filled = PQgetvalue(result, row, 6)[0] == 't'};
     (void)snprintf(n.lane, sizeof n.lane, "%s", PQgetvalue(result, row, 0));
-    (void)snprintf((char *)n.id, sizeof n.id, "%s", PQgetvalue(result, row, 1)); /* half of it tells them apart */
-    (void)snprintf(n.reason, sizeof n.reason, "%s", PQgetvalue(result, row, 2));
-    (void)snprintf(n.connection, sizeof n.connection, "%s", PQgetvalue(result, row, 3));
+    (void)snprintf(n.reason, sizeof n.reason, "%s", PQgetvalue(result, row, 1));
+    (void)snprintf(n.connection, sizeof n.connection, "%s", PQgetvalue(result, row, 2));
     return n;
 }
 

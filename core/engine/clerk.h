@@ -12,8 +12,8 @@
  *
  * and reads the newest gaps, for who looks at this process (engine/gap_log.h).
  *
- * All of it only tidies up or adds what is known: when production is away, or a call fails, nothing is wrong and the next call makes
- * up for it. Two of them at once do no harm.
+ * The functions only tidy up or add what is known: when production is away, or a call fails, nothing is wrong and the next
+ * call makes up for it. Two of them at once do no harm.
  */
 #ifndef TM_ENGINE_CLERK_H
 #define TM_ENGINE_CLERK_H

@@ -19,7 +19,7 @@
 #define TM_GAP_LOG_MAX 1000
 
 struct tm_gap_note {
-    uint8_t id[16];
+    uint8_t id[16];         /* of what is noted singly; else zeros */
     int64_t from_us, to_us; /* Unix; to 0: still open */
     int64_t records;        /* that are known to be missing; 0: unknown */
     bool filled;            /* late frames have brought them all */

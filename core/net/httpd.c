@@ -170,15 +170,18 @@ static int compose_error(struct conn *c, int status, bool head_only)
     return rc ? rc : compose(c, &answer, head_only);
 }
 
-/* The host of "host:port" or "[v6]:port", in lower case; false if it is longer than names are. */
+/* The host of "host:port" or "[v6]:port", in lower case; false if it is none. */
 static bool host_of(const char *text, char *out, size_t size)
 {
     size_t len = text[0] == '[' ? strcspn(text + 1, "]") : strcspn(text, ":");
     const char *from = text + (text[0] == '[');
-    if (!len || len >= size)
+    if (!len || len >= size || (text[0] == '[' && from[len] != ']'))
         return false;
-    for (size_t i = 0; i < len; i++)
+    for (size_t i = 0; i < len; i++) {
+        if (!isalnum((unsigned char)from[i]) && !strchr(".-:_", from[i]))
+            return false; /* no name; and one with a space in it would be two of ours */
         out[i] = (char)tolower((unsigned char)from[i]);
+    }
     out[len] = '\0';
     return true;
 }

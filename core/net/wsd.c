@@ -229,6 +229,12 @@ bool tm_wsd_take(void *arg, int fd, const char *websocket_key)
     return true;
 }
 
+/* Asked to close it, the library would first write what it holds for it, and so wait for it, too. */
+static void drop(struct peer *p)
+{
+    (void)shutdown(lws_get_socket_fd(p->wsi), SHUT_RDWR);
+}
+
 int tm_wsd_tell(struct tm_wsd *w, const char *text, size_t len)
 {
     int64_t now_us = tm_clock_mono_us();
@@ -237,12 +243,11 @@ int tm_wsd_tell(struct tm_wsd *w, const char *text, size_t len)
     struct message *m = message_create(text, len);
     if (!m)
         return TM_ENOMEM;
-    for (struct peer *p = w->peers, *next; p; p = next) {
-        next = p->next;
+    for (struct peer *p = w->peers; p; p = p->next) {
         if (!p->message && !lws_partial_buffered(p->wsi))
             give(p, m, now_us);
         else if (now_us - p->told_us > w->options.stuck_us)
-            lws_set_timeout(p->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_SYNC);
+            drop(p);
     }
     message_put(m);
     return TM_OK;

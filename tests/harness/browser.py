@@ -38,9 +38,9 @@ class Browser:
         commands, self._to = os.pipe()
         self._from, answers = os.pipe()
         self.log = open(directory / "browser.log", "ab")
-        argv = [program, "--headless", "--remote-debugging-pipe", f"--user-data-dir={directory / 'profile'}", "--no-sandbox",
-                "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--no-first-run",
-                "--disable-dev-shm-usage", "--hide-scrollbars", "about:blank"]
+        argv = [program, "--headless", "--remote-debugging-pipe", f"--user-data-dir={directory / 'profile'}",
+                "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+                "--no-first-run", "--disable-dev-shm-usage", "--hide-scrollbars", "about:blank"]
 
         def place_pipes() -> None:  # the browser knows them by their numbers
             _libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
@@ -48,8 +48,8 @@ class Browser:
             os.dup2(read, 3)
             os.dup2(write, 4)
 
-        self._child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, close_fds=False,
-                                       process_group=0, preexec_fn=place_pipes)
+        self._child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+                                       close_fds=False, process_group=0, preexec_fn=place_pipes)
         os.close(commands)
         os.close(answers)
         self._buffer = b""
@@ -59,7 +59,8 @@ class Browser:
     def __enter__(self) -> "Browser":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
+                 trace: TracebackType | None) -> None:
         os.killpg(self._child.pid, signal.SIGKILL)  # its own group: the helpers go with it
         self._child.wait()
         os.close(self._to)
@@ -99,15 +100,18 @@ class Browser:
         page = self.pages[session] = Page(self, session)
         for domain in ("Page", "Runtime", "Network", "Log"):
             page.call(f"{domain}.enable")
-        page.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
-        page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        page.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1,
+                  mobile=width < 600)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        page.call("Emulation.setEmulatedMedia", features=[scheme])
         page.call("Page.navigate", url=url)
         page.wait("document.readyState", lambda state: state == "complete")
         return page
 
 
 class Page:
-    """A tab. `problems`: what its console, its policies and its scripts complained about; `requests`: what it asked for."""
+    """A tab. `problems`: what its console, its policies and its scripts complained about; `requests`: what it asked
+    for."""
 
     def __init__(self, browser: Browser, session: str) -> None:
         self.browser = browser

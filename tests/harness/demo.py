@@ -139,7 +139,7 @@ class Demo:
         return rows
 
     def _daemon_row(self, daemon: Daemon, is_late: bool) -> Row:
-        where = f"http://{daemon.health_address}/health  http://{daemon.metrics_address}/metrics"
+        where = f"http://{daemon.health_address}/ (console, /health)  http://{daemon.metrics_address}/metrics"
         if not daemon.process.running:
             return Row(daemon.name, "waiting" if is_late else "down", where=where)
         health = daemon.try_health()

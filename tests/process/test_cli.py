@@ -472,7 +472,7 @@ def test_a_scripts_own_tests(directory: Path) -> None:
 
 def test_help_and_mistakes() -> None:
     everything = tidemill("help").stdout
-    for command in ("run", "check", "schema", "migrate", "plan", "test", "replay", "coverage", "status", "version"):
+    for command in ("run", "check", "schema", "migrate", "plan", "test", "replay", "coverage", "status", "top", "version"):
         assert f"tidemill {command}" in everything
         one = tidemill("help", command)
         assert one.returncode == 0 and f"usage: tidemill {command}" in one.stdout

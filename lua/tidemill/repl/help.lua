@@ -62,7 +62,8 @@ local function overview(style)
       end
     end
   end
-  lines[#lines + 1] = pretty.paint(style, "head", "More") .. ": help WORD, " .. table.concat(order, ", ") .. "; help \"tm.alert\" for what scripts use"
+  local more = ('help WORD, %s; help "tm.alert" for what scripts use'):format(table.concat(order, ", "))
+  lines[#lines + 1] = pretty.paint(style, "head", "More") .. ": " .. more
   return table.concat(lines, "\n")
 end
 

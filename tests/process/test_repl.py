@@ -200,6 +200,9 @@ def test_command_lines_and_pipes(gatherer: Gatherer) -> None:
     assert (piped.returncode, piped.stdout) == (0, "21\n22\nup\n")
     piped = tidemill(gatherer, "repl", text="print(1)\nboom()\nprint(2)\n")
     assert (piped.returncode, piped.stdout) == (1, "1\n") and "boom" in piped.stderr
+    assert "tm.alert(name)" in tidemill(gatherer, "eval", 'help "tm.alert"').stdout
+    assert "Look" in tidemill(gatherer, "eval", "help").stdout
+    assert tidemill(gatherer, "eval", 'help "nothing of that name"').returncode == 1
     nobody = subprocess.run([program("tidemill"), "eval", "1", "--socket", "/tmp/no/such/socket"], capture_output=True,
                             text=True, check=False)
     assert nobody.returncode == 1 and "is it running?" in nobody.stderr

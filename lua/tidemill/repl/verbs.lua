@@ -68,7 +68,7 @@ end
 
 local function summary(status, style)
   local lines = {}
-  local function line(name, text) lines[#lines + 1] = pretty.paint(style, "name", ("%-10s"):format(name)) .. text end
+  local function line(name, text) lines[#lines + 1] = pretty.paint(style, "name", ("%-11s"):format(name)) .. text end
   local health = status.health.status
   line(status.id, ("%s, %s, generation %d of %s, up %s"):format(status.role, pretty.painted(style, health),
     status.policy.generation, pretty.safe(status.script), pretty.duration(status.process.uptime_s)))
@@ -396,7 +396,9 @@ verb("operate", "reload", "reload()",
   "Read the script anew; what changed, or what is wrong with it.",
   function() return process.ask "reload" end)
 
-  verb("operate", "kill", "kill(3)", "End the command that another session runs. kill(3, true) ends the session.", function(session, close)
+verb("operate", "kill", "kill(3)",
+  "End the command that another session runs. kill(3, true) ends the session.",
+  function(session, close)
     return process.ask(("kill %d%s"):format(expect(session, "number", "the number of a session"), close and " close" or ""))
   end, "session")
 

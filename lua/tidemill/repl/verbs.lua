@@ -183,8 +183,8 @@ verb("look", "seen", "seen()",
       end
     end
     local keys, bytes = verbs.all.metric.fn "tidemill_seen_keys", verbs.all.metric.fn "tidemill_seen_bytes"
-    rows[#rows + 1] = { stream = "all", memory = pretty.bytes(bytes or 0), keys = keys }
-    return records(rows, { "stream", "window", "memory", "keys", "came", "duplicate" })
+    rows[#rows + 1] = { stream = "all", used = pretty.bytes(bytes or 0), keys = keys }
+    return records(rows, { "stream", "window", "memory", "used", "keys", "came", "duplicate" })
   end)
 
 verb("look", "stores", "stores()", "The journal and the databases.", function()

@@ -34,6 +34,8 @@ static int send_line(int fd, const char *line, struct tm_error *err)
     int rc = tm_buf_printf(&out, "%s\n", line);
     for (size_t at = 0; !rc && at < out.len;) {
         ssize_t n = send(fd, out.data + at, out.len - at, MSG_NOSIGNAL);
+        if (n < 0 && errno == EPIPE)
+            break; /* it was refused, and the answer says why */
         if (n < 0 && errno != EINTR)
             rc = tm_error_errno(err, TM_EIO, errno, "cannot send the command");
         at += n > 0 ? (size_t)n : 0;

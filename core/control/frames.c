@@ -26,10 +26,13 @@ struct tm_frames {
 
 /* ---- bytes ---- */
 
+/* A peer that is refused is told so and hung up on; what it sends may come too late, and reading tells why. */
 static int send_all(struct tm_frames *f, const void *bytes, size_t len, struct tm_error *err)
 {
     for (size_t at = 0; at < len;) {
         ssize_t n = send(f->fd, (const char *)bytes + at, len - at, MSG_NOSIGNAL);
+        if (n < 0 && errno == EPIPE)
+            return TM_OK;
         if (n < 0 && errno != EINTR)
             return tm_error_errno(err, TM_EIO, errno, "cannot send the command");
         at += n > 0 ? (size_t)n : 0;

@@ -294,6 +294,46 @@ int tm_look_entries(void *context, const char *args, struct tm_buf *out, struct 
                        out);
 }
 
+/* ---- the manual ---- */
+
+/* "### tm.alert(name)" is about tm.alert. */
+static bool is_heading_of(const char *line, const char *name)
+{
+    size_t len = strlen(name);
+    return strncmp(line, "### ", 4) == 0 && strncmp(line + 4, name, len) == 0 && strchr("({ \n", line[4 + len]);
+}
+
+static int read_section(FILE *f, const char *name, struct tm_buf *text)
+{
+    char line[1024];
+    bool inside = false;
+    int rc = TM_OK;
+    while (!rc && fgets(line, sizeof line, f) && !(inside && strncmp(line, "##", 2) == 0)) {
+        bool begins = !inside && is_heading_of(line, name);
+        inside = inside || begins;
+        if (inside)
+            rc = tm_buf_append(text, line + (begins ? 4 : 0), strlen(line) - (begins ? 4 : 0));
+    }
+    return rc;
+}
+
+int tm_look_manual(void *context, const char *args, struct tm_buf *out, struct tm_error *err)
+{
+    (void)context;
+    char name[WORD_MAX], path[2048];
+    struct tm_buf text = {0};
+    (void)snprintf(path, sizeof path, "%s/REFERENCE.md", tm_script_library());
+    FILE *f = *take_word(&args, name) ? fopen(path, "re") : NULL;
+    int rc = f ? read_section(f, name, &text) : TM_OK;
+    if (f)
+        fclose(f);
+    if (!rc && !text.len)
+        rc = tm_error_set(err, TM_ENOENT, "manual: there is nothing about \"%.64s\"", name);
+    rc = rc ? rc : tm_json_put_text(out, (const char *)text.data, text.len);
+    tm_buf_fini(&text);
+    return rc;
+}
+
 /* ---- people ---- */
 
 int tm_look_sessions(void *context, const char *args, struct tm_buf *out, struct tm_error *err)

@@ -8,6 +8,7 @@
  *     registries                       what is kept in memory of upsert streams
  *     entries STREAM [PATTERN [N]]     entries of one, by their key: "KX*"; 20
  *     sessions, changes
+ *     manual NAME                      what lua/REFERENCE.md has of a function or class of the library
  *     log-level LEVEL
  *     kill SESSION [close]
  */
@@ -19,6 +20,6 @@
 typedef int tm_look_command(void *context, const char *args, struct tm_buf *out, struct tm_error *err);
 
 tm_look_command tm_look_links, tm_look_streams, tm_look_metrics, tm_look_registries, tm_look_entries, tm_look_sessions,
-    tm_look_changes, tm_look_log_level, tm_look_kill;
+    tm_look_changes, tm_look_manual, tm_look_log_level, tm_look_kill;
 
 #endif

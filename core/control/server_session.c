@@ -32,11 +32,16 @@ static int64_t or_default(int64_t given, int64_t fallback)
     return given ? given : fallback;
 }
 
+static bool is_busy(const struct tm_control_session *s)
+{
+    return s->lua && tm_session_is_busy(s->lua);
+}
+
 /* The idle time starts anew, unless a line or frame has begun: that has its own. */
 static void touch(struct tm_control_session *s)
 {
     const struct tm_control_options *o = &s->control->options;
-    int64_t left_us = s->ended ? HANGUP_US : or_default(o->idle_us, IDLE_US);
+    int64_t left_us = s->ended && is_busy(s) ? HANGUP_US : or_default(o->idle_us, IDLE_US);
     if (s->begun_us) {
         int64_t begin_us = s->begun_us + or_default(o->begin_us, BEGIN_US) - tm_clock_mono_us();
         begin_us = begin_us > 0 ? begin_us : 1;
@@ -81,11 +86,6 @@ void tm_control_session_destroy(struct tm_control_session *s)
     tm_buf_fini(&s->in);
     tm_buf_fini(&s->out);
     free(s);
-}
-
-static bool is_busy(const struct tm_control_session *s)
-{
-    return s->lua && tm_session_is_busy(s->lua);
 }
 
 bool tm_control_session_is_idle(const struct tm_control_session *s)

@@ -160,6 +160,8 @@ const struct tm_command tm_daemon_commands[] = {
     {"links", TM_COMMAND_READ, "connections and their subscriptions", tm_look_links, NULL},
     {"log-level", TM_COMMAND_OPERATE, "LEVEL: debug, info, warn or error, until the next reload", tm_look_log_level,
      NULL},
+    {"manual", TM_COMMAND_READ, "NAME: what the reference has of a function or class of the library", tm_look_manual,
+     NULL},
     {"metrics", TM_COMMAND_READ, "[TEXT]: series whose name contains the text", tm_look_metrics, NULL},
     {"ping", TM_COMMAND_READ, "answers \"pong\"", ping, NULL},
     {"registries", TM_COMMAND_READ, "what is kept in memory of upsert streams", tm_look_registries, NULL},

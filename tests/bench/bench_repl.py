@@ -118,7 +118,7 @@ def read_journal(gatherer: Gatherer, phases: list[Phase]) -> None:
 
 def measure(options: argparse.Namespace, directory: Path) -> tuple[list[Phase], dict[str, list[float]]]:
     """The run."""
-    exchange = Exchange(directory, {"seed": 1, "markets": 200, "rate": options.rate, "seconds": 3600})
+    exchange = Exchange(directory, {"seed": 1, "markets": 200, "rate": options.rate, "seconds": 3600, "hold": True})
     gatherer = Gatherer("g1", directory, store="host=127.0.0.1 port=1 dbname=x connect_timeout=1",
                         ws_url=f"{exchange.ws_url}?label=g1", rest_url=exchange.rest_url)
     phases = [Phase("quiet"), Phase("one console, asking"), Phase(f"X19 and {CONSOLES} consoles"), Phase("quiet again")]
@@ -139,6 +139,7 @@ def measure(options: argparse.Namespace, directory: Path) -> tuple[list[Phase], 
         exchange.start()
         gatherer.start()
         wait_until("it hears all markets", lambda: exchange.has_all_markets("g1"), 60, gatherer.process.log_tail)
+        exchange.control("start")
         time.sleep(3)
         during(phases[0], lambda: time.sleep(options.seconds))
         during(phases[1], ask)

@@ -28,7 +28,7 @@ def rude(path: Path) -> list[socket.socket]:
               "t = {} for i = 1, 1e9 do t[i] = i .. 'x' end", '("a"):rep(300000):find((".-"):rep(9) .. "b")',
               'tap "orderbook_deltas" { n = 0 }', "status()", 'string.rep("x", 2e9)']
     peers = [dial(frame(text), True) for text in bodies]
-    peers += [dial(data) for data in (b"x" * (1 << 20), os.urandom(4096), b"\0" * 4096, b"status", b"frames\n99999999\n",
+    peers += [dial(data) for data in (b"x" * (64 << 20), os.urandom(4096), b"\0" * 4096, b"status", b"frames\n99999999\n",
                                       b"frames\n100\nx", b"GET / HTTP/1.1\r\n\r\n")]
     peers += [dial(b"") for _ in range(40)]
     return [peer for peer in peers if peer]

@@ -93,7 +93,7 @@ def tidemill(daemon: Gatherer, *words: str, text: str | None = None, **more: Any
 @pytest.fixture
 def gatherer(directory: Path) -> Iterator[Gatherer]:
     """A gatherer without a database that hears an exchange: enough for most of what a session shows."""
-    exchange = Exchange(directory, {"seed": 3, "markets": 30, "rate": 300, "seconds": 600})
+    exchange = Exchange(directory, {"seed": 3, "markets": 30, "rate": 300, "seconds": 600, "hold": True})
     script = directory / "g.lua"
     script.write_text((ROOT / "lua/kalshi/gatherer.lua").read_text().replace(
         'socket     = tm.env "TIDEMILL_SOCKET",',
@@ -103,6 +103,7 @@ def gatherer(directory: Path) -> Iterator[Gatherer]:
     exchange.start()
     one.start()
     wait_until("it hears all markets", lambda: exchange.has_all_markets("g1"), 60, one.process.log_tail)
+    exchange.control("start")
     yield one
     one.process.kill()  # to stop it would wait for the database
     exchange.process.stop()
@@ -112,12 +113,13 @@ def gatherer(directory: Path) -> Iterator[Gatherer]:
 
 def test_a_person_on_call(directory: Path, make_cluster: MakeCluster) -> None:
     """Finds the sick parts, reads why, tries what a routine would do, runs it, sees the books fresh again."""
-    exchange = Exchange(directory, {"seed": 5, "markets": 40, "rate": 500, "seconds": 600})
+    exchange = Exchange(directory, {"seed": 5, "markets": 40, "rate": 500, "seconds": 600, "hold": True})
     store = make_cluster("store")
     g1 = Gatherer("g1", directory, store=store.conninfo(), ws_url=f"{exchange.ws_url}?label=g1", rest_url=exchange.rest_url)
     exchange.start()
     g1.start()
     wait_until("it hears all markets", lambda: g1.is_healthy() and exchange.has_all_markets("g1"), 60, g1.process.log_tail)
+    exchange.control("start")
     terminal = Terminal(g1.socket, directory)
     terminal.expect("g1> ")
     assert re.search(r"wrong +nothing", terminal.ask("status"))
@@ -198,6 +200,9 @@ def test_command_lines_and_pipes(gatherer: Gatherer) -> None:
     assert (piped.returncode, piped.stdout) == (0, "21\n22\nup\n")
     piped = tidemill(gatherer, "repl", text="print(1)\nboom()\nprint(2)\n")
     assert (piped.returncode, piped.stdout) == (1, "1\n") and "boom" in piped.stderr
+    assert "tm.alert(name)" in tidemill(gatherer, "eval", 'help "tm.alert"').stdout
+    assert "Look" in tidemill(gatherer, "eval", "help").stdout
+    assert tidemill(gatherer, "eval", 'help "nothing of that name"').returncode == 1
     nobody = subprocess.run([program("tidemill"), "eval", "1", "--socket", "/tmp/no/such/socket"], capture_output=True,
                             text=True, check=False)
     assert nobody.returncode == 1 and "is it running?" in nobody.stderr
@@ -242,7 +247,10 @@ ASK = """
 import socket, sys
 peer = socket.socket(socket.AF_UNIX)
 peer.connect(sys.argv[1])
-peer.sendall(b"eval " + sys.argv[2].encode() + b"\\n")
+try:
+    peer.sendall(b"eval " + sys.argv[2].encode() + b"\\n")
+except BrokenPipeError:
+    pass  # it was refused already
 print(peer.makefile().readline())
 """
 
@@ -256,7 +264,8 @@ def test_roles(gatherer: Gatherer) -> None:
 
     def ask(uid: int, gid: int, text: str) -> dict[str, Any]:
         done = subprocess.run(["/usr/bin/python3", "-c", ASK, gatherer.socket, text], user=uid, group=gid, extra_groups=[],
-                              capture_output=True, text=True, timeout=60, check=True, cwd="/")
+                              capture_output=True, text=True, timeout=60, check=False, cwd="/")
+        assert done.returncode == 0, done.stderr
         return dict(json.loads(done.stdout))
 
     assert ask(NOBODY, 7, "#links()")["result"] > 0
@@ -307,7 +316,7 @@ def test_rude_peers(gatherer: Gatherer) -> None:
     wait_until("the sessions are gone", lambda: try_sessions(gatherer.socket) == 1, 30)
     after = gatherer.status()["process"]
     assert after["open_fds"] <= before["open_fds"] + 5
-    assert after["resident_bytes"] < before["resident_bytes"] + (200 << 20)
+    assert after["resident_bytes"] < before["resident_bytes"] + (300 << 20)
     assert gatherer.status()["callbacks"] and not [c for c in gatherer.status()["callbacks"] if c["disabled"]]
 
 

@@ -1,6 +1,7 @@
 --- help(): what there is to say, by group, word and topic.
 
 local pretty = require "tidemill.repl.pretty"
+local process = require "tidemill.repl.process"
 local verbs = require "tidemill.repl.verbs"
 
 local help = {}
@@ -61,7 +62,8 @@ local function overview(style)
       end
     end
   end
-  lines[#lines + 1] = pretty.paint(style, "head", "More") .. ": help WORD, and " .. table.concat(order, ", ")
+  local more = ('help WORD, %s; help "tm.alert" for what scripts use'):format(table.concat(order, ", "))
+  lines[#lines + 1] = pretty.paint(style, "head", "More") .. ": " .. more
   return table.concat(lines, "\n")
 end
 
@@ -70,10 +72,16 @@ function help.text(topic, style)
   if topic == nil then return overview(style) end
   if verbs.is_verb(topic) then topic = topic.name end
   local verb = verbs.all[topic]
-  -- a topic of the same name says more
-  if topics[topic] and verb then return ("  %s\n%s\n%s"):format(pretty.paint(style, "name", verb.usage), verb.help, topics[topic]) end
-  if verb then return ("  %s\n%s"):format(pretty.paint(style, "name", verb.usage), verb.help) end
-  return topics[topic]
+  if not verb then return topics[topic] end
+  local text = ("  %s\n%s"):format(pretty.paint(style, "name", verb.usage), verb.help)
+  return topics[topic] and text .. "\n" .. topics[topic] or text -- a topic of the same name says more
+end
+
+--- What the reference of the script's library says: help "tm.alert".
+function help.manual(topic)
+  if type(topic) ~= "string" or not topic:find "^[%w_.:]+$" then return nil end
+  local ok, text = pcall(process.ask, "manual " .. topic)
+  return ok and pretty.safe((text:gsub("%s+$", "")), true) or nil
 end
 
 return help

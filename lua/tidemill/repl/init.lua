@@ -56,7 +56,7 @@ end
 local function shown(text) return setmetatable({ text = text }, { display = function(value) return value.text end }) end
 
 function base.help(topic)
-  local text = help.text(topic, style)
+  local text = help.text(topic, style) or help.manual(topic)
   if not text then error(("help has nothing about %s: help() lists what there is"):format(tostring(topic)), 0) end
   return shown(text)
 end
@@ -74,7 +74,7 @@ local environment = setmetatable({}, { __index = undefined, __metatable = "locke
 
 -- "help tap" for people.
 local function sweeten(text)
-  local topic = text:match "^%s*help%s+([%a_][%w_]*)%s*$" or text:match "^%s*%?%s*([%a_]*)%s*$"
+  local topic = text:match "^%s*help%s+([%a_][%w_.:]*)%s*$" or text:match "^%s*%?%s*([%a_]*)%s*$"
   if topic then return topic == "" and "help()" or ("help(%q)"):format(topic) end
   return text
 end

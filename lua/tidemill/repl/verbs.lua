@@ -68,7 +68,7 @@ end
 
 local function summary(status, style)
   local lines = {}
-  local function line(name, text) lines[#lines + 1] = pretty.paint(style, "name", ("%-10s"):format(name)) .. text end
+  local function line(name, text) lines[#lines + 1] = pretty.paint(style, "name", ("%-11s"):format(name)) .. text end
   local health = status.health.status
   line(status.id, ("%s, %s, generation %d of %s, up %s"):format(status.role, pretty.painted(style, health),
     status.policy.generation, pretty.safe(status.script), pretty.duration(status.process.uptime_s)))
@@ -183,8 +183,8 @@ verb("look", "seen", "seen()",
       end
     end
     local keys, bytes = verbs.all.metric.fn "tidemill_seen_keys", verbs.all.metric.fn "tidemill_seen_bytes"
-    rows[#rows + 1] = { stream = "all", memory = pretty.bytes(bytes or 0), keys = keys }
-    return records(rows, { "stream", "window", "memory", "keys", "came", "duplicate" })
+    rows[#rows + 1] = { stream = "all", used = pretty.bytes(bytes or 0), keys = keys }
+    return records(rows, { "stream", "window", "memory", "used", "keys", "came", "duplicate" })
   end)
 
 verb("look", "stores", "stores()", "The journal and the databases.", function()
@@ -320,31 +320,34 @@ verb("live", "rate", 'rate("tidemill_frames_total", 2)',
 
 -- ---- operate ----
 
-local function newest_run(routine, subject, after)
-  local found
-  for _, run in ipairs(run_rows()) do
-    if run.routine == routine and run.subject == subject and run.id > after and (not found or run.id < found.id) then found = run end
-  end
-  return found
-end
-
 local over = { done = true, failed = true, timeout = true, cancelled = true }
+
+-- The run with this id; without one, that of the pair which is new, or waits.
+local function find_run(id, routine, subject, after)
+  for _, run in ipairs(run_rows()) do
+    local is_new = run.routine == routine and run.subject == subject and (run.id > after or run.state == "waiting")
+    if run.id == id or not id and is_new then return run end
+  end
+end
 
 -- Print the steps of a run as they come, until it is over.
 local function follow(routine, subject, after)
-  local shown_us, run = 0, nil
-  repeat
-    run = newest_run(routine, subject, after) or run
+  local shown_us, last = 0, nil
+  while true do
+    local run = find_run(last and last.id, routine, subject, after)
+    if last and not run then return last end -- others have pushed it out of the list
+    last = run or last
     for _, step in ipairs(run and run.steps or {}) do
       if step.at > shown_us then
         shown_us = step.at
         host.print(pretty.time(step.at) .. "  " .. pretty.safe(step.text) .. "\n")
       end
     end
-    local ended = run and over[run.state]
-    if not ended then host.sleep_us(100e3) end
-  until ended
-  return { id = run.id, routine = routine, subject = subject, state = run.state, dry = run.dry, error = run.error }
+    if last and over[last.state] then
+      return { id = last.id, routine = routine, subject = subject, state = last.state, dry = last.dry, error = last.error }
+    end
+    host.sleep_us(100e3)
+  end
 end
 
 local function last_id()
@@ -356,9 +359,11 @@ end
 local function start(name, routine, subject, fields)
   named(routine, "a routine")
   expect(subject, "string", "its subject, such as the name of a connection")
+  local given = { routine = routine, subject = subject, fields = optional(fields, "table", "fields of its event") }
   local after = last_id()
-  local offered = process.call(name, { routine = routine, subject = subject, fields = optional(fields, "table", "fields of its event") })
-  if offered ~= "queued" then return offered end
+  local offered = process.call(name, given)
+  if offered == "dropped" then error("too many runs wait already: this one was dropped", 0) end
+  if offered == "coalesced" then host.print("one runs or waits already: this is the next\n") end
   return follow(routine, subject, after)
 end
 
@@ -391,7 +396,9 @@ verb("operate", "reload", "reload()",
   "Read the script anew; what changed, or what is wrong with it.",
   function() return process.ask "reload" end)
 
-  verb("operate", "kill", "kill(3)", "End the command that another session runs. kill(3, true) ends the session.", function(session, close)
+verb("operate", "kill", "kill(3)",
+  "End the command that another session runs. kill(3, true) ends the session.",
+  function(session, close)
     return process.ask(("kill %d%s"):format(expect(session, "number", "the number of a session"), close and " close" or ""))
   end, "session")
 

@@ -124,5 +124,3 @@ def corrupt(cluster: PostgresCluster, file: str) -> None:
         bytes_ = heap.read(64)
         heap.seek(64)
         heap.write(bytes(byte ^ 0xFF for byte in bytes_))
-
-

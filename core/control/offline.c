@@ -146,6 +146,7 @@ static int migrate(const struct tm_config *config, struct tm_stop *stop, struct 
         .conninfo = local ? config->gatherer.store : config->deduplicator.production,
         .application_name = "tidemill migrate",
         .stop = stop,
+        .writes = true,
     };
     struct tm_pg *pg;
     int rc = tm_pg_connect(&options, &pg, err);

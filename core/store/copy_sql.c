@@ -47,13 +47,16 @@ static int merge_unique(struct tm_copy_sql *sql, const struct parts *p)
 
 /* ---- disagreement ---- */
 
-static int join_keys(struct tm_buf *sql, const struct tm_stream *s, const char *form)
+/* "t.a = s.a AND t.b = s.b", or "'a', t.a, 'b', t.b" for an object. */
+static int put_keys(struct tm_buf *sql, const struct tm_stream *s, bool object)
 {
     int rc = TM_OK;
     for (uint16_t i = 0; !rc && i < s->key_count; i++) {
         const char *name = s->columns[s->key[i]].name;
-        rc = tm_buf_printf(sql, "%s", i ? (*form == 'j' ? ", " : " AND ") : "");
-        rc = rc ? rc : tm_buf_printf(sql, *form == 'j' ? "'%s', t.%s" : "t.%s = s.%s", name, name);
+        if (object)
+            rc = tm_buf_printf(sql, "%s'%s', t.%s", i ? ", " : "", name, name);
+        else
+            rc = tm_buf_printf(sql, "%st.%s = s.%s", i ? " AND " : "", name, name);
     }
     return rc;
 }
@@ -67,13 +70,13 @@ static int compare_unique(struct tm_copy_sql *sql, const struct parts *p, const 
                            "INSERT INTO tidemill.conflicts (stream, key, stored, came, gatherer) SELECT '%s', "
                            "jsonb_build_object(",
                            p->table);
-    rc = rc ? rc : join_keys(out, s, "json");
+    rc = rc ? rc : put_keys(out, s, true);
     rc = rc ? rc
             : tm_buf_printf(out,
                             "), to_jsonb(t), to_jsonb(s) - 'tm_order', nullif('%s', '') FROM pg_temp.stage_%s s "
                             "JOIN %s t ON ",
                             gatherer ? gatherer : "", p->table, p->table);
-    rc = rc ? rc : join_keys(out, s, "equal");
+    rc = rc ? rc : put_keys(out, s, false);
     for (uint16_t i = 0; !rc && i < s->column_count; i++) {
         if (!tm_column_may_disagree(s, i))
             continue;

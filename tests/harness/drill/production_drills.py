@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import threading
 import time
@@ -79,6 +80,13 @@ def _disk(lab: Lab) -> SmallDisk:
     if lab.disk is None:
         raise AssertionError("the lab has no disk of its own")
     return lab.disk
+
+
+def _tool(run: Run, command: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """A command of the program, on the deduplicator's script."""
+    process = run.lab.deduplicator.process
+    return subprocess.run([program("tidemill"), command, process.argv[-1], *options], capture_output=True, text=True,
+                          env={**os.environ, **process.env}, timeout=60, check=False)
 
 
 # ---- failover ----
@@ -189,8 +197,14 @@ def snapshot(run: Run) -> None:
     _backup(run.lab).take()
     run.run_for(3 * RATE)
     before = _position(run.lab)
+    run.lab.deduplicator.process.pause()
     run.break_it(run.lab.production.kill)
     _backup(run.lab).restore()
+    plan = _tool(run, "restore-plan")
+    told = re.search(r"^(\d+) rows are polled again", plan.stdout, re.MULTILINE)
+    run.expect(plan.returncode == 0 and told is not None and int(told[1]) >= before - _position(run.lab),
+               f"restore-plan does not say what is polled again: {plan.stdout}{plan.stderr}")
+    run.lab.deduplicator.process.resume()
     _restored(run, before)
 
 
@@ -439,9 +453,7 @@ def drift(run: Run) -> None:
     _deadlock(run, "57014", lambda cursor, pid: cursor.execute("SELECT pg_cancel_backend(%s)", (pid,)))
     run.break_it(lambda: production.execute("DROP TABLE tickers CASCADE"))
     with _stopped(run, "a table is gone"):
-        rewind = subprocess.run([program("tidemill"), "rewind", lab.deduplicator.process.argv[-1], "--to", "2026-01-01",
-                                 "--stream", "tickers"], env={**os.environ, **lab.deduplicator.process.env}, text=True,
-                                capture_output=True, timeout=60, check=False)
+        rewind = _tool(run, "rewind", "--to", "2026-01-01", "--stream", "tickers")
     run.expect(rewind.returncode == 0, f"rewind failed: {rewind.stdout}{rewind.stderr}")
     run.recovered()
     _finish(run)

@@ -465,7 +465,7 @@ function connect() {
   };
   socket.onclose = () => {
     setTimeout(connect, wait);
-    wait = Math.min(wait * 2, 8000);
+    wait = Math.min(wait * 2, 4000);
   };
 }
 

@@ -104,9 +104,7 @@ static int write_gap(struct tm_intake *in, const struct tm_gap *gap, int64_t to_
                      struct tm_intake_time now)
 {
     tm_gap_log_gap(in->gap_log, gap, to_us, closed_by);
-    if (TM_PLANTED(silent_gap))
-        return TM_OK;
-    return write_scoped(in, gap, NULL, (struct tm_gap_end){to_us, closed_by}, now);
+    return TM_PLANTED(silent_gap) ? TM_OK : write_scoped(in, gap, NULL, (struct tm_gap_end){to_us, closed_by}, now);
 }
 
 static void count_gap(struct tm_intake *in, struct tm_feed *feed)

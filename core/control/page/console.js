@@ -1,7 +1,7 @@
 // The console: the state of a Tidemill process (GET /state), told each second over /live, as a page. Read only.
 
-import { Chart, Figures, Timeline, attribute, bytes, clock, count, el, icon, keyed, light, put, span, spark, svg, text,
-  together } from "/draw.js";
+import { Chart, Figures, Timeline, attribute, bytes, clock, count, el, icon, keyed, lamp, light, put, span, spark, svg,
+  text, together } from "/draw.js";
 
 const $ = (id) => document.getElementById(id);
 const figures = new Figures();
@@ -36,8 +36,8 @@ function showTop(s) {
   const marks = { green: "✓", amber: "!", red: "✗", grey: "–" };
   document.title = `${marks[colour]} ${s.id} · Tidemill`;
   const stuck = s.health.policy === "stuck";
-  banner("stuck", stuck, `The policy thread has not turned for ${span(s.policy_age_ms)}: alerts, recovery and script are shown
-    as they were then. The feed goes on.`);
+  banner("stuck", stuck, `The policy thread has not turned for ${span(s.policy_age_ms)}: ` +
+    "alerts, recovery and script are shown as they were then. The feed goes on.");
 }
 
 const banners = new Map();
@@ -103,7 +103,8 @@ function seat(s) {
   return {
     nodes: [
       { id: "x", kind: "exchange", name: "exchange", light: s.feed.light, figure: `${s.feed.links_up}/${s.feed.links}`,
-        unit: "connections", note: text(s.feed.why) || `last message ${span(s.feed.last_message_age_ms)} ago`, column: 1 },
+        unit: "connections", column: 1,
+        note: text(s.feed.why) || `last message ${span(s.feed.last_message_age_ms)} ago` },
       { id: "g", kind: "gatherer", name: s.id, light: dead ? "red" : LIGHTS[s.health.status],
         figure: count(s.feed.rows_per_s), unit: "rows/s", note: text(s.health.reason) ||
           `${count(s.feed.duplicates_per_s)} duplicates/s dropped`, column: 2 },
@@ -123,13 +124,13 @@ const sayWord = { connected: "store read", connecting: "connecting", disconnecte
 
 function fleet(s) {
   const nodes = [], edges = [], n = s.gatherers.length;
-  nodes.push({ id: "x", kind: "exchange", name: "exchange", light: s.exchange.light, figure: `${s.exchange.heard_by}/${n}`,
-    unit: "hear it", note: text(s.exchange.why), column: 1, row: 1, rows: n });
+  nodes.push({ id: "x", kind: "exchange", name: "exchange", light: s.exchange.light, column: 1, row: 1, rows: n,
+    figure: `${s.exchange.heard_by}/${n}`, unit: "hear it", note: text(s.exchange.why) });
   s.gatherers.forEach((g, i) => {
     const moves = g.rows_per_s > 0;
-    nodes.push({ id: `g:${g.id}`, kind: "gatherer", name: g.id, light: g.light, figure: count(g.rows_per_s), unit: "rows/s",
-      note: text(g.why) || `newest row ${span(g.age_ms)} old, first with ${Math.round(g.first_share * 100)} %`,
-      column: 2, row: i + 1 });
+    nodes.push({ id: `g:${g.id}`, kind: "gatherer", name: g.id, light: g.light, column: 2, row: i + 1,
+      figure: count(g.rows_per_s), unit: "rows/s",
+      note: text(g.why) || `newest row ${span(g.age_ms)} old, first with ${Math.round(g.first_share * 100)} %` });
     nodes.push({ id: `s:${g.id}`, kind: "store", name: `store ${g.id}`, light: g.store_light,
       figure: count(g.behind), unit: "rows waiting", note: sayWord[g.state] ?? g.state, column: 3, row: i + 1 });
     edges.push(["x", `g:${g.id}`, g.light === "red" ? "red" : s.exchange.light === "red" ? "red" : g.light, moves],
@@ -155,7 +156,7 @@ function showTopology(s) {
   keyed(topo.holder, nodes, (n) => n.id,
     (n) => {
       const e = el("article", { class: `node ${n.kind}` },
-        el("header", {}, icon(n.kind), el("strong"), svg("svg", { class: "light", role: "img" }, svg("use", { href: "#i-grey" }))),
+        el("header", {}, icon(n.kind), el("strong"), lamp({ role: "img" })),
         el("p", { class: "rate" }, el("b"), " ", el("small")), el("p", { class: "nodenote" }));
       e.style.setProperty("--column", n.column);
       e.style.setProperty("--row", n.row ?? 1);
@@ -262,7 +263,8 @@ const linkWords = (l) => `${text(l.name)} ${l.state}, last message ${l.age_ms < 
 function showLink(e, l) {
   light(e, l.light);
   put(e, l.number || "•");
-  attribute(e, "title", `${linkWords(l)}, ${count(l.messages_per_s)} messages/s, ${count(l.rows)} rows, ${l.gaps} gaps`);
+  attribute(e, "title",
+    `${linkWords(l)}, ${count(l.messages_per_s)} messages/s, ${count(l.rows)} rows, ${l.gaps} gaps`);
 }
 
 // ---- gaps ----
@@ -275,8 +277,8 @@ const REASONS = { start: "before the first subscription", stopped: "the process 
 function laneRows(s) {
   const own = (lane) => s.gaps.filter((g) => text(g.lane) === lane).map((g) => ({ ...g, title: gapTitle(g) }));
   if (s.role === "gatherer") {
-    const names = [...new Set(s.links.map((l) => text(l.name).split("/")[0]).concat(s.gaps.map((g) => text(g.lane))))].sort();
-    return names.map((lane) => ({ lane, label: lane || "all", gaps: own(lane) }));
+    const kinds = s.links.map((l) => text(l.name).split("/")[0]), gone = s.gaps.map((g) => text(g.lane));
+    return [...new Set(kinds.concat(gone))].sort().map((lane) => ({ lane, label: lane || "all", gaps: own(lane) }));
   }
   const lanes = s.gatherers.map((g) => {
     const gaps = own(g.id);
@@ -313,13 +315,14 @@ const alertLight = (a) => (a.state === "firing" ? (a.severity === "critical" ? "
 
 function showAlerts(s) {
   const alerts = [...(s.alerts ?? [])].sort((a, b) => ALERT_ORDER[a.state] - ALERT_ORDER[b.state]);
-  const firing = alerts.filter((a) => a.state === "firing").length, quiet = alerts.filter((a) => a.state === "inactive");
+  const firing = alerts.filter((a) => a.state === "firing").length;
+  const quiet = alerts.filter((a) => a.state === "inactive");
   put($("alerts-count"), firing ? `${firing} firing` : alerts.length ? "none firing" : "");
   const shown = alerts.filter((a) => a.state !== "inactive");
   const items = shown.concat(quiet.length ? [{ name: `${quiet.length} quiet`, state: "inactive", quiet }] : []);
   if (!alerts.length) items.push({ name: "The script declares none", state: "inactive", quiet: [] });
   keyed($("alerts"), items, (a) => (a.quiet ? "quiet" : a.name),
-    () => el("li", {}, svg("svg", { class: "light", "aria-hidden": "true" }, svg("use", { href: "#i-grey" })),
+    () => el("li", {}, lamp(),
       el("div", { class: "grow" }, el("strong"), el("p")), el("span", { class: "chip" })),
     (e, a) => {
       light(e, alertLight(a));
@@ -330,7 +333,7 @@ function showAlerts(s) {
     });
 }
 
-const runLight = (r) => ({ running: "amber", waiting: "grey", done: "green", failed: "red", timeout: "red" })[r.state] ?? "grey";
+const RUN_LIGHTS = { running: "amber", waiting: "grey", done: "green", failed: "red", timeout: "red" };
 
 function runTimes(r, nowMs) {
   if (!r.started) return `waiting for ${span(nowMs - r.queued / 1000)}`;
@@ -339,7 +342,7 @@ function runTimes(r, nowMs) {
 }
 
 function makeRun() {
-  return el("li", {}, svg("svg", { class: "light", "aria-hidden": "true" }, svg("use", { href: "#i-grey" })),
+  return el("li", {}, lamp(),
     el("details", { class: "grow" }, el("summary", {}, el("strong"), " ", el("span", { class: "subject" }), el("p"),
       el("span", { class: "steps" })), el("ol")),
     el("span", { class: "chip" }));
@@ -348,13 +351,15 @@ function makeRun() {
 function showRecovery(s) {
   const r = s.recovery ?? { running: [], waiting: [], recent: [] };
   const runs = [...r.running, ...r.waiting, ...[...r.recent].reverse()].slice(0, 30);
-  put($("recovery-count"), r.running.length || r.waiting.length ? `${r.running.length} running, ${r.waiting.length} waiting` : "");
+  const busy = r.running.length + r.waiting.length;
+  put($("recovery-count"), busy ? `${r.running.length} running, ${r.waiting.length} waiting` : "");
   if (!runs.length) runs.push({ id: 0, routine: "Nothing had to be recovered", subject: "", state: "", steps: [] });
   keyed($("recovery"), runs, (x) => x.id, makeRun, (e, x) => {
-    light(e, runLight(x));
+    light(e, RUN_LIGHTS[x.state] ?? "grey");
     put(e.querySelector("strong"), text(x.routine));
     put(e.querySelector(".subject"), text(x.subject));
-    put(e.querySelector("p"), x.id ? `${text(x.event)}${x.dry ? ", dry run" : ""}, ${runTimes(x, s.at_ms)}${x.error ? `: ${text(x.error)}` : ""}` : "");
+    const error = x.error ? `: ${text(x.error)}` : "", dry = x.dry ? ", dry run" : "";
+    put(e.querySelector("p"), x.id ? `${text(x.event)}${dry}, ${runTimes(x, s.at_ms)}${error}` : "");
     put(e.querySelector(".steps"), x.steps.length ? `${x.step_count} step${x.step_count > 1 ? "s" : ""}` : "");
     put(e.querySelector(".chip"), x.state);
     keyed(e.querySelector("ol"), x.steps, (t) => `${t.at}${t.text}`,
@@ -371,7 +376,8 @@ function showScript(s) {
   const facts = {
     file: ["File", path.slice(-3).join("/")],
     generation: ["Generation", p ? `${p.generation}${p.draining ? `, ${p.draining} older draining` : ""}` : "–"],
-    reload: ["Last reload", p?.last_reload ? `${p.last_reload.replace("T", " ").replace("Z", " UTC")}, ${p.last_duration_ms} ms` : "none since the start"],
+    reload: ["Last reload", p?.last_reload
+      ? `${p.last_reload.replace("T", " ").replace("Z", " UTC")}, ${p.last_duration_ms} ms` : "none since the start"],
     memory: ["Memory", s.limits ? `${bytes(s.script_bytes)} of ${bytes(s.limits.memory_bytes)}` : "–"],
     result: ["Reloads", p ? `${p.reloads} taken, ${p.reloads_failed} rejected` : "–"],
   };
@@ -383,12 +389,13 @@ function showScript(s) {
   attribute(box.list, "title", text(s.script));
   const notes = [];
   if (p?.last_result === "failure") notes.push(["red", "The last reload was rejected", text(p.last_error)]);
-  for (const c of bad)
-    notes.push([c.disabled ? "red" : "amber", `${text(c.name)} ${c.disabled ? "is disabled" : `failed ${c.failures_in_a_row} times`}`,
-      text(c.last_error)]);
+  for (const c of bad) {
+    const how = c.disabled ? "is disabled" : `failed ${c.failures_in_a_row} times`;
+    notes.push([c.disabled ? "red" : "amber", `${text(c.name)} ${how}`, text(c.last_error)]);
+  }
   box.notes ??= box.appendChild(el("ul", { class: "rows" }));
   keyed(box.notes, notes, (n) => n[1],
-    () => el("li", {}, svg("svg", { class: "light", "aria-hidden": "true" }, svg("use", { href: "#i-grey" })),
+    () => el("li", {}, lamp(),
       el("div", { class: "grow" }, el("strong"), el("pre"))),
     (e, n) => {
       light(e, n[0]);
@@ -401,8 +408,9 @@ function showScript(s) {
 
 function columnsOf(s) {
   return s.role === "gatherer"
-    ? [["Stream", (t) => text(t.name)], ["rows/s", (t) => count(t.per_s)], ["received", (t) => count(t.received)],
-      ["stored", (t) => count(t.stored)], ["duplicate", (t) => count(t.duplicate)], ["pending", (t) => count(t.pending)]]
+    ? [["Stream", (t) => text(t.name)], ["rows/s", (t) => count(t.per_s)],
+      ["received", (t) => count(t.received)], ["stored", (t) => count(t.stored)],
+      ["duplicate", (t) => count(t.duplicate)], ["pending", (t) => count(t.pending)]]
     : [["Stream", (t) => text(t.name)], ["written/s", (t) => count(t.per_s)],
       ["copies", (t) => (t.copies === null ? (t.shared ? "–" : "each its own") : t.copies.toFixed(2))],
       ["read", (t) => count(t.polled)], ["written", (t) => count(t.written)], ["duplicate", (t) => count(t.duplicate)],
@@ -430,7 +438,9 @@ function show(s) {
   showRecovery(s);
   showScript(s);
   showStreams(s);
-  put($("footer"), `tidemill ${s.version} · up ${span(s.process.uptime_s * 1000)} · ${bytes(s.process.resident_bytes)} in memory · ${s.process.open_fds} files · ${s.process.cpu_s.toFixed(0)} s of CPU`);
+  const p = s.process;
+  put($("footer"), [`tidemill ${s.version}`, `up ${span(p.uptime_s * 1000)}`, `${bytes(p.resident_bytes)} in memory`,
+    `${p.open_fds} files`, `${p.cpu_s.toFixed(0)} s of CPU`].join(" · "));
 }
 
 function take(message) {
@@ -455,7 +465,7 @@ function connect() {
   };
   socket.onclose = () => {
     setTimeout(connect, wait);
-    wait = Math.min(wait * 2, 8000);
+    wait = Math.min(wait * 2, 4000);
   };
 }
 
@@ -464,7 +474,8 @@ setInterval(() => {
   const ageMs = performance.now() - heardAt;
   if (ageMs < 3500) return;
   attribute(document.body, "data-live", "no");
-  banner("away", true, state ? `Nothing came from the process for ${span(ageMs)}; what is shown is as of ${clock(state.at_ms)} UTC. Trying again.`
+  banner("away", true, state
+    ? `Nothing came from the process for ${span(ageMs)}; this is as of ${clock(state.at_ms)} UTC. Trying again.`
     : "The process does not answer yet. Trying again.");
 }, 1000);
 
@@ -491,7 +502,8 @@ $("theme").addEventListener("click", nextTheme);
 document.addEventListener("keydown", (e) => {
   if (e.ctrlKey || e.metaKey || e.altKey) return;
   if (e.key === "t") nextTheme();
-  const sections = [...document.querySelectorAll("main > section:not([hidden]), #charts > section, .columns > section")];
+  const parts = "main > section:not([hidden]), #charts > section, .columns > section";
+  const sections = [...document.querySelectorAll(parts)];
   if (e.key !== "j" && e.key !== "k") return;
   const now = sections.findIndex((x) => x.contains(document.activeElement));
   const next = sections[Math.max(0, Math.min(sections.length - 1, now + (e.key === "j" ? 1 : -1)))];

@@ -1,5 +1,6 @@
 // What the console draws with: figures as text, elements, charts over time, the timeline of gaps. Knows nothing of the
-// state's members. Nothing here sets markup from text, and no style is written into markup: the page's policy forbids both.
+// state's members. Nothing here sets markup from text, and no style is written into markup: the page's policy forbids
+// that.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -60,6 +61,10 @@ export function svg(name, attributes = {}, ...children) {
 
 export const icon = (name, kind = "icon") =>
   svg("svg", { class: kind, "aria-hidden": "true" }, svg("use", { href: `#i-${name}` }));
+
+/** A light of no colour yet: `light` sets it, on what it stands in. */
+export const lamp = (attributes = { "aria-hidden": "true" }) =>
+  svg("svg", { class: "light", ...attributes }, svg("use", { href: "#i-grey" }));
 
 /** Writes only what has changed, so that a selection and a reader's place survive the second. */
 export function put(e, value) {
@@ -165,9 +170,9 @@ export function spark(e, values) {
 }
 
 /**
- * A chart of figures. `lines(state)` gives [{ figure, label, colour, area }] in order; `format` writes a value; `floor` is
- * the least upper end of its scale; `mark(state)` an optional { value, label } drawn across. The pointer, and the arrow keys
- * when it has the focus, show the values of a moment.
+ * A chart of figures. `lines(state)` gives [{ figure, label, colour, area }] in order; `format` writes a value; `floor`
+ * is the least upper end of its scale; `mark(state)` an optional { value, label } drawn across. The pointer, and the
+ * arrow keys when it has the focus, show the values of a moment.
  */
 export class Chart {
   constructor(title, options) {
@@ -276,12 +281,13 @@ export class Chart {
         put(e.children[1], l.label);
         put(e.children[2], say(l.values.at(-1) ?? NaN));
       });
-    attribute(this.area, "aria-label",
-      `${this.title}, last ten minutes. Now ${lines.map((l) => `${l.label} ${say(l.values.at(-1) ?? NaN)}`).join(", ")}`);
+    const now = lines.map((l) => `${l.label} ${say(l.values.at(-1) ?? NaN)}`).join(", ");
+    attribute(this.area, "aria-label", `${this.title}, last ten minutes. Now ${now}`);
     this.tip.hidden = this.cursor === null;
     if (this.cursor !== null)
       this.tip.replaceChildren(el("b", {}, clock(this.figures.endMs - this.cursor * 1000)),
-        ...lines.map((l) => el("span", {}, el("i", { class: `swatch ${l.colour}` }), `${l.label} ${say(at(l.values))}`)));
+        ...lines.map((l) => el("span", {}, el("i", { class: `swatch ${l.colour}` }),
+          `${l.label} ${say(at(l.values))}`)));
   }
 }
 
@@ -312,7 +318,8 @@ export class Timeline {
   }
   update(rows, nowMs) {
     keyed(this.body, rows, (r) => r.lane,
-      () => el("div", { class: "lane" }, el("span", { class: "lanename" }), el("div", { class: "track", role: "list" })),
+      () => el("div", { class: "lane" }, el("span", { class: "lanename" }),
+        el("div", { class: "track", role: "list" })),
       (e, r) => {
         put(e.firstChild, r.label);
         e.classList.toggle("all", r.lane === "*");
@@ -322,15 +329,15 @@ export class Timeline {
   /** Which colour is which reason, of those that are there. */
   explain(rows, words) {
     const reasons = [...new Set(rows.flatMap((r) => r.gaps.map((g) => g.reason)))].filter((r) => r !== "all").sort();
-    keyed(this.legend, reasons, (r) => r, (r) => el("li", {}, el("i", { class: "gapswatch", "data-reason": r }), words[r] ?? r),
-      () => {});
+    keyed(this.legend, reasons, (r) => r,
+      (r) => el("li", {}, el("i", { class: "gapswatch", "data-reason": r }), words[r] ?? r), () => {});
   }
   track(track, row, nowMs) {
     const shown = row.gaps.filter((g) => (g.to_ms || nowMs) > nowMs - WINDOW_MS);
     keyed(track, shown, (g) => `${g.reason}/${g.from_ms}`,
       (g) => el("button", { type: "button", class: "gap", role: "listitem" }, el("span", { class: "gaptip" })),
       (e, g) => {
-        const from = Math.max(0, 1 - (nowMs - g.from_ms) / WINDOW_MS), to = 1 - (nowMs - (g.to_ms || nowMs)) / WINDOW_MS;
+        const at = (ms) => Math.max(0, 1 - (nowMs - ms) / WINDOW_MS), from = at(g.from_ms), to = at(g.to_ms || nowMs);
         e.style.setProperty("left", `${(from * 100).toFixed(3)}%`);
         e.style.setProperty("width", `max(4px, ${((to - from) * 100).toFixed(3)}%)`);
         attribute(e, "data-reason", g.reason);

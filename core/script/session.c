@@ -12,6 +12,8 @@
 #define SLICE_US (2 * TM_US_PER_MS)
 #define HOLD_US (100 * TM_US_PER_MS)
 #define OPEN_US (500 * TM_US_PER_MS)
+#define SHARE 0.25
+#define BURST_US 100e3
 #define MEMORY_LEFT_MIN ((size_t)256 << 10)
 #define ENTRY "tidemill.repl"
 
@@ -29,6 +31,9 @@ struct tm_sessions *tm_sessions_create(struct tm_loop *loop, struct tm_taps *tap
     set->memory_bytes_max = TM_SESSIONS_MEMORY;
     set->ready_tail = &set->ready_head;
     tm_async_init(&set->run, loop, on_run, set);
+    tm_timer_init(&set->rest, loop, on_run, set);
+    set->counted_us = tm_clock_mono_us();
+    set->allowance_us = BURST_US;
     tm_async_init(&set->tapped, loop, on_tapped, set);
     return set;
 }
@@ -39,6 +44,7 @@ void tm_sessions_destroy(struct tm_sessions *set)
         return;
     TM_FATAL_UNLESS(!set->first);
     tm_async_fini(&set->run);
+    tm_timer_stop(&set->rest);
     tm_async_fini(&set->tapped);
     free(set);
 }
@@ -260,6 +266,17 @@ static void run_slice(struct tm_session *s)
     end_slice(&slice);
 }
 
+/* What all sessions may use of the thread: SHARE of the time that passes, BURST_US of it at once. Who only looks does not
+ * notice; commands without end leave the processor to threads that the feed needs. */
+static bool may_run(struct tm_sessions *set)
+{
+    int64_t now_us = tm_clock_mono_us();
+    double earned = set->allowance_us + (double)(now_us - set->counted_us) * SHARE;
+    set->allowance_us = earned < BURST_US ? earned : BURST_US;
+    set->counted_us = now_us;
+    return set->allowance_us > 0;
+}
+
 /* One for a turn, so that the rest of the loop has at least every other one. */
 static void on_run(void *arg)
 {
@@ -267,10 +284,16 @@ static void on_run(void *arg)
     struct tm_session *s = set->ready_head;
     if (!s)
         return;
+    if (!may_run(set)) {
+        tm_timer_start(&set->rest, (int64_t)(-set->allowance_us / SHARE) + 1000, 0);
+        return;
+    }
     set->ready_head = s->next_ready;
     if (!set->ready_head)
         set->ready_tail = &set->ready_head;
+    int64_t begun_us = tm_clock_thread_us();
     run_slice(s);
+    set->allowance_us -= (double)(tm_clock_thread_us() - begun_us);
     if (set->ready_head)
         tm_async_send(&set->run);
 }

@@ -9,7 +9,8 @@
  * VM or another session, and it outlives a reload. Its library is lua/tidemill/repl/. It reaches the process through two
  * ways, both text: `command` (the table of control/command.h) and functions of the script's library (script/remote.h).
  *
- * A command is a coroutine that runs in slices of 2 ms, one slice of all sessions for each turn of the loop, until it ends,
+ * A command is a coroutine that runs in slices of 2 ms, one slice of all sessions for each turn of the loop and a quarter of
+ * a processor for all of them together (after a burst of 100 ms), until it ends,
  * waits (sleep, tap, an answer of policy) or has used up its CPU time. So a command that never ends holds up nobody, can be
  * cancelled between two slices, also by another session, and its output is on its way while it runs. What cannot yield
  * (inside of a sort's comparison, say) may take HOLD_US in one piece, then it is stopped.

@@ -15,6 +15,9 @@ struct tm_sessions {
     struct tm_session *first;
     struct tm_session *ready_head, **ready_tail;
     struct tm_async run;
+    struct tm_timer rest; /* until there is something left of what they may use */
+    double allowance_us;
+    int64_t counted_us;
     struct tm_async tapped; /* sent by the threads that offer rows */
     uint32_t last_number;
     size_t memory_bytes_max;

@@ -104,6 +104,7 @@ def gatherer(directory: Path) -> Iterator[Gatherer]:
     one.start()
     wait_until("it hears all markets", lambda: exchange.has_all_markets("g1"), 60, one.process.log_tail)
     exchange.control("start")
+    wait_until("it knows its connections", lambda: (feed := one.status()["feed"])["links"] == feed["links_up"] > 0, 30)
     yield one
     one.process.kill()  # to stop it would wait for the database
     exchange.process.stop()
@@ -143,7 +144,10 @@ def test_a_person_on_call(directory: Path, make_cluster: MakeCluster) -> None:
     assert "sequence" in terminal.ask("gaps { n = 3 }")
     assert re.search(rf"{name} +up", terminal.ask(f'links "{name}"'))
 
-    # what would be done, then done; completion helps
+    # the routine has begun by itself; the person lets it end, and does it all again by hand: first dry. Completion helps
+    wait_until("the books are fresh", lambda: (
+        lambda recovery: not recovery["running"] and not recovery["waiting"] and any(
+            run["subject"] == name for run in recovery["recent"]))(g1.status()["recovery"]), 60)
     before = int(store.value("SELECT count(*) FROM orderbook_snapshots"))
     terminal.type('dry("resy\t')
     terminal.expect('dry("resync')

@@ -322,12 +322,15 @@ verb("live", "rate", 'rate("tidemill_frames_total", 2)',
 
 local over = { done = true, failed = true, timeout = true, cancelled = true }
 
--- The run with this id; without one, that of the pair which is new, or waits.
+-- The run with this id; without one, the newest of the pair that is new, or waits.
 local function find_run(id, routine, subject, after)
+  local found
   for _, run in ipairs(run_rows()) do
     local is_new = run.routine == routine and run.subject == subject and (run.id > after or run.state == "waiting")
-    if run.id == id or not id and is_new then return run end
+    if run.id == id then return run end
+    if not id and is_new and (not found or run.id > found.id) then found = run end
   end
+  return found
 end
 
 -- Print the steps of a run as they come, until it is over.
@@ -335,7 +338,10 @@ local function follow(routine, subject, after)
   local shown_us, last = 0, nil
   while true do
     local run = find_run(last and last.id, routine, subject, after)
-    if last and not run then return last end -- others have pushed it out of the list
+    if last and not run then -- the one under way has taken it in, or others have pushed it out of the list
+      run = find_run(nil, routine, subject, 0)
+      if not run or run.id == last.id then return last end
+    end
     last = run or last
     for _, step in ipairs(run and run.steps or {}) do
       if step.at > shown_us then

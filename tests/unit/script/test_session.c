@@ -322,6 +322,23 @@ static void test_a_long_command_holds_up_nobody(void **state)
     close_person(&b);
 }
 
+/* However many are at it, most of the processor is for others. */
+static void test_a_share_of_the_processor(void **state)
+{
+    (void)state;
+    struct person all[3];
+    for (int i = 0; i < 3; i++) {
+        open_person(&all[i], (struct tm_session_options){.cpu_us = 10000000});
+        begin(&all[i], "while true do end");
+    }
+    int64_t begun_us = tm_clock_thread_us();
+    turn_for(600000);
+    int64_t took_us = tm_clock_thread_us() - begun_us;
+    assert_in_range(took_us, 10000, 100000 + 600000 / 4 + 50000); /* the burst, the share, and what it costs besides */
+    for (int i = 0; i < 3; i++)
+        close_person(&all[i]);
+}
+
 static void test_cancel_while_it_waits(void **state)
 {
     (void)state;
@@ -555,6 +572,7 @@ int main(void)
         TEST(test_what_is_not_there),
         TEST(test_endless_commands_end),
         TEST(test_a_long_command_holds_up_nobody),
+        TEST(test_a_share_of_the_processor),
         TEST(test_cancel_while_it_waits),
         TEST(test_memory),
         TEST(test_memory_of_all),

@@ -282,7 +282,8 @@ static void test_drift(void **state)
             fail_msg("%s: %d %s", cases[i].change, rc, rc ? f->err.message : "");
         if (cases[i].wanted && !strstr(f->err.message, cases[i].wanted))
             fail_msg("%s: %s", cases[i].change, f->err.message);
-        db_exec(f->db, cases[i].back);
+        if (*cases[i].back)
+            db_exec(f->db, cases[i].back);
         MUST(tm_drift_check(f->pg, plan, &f->err));
     }
     MUST(tm_drift_lost_tables(f->pg, plan, lost, sizeof lost, &f->err));

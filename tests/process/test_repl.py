@@ -180,7 +180,7 @@ def test_a_person_on_call(directory: Path, make_cluster: MakeCluster) -> None:
     assert "problems" in history.read_text() and history.stat().st_mode & 0o777 == 0o600
     g1.process.stop()
     exchange.process.stop()
-    complaints = g1.process.complaints(("store",)) + exchange.process.complaints(())
+    complaints = g1.process.complaints(("store", "connect")) + exchange.process.complaints(())
     assert not complaints, "\n".join(complaints)
 
 

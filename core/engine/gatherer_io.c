@@ -422,7 +422,8 @@ static void publish(struct tm_gatherer *g)
         g->published[i].name = l ? g->published_names[i] : NULL;
         if (!l)
             continue;
-        (void)memcpy(g->published_names[i], l->name, sizeof l->name);
+        if (strcmp(g->published_names[i], l->name) != 0) /* policy reads it without the lock */
+            (void)memcpy(g->published_names[i], l->name, sizeof l->name);
         publish_link(g, l, &g->last_message_us);
         links += !l->removed;
         up += !l->removed && g->published[i].link.state == TM_LINK_UP;

@@ -24,7 +24,7 @@ cat >"$1/root/steps" <<'STEPS'
 set -eu
 step() { echo "== $*" >&2; }
 tree() {
-    find / -xdev \( -path /proc -o -path /dev -o -path /run -o -path /tmp -o -path /var/lib/dpkg -o -path /var/cache \
+    find /etc /opt /srv /usr /var -xdev \( -path /var/lib/dpkg -o -path /var/cache \
         -o -path /var/log -o -path /var/tmp \) -prune -o -print | grep -vE '^/etc/(passwd|shadow|group|gshadow|subuid|subgid)-$|\.pwd\.lock$' | sort
     sort /etc/passwd /etc/group
 }

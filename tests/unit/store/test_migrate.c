@@ -264,7 +264,7 @@ static void test_drift(void **state)
         {"ALTER TABLE daily ADD COLUMN desk int NOT NULL DEFAULT 1", NULL, ""},
         {"ALTER TABLE daily ALTER COLUMN desk DROP DEFAULT", "daily.desk: it is NOT NULL without a default",
          "ALTER TABLE daily DROP COLUMN desk"},
-        {"CREATE DOMAIN small AS int4; CREATE TABLE other AS SELECT n::small AS n FROM daily", NULL, ""},
+        {"CREATE DOMAIN small AS int4", NULL, ""},
         {"DROP VIEW readable.daily; ALTER TABLE daily ALTER COLUMN name TYPE varchar(20)", NULL, ""},
         {"ALTER TABLE daily ALTER COLUMN n TYPE int8", "daily.n: expected int4, found bigint",
          "ALTER TABLE daily ALTER COLUMN n TYPE small"},
@@ -282,7 +282,8 @@ static void test_drift(void **state)
             fail_msg("%s: %d %s", cases[i].change, rc, rc ? f->err.message : "");
         if (cases[i].wanted && !strstr(f->err.message, cases[i].wanted))
             fail_msg("%s: %s", cases[i].change, f->err.message);
-        db_exec(f->db, cases[i].back);
+        if (*cases[i].back)
+            db_exec(f->db, cases[i].back);
         MUST(tm_drift_check(f->pg, plan, &f->err));
     }
     MUST(tm_drift_lost_tables(f->pg, plan, lost, sizeof lost, &f->err));

@@ -264,7 +264,7 @@ static void test_drift(void **state)
         {"ALTER TABLE daily ADD COLUMN desk int NOT NULL DEFAULT 1", NULL, ""},
         {"ALTER TABLE daily ALTER COLUMN desk DROP DEFAULT", "daily.desk: it is NOT NULL without a default",
          "ALTER TABLE daily DROP COLUMN desk"},
-        {"CREATE DOMAIN small AS int4; CREATE TABLE other AS SELECT n::small AS n FROM daily", NULL, ""},
+        {"CREATE DOMAIN small AS int4", NULL, ""},
         {"DROP VIEW readable.daily; ALTER TABLE daily ALTER COLUMN name TYPE varchar(20)", NULL, ""},
         {"ALTER TABLE daily ALTER COLUMN n TYPE int8", "daily.n: expected int4, found bigint",
          "ALTER TABLE daily ALTER COLUMN n TYPE small"},

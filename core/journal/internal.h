@@ -89,8 +89,9 @@ struct tm_journal {
     struct tm_journal_position durable, released; /* lock */
     uint64_t trimmed;                             /* lock: the released segment that was last acted on */
     struct tm_journal_stats stats;                /* lock; some fields are filled by tm_journal_stats */
-    tm_journal_wake_fn *wake;                     /* lock */
-    void *wake_arg;                               /* lock */
+    pthread_mutex_t wake_lock; /* held during a call of `wake`, so that one that was replaced is not called any more */
+    tm_journal_wake_fn *wake;  /* wake_lock */
+    void *wake_arg;            /* wake_lock */
 
     struct tm_tail tail;         /* writer */
     uint64_t next_segment;       /* writer */

@@ -139,6 +139,7 @@ static void init_sync(struct tm_journal *j)
 {
     pthread_condattr_t attr;
     pthread_mutex_init(&j->lock, NULL);
+    pthread_mutex_init(&j->wake_lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&j->work, &attr);
@@ -164,6 +165,7 @@ void tm_journal_unload(struct tm_journal *j)
     pthread_cond_destroy(&j->work);
     pthread_cond_destroy(&j->synced);
     pthread_mutex_destroy(&j->lock);
+    pthread_mutex_destroy(&j->wake_lock);
     free(j);
 }
 
@@ -472,10 +474,10 @@ int tm_journal_wait(struct tm_journal *j, int64_t timeout_us)
 
 void tm_journal_set_wake(struct tm_journal *j, tm_journal_wake_fn *wake, void *arg)
 {
-    pthread_mutex_lock(&j->lock);
+    pthread_mutex_lock(&j->wake_lock);
     j->wake = wake;
     j->wake_arg = arg;
-    pthread_mutex_unlock(&j->lock);
+    pthread_mutex_unlock(&j->wake_lock);
 }
 
 static bool before(struct tm_journal_position a, struct tm_journal_position b)

@@ -123,7 +123,8 @@ void tm_journal_flush(struct tm_journal *j);
 int tm_journal_wait(struct tm_journal *j, int64_t timeout_us) TM_MUST_CHECK;
 
 /* Called on the journal thread after each durable group, whose oldest record was appended at the monotonic time
- * `oldest_us`; keep it short (an eventfd write, an ev_async send). */
+ * `oldest_us`; keep it short (an eventfd write, an ev_async send). Once another one is set, the one before is not called
+ * any more. */
 typedef void tm_journal_wake_fn(void *arg, int64_t oldest_us);
 void tm_journal_set_wake(struct tm_journal *j, tm_journal_wake_fn *wake, void *arg);
 

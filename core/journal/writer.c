@@ -75,12 +75,12 @@ static void publish(struct tm_journal *j, int64_t started_us)
     j->segments[j->segment_count - 1].end = t->offset;
     j->stats.durable += t->records;
     j->stats.disk_bytes = j->disk_bytes;
-    tm_journal_wake_fn *wake = j->wake;
-    void *arg = j->wake_arg;
     pthread_cond_broadcast(&j->synced);
     pthread_mutex_unlock(&j->lock);
-    if (wake)
-        wake(arg, t->oldest_us);
+    pthread_mutex_lock(&j->wake_lock);
+    if (j->wake)
+        j->wake(j->wake_arg, t->oldest_us);
+    pthread_mutex_unlock(&j->wake_lock);
 }
 
 static void sync_tail(struct tm_journal *j)

@@ -188,8 +188,7 @@ static int listen_at(struct tm_control *c, const struct sockaddr_un *address, st
 
 static int open_file(const struct tm_control *c, struct tm_error *err)
 {
-    gid_t group = c->access.has_group ? c->access.group : (gid_t)-1;
-    if (lchown(c->path, (uid_t)-1, group) < 0)
+    if (c->access.has_group && lchown(c->path, (uid_t)-1, c->access.group) < 0)
         return tm_error_errno(err, TM_EIO, errno, "control socket %s: cannot be given to the group", c->path);
     if (chmod(c->path, tm_access_mode(&c->access)) < 0)
         return tm_error_errno(err, TM_EIO, errno, "control socket %s: cannot be opened to others", c->path);

@@ -52,7 +52,7 @@ local function problems_of(status, links)
   end
   if status.journal and status.journal.stalled then add("journal", "stalled", "the disk takes no more: see the log") end
   for _, alert in ipairs(status.alerts or {}) do
-    if alert.state == "firing" then add("alert " .. alert.name, alert.severity, alert.summary) end
+    if alert.state == "firing" and alert.severity ~= "info" then add("alert " .. alert.name, alert.severity, alert.summary) end
   end
   for _, callback in ipairs(status.callbacks or {}) do
     if callback.disabled then add("handler " .. callback.name, "disabled", callback.last_error) end
@@ -91,9 +91,9 @@ local function summary(status, style)
   end
   local recovery = status.recovery
   if recovery then line("recovery", ("%d running, %d waiting"):format(#recovery.running, #recovery.waiting)) end
-  line("memory", ("%s, script %s"):format(pretty.bytes(status.process.resident_bytes), pretty.bytes(status.process.script_bytes)))
+  line("memory", ("%s, script %s"):format(pretty.bytes(status.process.resident_bytes), pretty.bytes(status.script_bytes)))
   local wrong = problems_of(status, process.ask "links")
-  line("wrong", #wrong == 0 and "nothing" or ("%d things: problems() lists them"):format(#wrong))
+  line("wrong", #wrong == 0 and "nothing" or #wrong .. (#wrong == 1 and " thing" or " things") .. ": problems() lists them")
   return table.concat(lines, "\n")
 end
 

@@ -22,7 +22,6 @@
 
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static int run(const struct tm_cli *cli)
@@ -91,7 +90,7 @@ static const struct tm_cli_option schema_options[] = {
 };
 
 static const struct tm_cli_option reload_options[] = {
-    {"--socket", "PATH", "the process's control socket; default TIDEMILL_SOCKET"},
+    TM_SOCKET_OPTION,
     {"--json", NULL, "the whole answer, as it comes"},
     {0},
 };

@@ -1,4 +1,5 @@
 #include "control/alerts.h"
+#include "control/asking.h"
 
 #include "base/clock.h"
 #include "base/json.h"
@@ -19,7 +20,7 @@
 #define LOOK_AHEAD 16 /* the scanner's */
 
 const struct tm_cli_option tm_alerts_options[] = {
-    {"--socket", "PATH", "the process's control socket; default TIDEMILL_SOCKET"},
+    TM_SOCKET_OPTION,
     {"--json", NULL, "the whole answer, as it comes"},
     {"--silence", "NAME", "tell nobody of this alert (* stands for any text), with --for"},
     {"--for", "TIME", "how long, such as 30m, 2h, 7d"},
@@ -259,10 +260,9 @@ int tm_alerts_cli(const struct tm_cli *cli)
         return cli->file_count ? print_rules(cli) : tm_cli_usage(cli->command, "--prometheus: expected FILE...");
     if (cli->file_count)
         return tm_cli_usage(cli->command, "unexpected argument %s: only --prometheus takes scripts", cli->files[0]);
-    const char *socket = tm_cli_value(cli, "--socket");
-    socket = socket ? socket : getenv("TIDEMILL_SOCKET");
-    if (!socket || !*socket)
-        return tm_cli_usage(cli->command, "expected --socket PATH or TIDEMILL_SOCKET");
+    const char *socket = tm_asking_socket(cli);
+    if (!socket)
+        return TM_EXIT_USAGE;
     if (tm_cli_given(cli, "--silence") || tm_cli_given(cli, "--unsilence"))
         return silence(cli, socket);
     return ask(socket, "alerts", tm_cli_given(cli, "--json"), true);

@@ -9,25 +9,20 @@
 
 #define TEXT_MAX ((size_t)200 << 10) /* of a chunk from stdin: a frame holds it */
 
-#define SOCKET_OPTION                                                                                                  \
-    {                                                                                                                  \
-        "--socket", "PATH", "the process's control socket; default TIDEMILL_SOCKET"                                    \
-    }
-
 const struct tm_cli_option tm_asking_options[] = {
-    SOCKET_OPTION,
+    TM_SOCKET_OPTION,
     {"--json", NULL, "the value as JSON"},
     {0},
 };
 
 const struct tm_cli_option tm_tap_options_of_cli[] = {
-    SOCKET_OPTION,
+    TM_SOCKET_OPTION,
     {"-n", "N", "so many rows, then end; default: until Ctrl-C"},
     {"--json", NULL, "a row is an object of JSON"},
     {0},
 };
 
-const struct tm_cli_option tm_repl_options[] = {SOCKET_OPTION, {0}};
+const struct tm_cli_option tm_repl_options[] = {TM_SOCKET_OPTION, {0}};
 
 const char *tm_asking_socket(const struct tm_cli *cli)
 {

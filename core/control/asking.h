@@ -8,6 +8,12 @@
 #include "control/cli.h"
 #include "control/frames.h"
 
+/* The option of all commands that need the control socket. */
+#define TM_SOCKET_OPTION                                                                                               \
+    {                                                                                                                  \
+        "--socket", "PATH", "the process's control socket; default TIDEMILL_SOCKET"                                    \
+    }
+
 extern const struct tm_cli_option tm_asking_options[], tm_tap_options_of_cli[], tm_repl_options[];
 
 int tm_eval_command(const struct tm_cli *cli);

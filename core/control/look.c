@@ -196,34 +196,17 @@ static int put_bytes(struct tm_buf *out, const struct tm_field *f)
     return rc ? rc : tm_buf_append(out, "\"", 1);
 }
 
+/* As records are shown, but for floats (all digits, as text), and ids and bytes (nothing but hex digits). */
 static int put_field(const struct tm_column *c, const struct tm_field *f, struct tm_buf *out)
 {
-    uint64_t bits;
-    double v;
-    switch (c->type) {
-    case TM_TYPE_BOOL:
-        return tm_buf_printf(out, f->bytes[0] ? "true" : "false");
-    case TM_TYPE_INT2:
-        return tm_buf_printf(out, "%d", (int16_t)tm_get_be16(f->bytes));
-    case TM_TYPE_INT4:
-        return tm_buf_printf(out, "%" PRId32, (int32_t)tm_get_be32(f->bytes));
-    case TM_TYPE_INT8:
-        return tm_buf_printf(out, "%" PRId64, (int64_t)tm_get_be64(f->bytes));
-    case TM_TYPE_TIMESTAMPTZ:
-        return tm_json_put_time(out, tm_unix_time_us((int64_t)tm_get_be64(f->bytes)));
-    case TM_TYPE_FLOAT8:
-        bits = tm_get_be64(f->bytes);
-        memcpy(&v, &bits, sizeof v);
-        return tm_buf_printf(out, "\"%.17g\"", v);
-    case TM_TYPE_JSONB: /* behind its version byte */
-        return tm_buf_append(out, f->bytes + 1, (size_t)f->len - 1);
-    case TM_TYPE_TEXT:
-        return tm_json_put_text(out, (const char *)f->bytes, (size_t)f->len);
-    case TM_TYPE_UUID:
-    case TM_TYPE_BYTEA:
+    if (c->type == TM_TYPE_UUID || c->type == TM_TYPE_BYTEA)
         return put_bytes(out, f);
-    }
-    return TM_OK;
+    if (c->type != TM_TYPE_FLOAT8)
+        return tm_json_put_field(out, c, f);
+    uint64_t bits = tm_get_be64(f->bytes);
+    double v;
+    memcpy(&v, &bits, sizeof v);
+    return tm_buf_printf(out, "\"%.17g\"", v);
 }
 
 static int put_entry(const struct tm_registry *r, uint32_t entry, struct tm_buf *out)

@@ -200,10 +200,20 @@ static void put_kinds(struct tm_sheet *s, struct tm_span d)
     }
 }
 
+/* Why a database is away. */
+static void put_last_error(struct tm_sheet *s, struct tm_span d, const char *connected, const char *last_error)
+{
+    char text[200];
+    if (tm_view_true(d, connected) || !*tm_view_string(d, last_error, text, sizeof text))
+        return;
+    tm_sheet_put(s, TM_STYLE_DIM, "    %s", text);
+    tm_sheet_end_line(s);
+}
+
 static void put_seat(struct tm_sheet *s, struct tm_span d, const struct tm_view_history *h)
 {
     figure a, b;
-    char text[48], error[200];
+    char text[48];
     put_part(s, d, "feed", "exchange");
     (void)snprintf(text, sizeof text, "%.0f of %.0f", tm_view_number(d, "feed.links_up"),
                    tm_view_number(d, "feed.links"));
@@ -224,10 +234,7 @@ static void put_seat(struct tm_sheet *s, struct tm_span d, const struct tm_view_
     fact(s, "size", tm_view_bytes(tm_view_number(d, "store.bytes"), a));
     amount_fact(s, "quarantined", d, "store.quarantined", "");
     tm_sheet_end_line(s);
-    if (!tm_view_true(d, "store.connected") && *tm_view_string(d, "store.last_error", error, sizeof error)) {
-        tm_sheet_put(s, TM_STYLE_DIM, "    %s", error);
-        tm_sheet_end_line(s);
-    }
+    put_last_error(s, d, "store.connected", "store.last_error");
     tm_sheet_put(s, TM_STYLE_PLAIN, "  %-12s", "seen");
     amount_fact(s, "keys", d, "seen.keys", "");
     fact(s, "memory", tm_view_bytes(tm_view_number(d, "seen.bytes"), a));
@@ -265,10 +272,7 @@ static void put_production(struct tm_sheet *s, struct tm_span d)
     amount_fact(s, "conflicts", d, "production.conflicts", "");
     amount_fact(s, "errors", d, "production.errors", "");
     tm_sheet_end_line(s);
-    if (!tm_view_true(d, "production.connected") && *tm_view_string(d, "production.last_error", text, sizeof text)) {
-        tm_sheet_put(s, TM_STYLE_DIM, "    %s", text);
-        tm_sheet_end_line(s);
-    }
+    put_last_error(s, d, "production.connected", "production.last_error");
     put_part(s, d, "merger", "merger");
     fact(s, "lease", tm_view_string(d, "lease.state", text, sizeof text));
     amount_fact(s, "read", d, "merger.rows_per_s", "/s");

@@ -273,8 +273,8 @@ static int fetch_rows(struct poller *p, const struct standing *s, struct tm_batc
     if (rc != TM_ESTATE || load_explained(p, s, b, &ignored))
         return rc;
     /* an older gatherer has no such table, and this role may not be allowed to read it: then nothing explains the hole */
-    bool told = !tm_absent_load(&b->absent, p->pg, s->epoch, s->stream, b->from, b->to, &ignored);
-    return b->explained_count || told ? tm_batch_index(b, &p->d->hash_key, err) : rc;
+    int told = tm_absent_load(&b->absent, p->pg, s->epoch, s->stream, b->from, b->to, &ignored);
+    return b->explained_count || told > 0 ? tm_batch_index(b, &p->d->hash_key, err) : rc;
 }
 
 /* A hole is stepped over only where the gatherer says why, and never in silence. */

@@ -1,7 +1,6 @@
 #include "record/row_json.h"
 
 #include "base/clock.h"
-#include "record/row.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -62,7 +61,7 @@ static int put_uuid(struct tm_buf *out, const uint8_t *b)
                          b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
 }
 
-static int put_field(struct tm_buf *out, const struct tm_column *column, const struct tm_field *f)
+int tm_json_put_field(struct tm_buf *out, const struct tm_column *column, const struct tm_field *f)
 {
     switch (column->type) {
     case TM_TYPE_BOOL:
@@ -101,7 +100,7 @@ int tm_row_json(const struct tm_stream *stream, const uint8_t *tuple, size_t len
             continue;
         rc = tm_buf_printf(out, "%s\"%s\":", first ? "" : ",", stream->columns[i].name);
         if (!rc)
-            rc = put_field(out, &stream->columns[i], &fields[i]);
+            rc = tm_json_put_field(out, &stream->columns[i], &fields[i]);
         first = false;
     }
     return rc ? rc : put(out, "}");
@@ -146,7 +145,7 @@ static int put_listed(struct tm_buf *out, const struct tm_stream *stream, const 
 {
     const struct tm_column *column = column_named(stream, name, len);
     if (column && width_fits(column->type, f->len))
-        return put_field(out, column, f);
+        return tm_json_put_field(out, column, f);
     if (len == 3 && memcmp(name, "seq", 3) == 0 && f->len == 8)
         return tm_buf_printf(out, "%" PRId64, (int64_t)tm_get_be64(f->bytes));
     return put_hex(out, f);

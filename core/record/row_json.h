@@ -12,6 +12,7 @@
 
 #include "base/buf.h"
 #include "record/plan.h"
+#include "record/row.h"
 
 /* Append the tuple in its local form. TM_ECORRUPT unless it is one of the stream. */
 int tm_row_json(const struct tm_stream *stream, const uint8_t *tuple, size_t len, struct tm_buf *out) TM_MUST_CHECK;
@@ -20,6 +21,9 @@ int tm_row_json(const struct tm_stream *stream, const uint8_t *tuple, size_t len
  * for, or of another width, is shown as bytea. `stream` may be NULL: all of it is, but for a last column `seq`. */
 int tm_row_json_listed(const struct tm_stream *stream, const char *columns, const uint8_t *tuple, size_t len,
                        struct tm_buf *out) TM_MUST_CHECK;
+
+/* Append a value that is not NULL, of the column's width. */
+int tm_json_put_field(struct tm_buf *out, const struct tm_column *column, const struct tm_field *f) TM_MUST_CHECK;
 
 /* Append bytes of UTF-8 as a JSON string. */
 int tm_json_put_text(struct tm_buf *out, const char *text, size_t len) TM_MUST_CHECK;

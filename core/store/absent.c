@@ -75,7 +75,8 @@ int tm_absent_load(struct tm_absent *a, struct tm_pg *pg, const char *epoch, con
     if (rc)
         return rc;
     a->steps = calloc((size_t)PQntuples(a->lines) + 1, sizeof *a->steps);
-    return a->steps ? TM_OK : tm_error_set(err, TM_ENOMEM, "out of memory for absent rows");
+    TM_FATAL_UNLESS(a->steps);
+    return PQntuples(a->lines);
 }
 
 void tm_absent_fini(struct tm_absent *a)

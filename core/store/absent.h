@@ -47,7 +47,7 @@ struct tm_absent {
     size_t step_count;
 };
 
-/* The lines about seqs after `from` up to `to`; what was there before is freed. */
+/* The lines about seqs after `from` up to `to`, and how many there are; what was there before is freed. */
 int tm_absent_load(struct tm_absent *a, struct tm_pg *pg, const char *epoch, const char *stream, int64_t from,
                    int64_t to, struct tm_error *err) TM_MUST_CHECK;
 void tm_absent_fini(struct tm_absent *a);

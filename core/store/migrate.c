@@ -27,7 +27,7 @@ static const char meta_common[] =
     "    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(),\n"
     "    who text NOT NULL DEFAULT session_user, gatherer text NOT NULL, epoch uuid NOT NULL,\n"
     "    stream text COLLATE \"C\" NOT NULL, first_seq int8 NOT NULL, last_seq int8 NOT NULL, rows int8 NOT NULL,\n"
-    "    reason text NOT NULL, detail text, from_ts timestamptz, to_ts timestamptz);\n"
+    "    reason text NOT NULL, detail text);\n"
     "ALTER TABLE tidemill.absent ADD COLUMN IF NOT EXISTS from_ts timestamptz;\n"
     "ALTER TABLE tidemill.absent ADD COLUMN IF NOT EXISTS to_ts timestamptz;\n"
     "CREATE INDEX IF NOT EXISTS absent_place ON tidemill.absent (epoch, stream, last_seq);\n"

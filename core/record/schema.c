@@ -1,7 +1,9 @@
 #include "record/schema.h"
+#include "base/hash.h"
 #include "record/compiled.h"
 #include "record/keys.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -74,11 +76,22 @@ static void add_columns(struct text *t, const struct tm_stream *s, bool producti
     }
 }
 
-/* A column that the definition gained since. Not NOT NULL: the rows that are there have no value for it. */
+/*
+ * A column that the definition gained since. Not NOT NULL: the rows that are there have no value for it. ALTER TABLE takes a
+ * lock that waits for every reader, and everybody else for it, even where there is nothing to add: so it is asked for only
+ * where there is.
+ */
 static void add_new_columns(struct text *t, const struct tm_stream *s, bool production)
 {
     const char *comma = "";
-    add(t, "ALTER TABLE %s", s->name);
+    int count = 0;
+    add(t,
+        "DO $tidemill$\nBEGIN\nIF (SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass('%s') AND attname IN (",
+        s->name);
+    for (uint16_t i = 0; i < s->column_count; i++)
+        if (is_kept(&s->columns[i], production))
+            add(t, "%s'%s'", count++ ? "," : "", s->columns[i].name);
+    add(t, ")) < %d THEN\nALTER TABLE %s", count, s->name);
     for (uint16_t i = 0; i < s->column_count; i++) {
         const struct tm_column *c = &s->columns[i];
         if (!is_kept(c, production))
@@ -86,7 +99,7 @@ static void add_new_columns(struct text *t, const struct tm_stream *s, bool prod
         add(t, "%s\n    ADD COLUMN IF NOT EXISTS %s %s", comma, c->name, type_name(c->type));
         comma = ",";
     }
-    add(t, ";\n");
+    add(t, ";\nEND IF;\nEND\n$tidemill$;\n");
 }
 
 static void add_names(struct text *t, const struct tm_stream *s, const uint16_t *columns, uint16_t count)
@@ -137,15 +150,26 @@ static void add_view_query(struct text *t, const struct tm_stream *s)
     add(t, " FROM %s;\n", s->name);
 }
 
-/* A view is replaced in place, which keeps what was granted on it; but one that lost a column, or got one in its middle,
- * cannot be: it is made anew. */
+/*
+ * A view is replaced in place, which keeps what was granted on it; but one that lost a column, or got one in its middle,
+ * cannot be: it is made anew. One that is as it should be, by its comment, is left alone: its readers hold the lock.
+ */
 static void add_view(struct text *t, const struct tm_stream *s)
 {
-    add(t, "DO $tidemill$\nBEGIN\nCREATE OR REPLACE VIEW ");
+    struct tm_buf query = {0};
+    struct text own = {.out = &query};
+    add_view_query(&own, s);
+    uint64_t hash = own.rc ? 0 : tm_hash64(query.data, query.len, 0);
+    tm_buf_fini(&query);
+    add(t,
+        "DO $tidemill$\nBEGIN\nIF obj_description(to_regclass('readable.%s'), 'pg_class') IS NOT DISTINCT FROM 'tidemill "
+        "%016" PRIx64 "' THEN\n    RETURN;\nEND IF;\nBEGIN\nCREATE OR REPLACE VIEW ",
+        s->name, hash);
     add_view_query(t, s);
     add(t, "EXCEPTION WHEN invalid_table_definition THEN\nDROP VIEW readable.%s;\nCREATE VIEW ", s->name);
     add_view_query(t, s);
-    add(t, "END\n$tidemill$;\n\n");
+    add(t, "END;\nCOMMENT ON VIEW readable.%s IS 'tidemill %016" PRIx64 "';\nEND\n$tidemill$;\n\n", s->name, hash);
+    t->rc = t->rc ? t->rc : own.rc;
 }
 
 static int finish(struct text *t, size_t start)

@@ -27,9 +27,7 @@ static const char meta_common[] =
     "    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(),\n"
     "    who text NOT NULL DEFAULT session_user, gatherer text NOT NULL, epoch uuid NOT NULL,\n"
     "    stream text COLLATE \"C\" NOT NULL, first_seq int8 NOT NULL, last_seq int8 NOT NULL, rows int8 NOT NULL,\n"
-    "    reason text NOT NULL, detail text);\n"
-    "ALTER TABLE tidemill.absent ADD COLUMN IF NOT EXISTS from_ts timestamptz;\n"
-    "ALTER TABLE tidemill.absent ADD COLUMN IF NOT EXISTS to_ts timestamptz;\n"
+    "    reason text NOT NULL, detail text, from_ts timestamptz, to_ts timestamptz);\n"
     "CREATE INDEX IF NOT EXISTS absent_place ON tidemill.absent (epoch, stream, last_seq);\n"
     "CREATE TABLE IF NOT EXISTS tidemill.keys (\n"
     "    stream text COLLATE \"C\" NOT NULL, from_ts timestamptz NOT NULL, columns text NOT NULL,\n"
@@ -170,11 +168,9 @@ static int begin(struct tm_pg *pg, struct tm_error *err)
 
 static int end(struct tm_pg *pg, int rc, struct tm_error *err)
 {
-    struct tm_error ignored;
     if (!rc)
         return tm_pg_exec(pg, "COMMIT", err);
-    int undone = tm_pg_is_open(pg) ? tm_pg_exec(pg, "ROLLBACK", &ignored) : TM_OK;
-    (void)undone; /* the first error is the one to tell */
+    tm_pg_rollback(pg);
     return rc;
 }
 

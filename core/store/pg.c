@@ -282,6 +282,18 @@ int tm_pg_exec(struct tm_pg *pg, const char *sql, struct tm_error *err)
     return rc ? rc : tm_pg_finish(pg, deadline_us, NULL, err);
 }
 
+void tm_pg_rollback(struct tm_pg *pg)
+{
+    struct tm_error ignored;
+    enum tm_pg_class class = pg->class;
+    char sqlstate[sizeof pg->sqlstate];
+    memcpy(sqlstate, pg->sqlstate, sizeof sqlstate);
+    if (!tm_pg_is_open(pg) || tm_pg_exec(pg, "ROLLBACK", &ignored))
+        return; /* lost: that ended it too */
+    pg->class = class;
+    memcpy(pg->sqlstate, sqlstate, sizeof sqlstate);
+}
+
 /* TM_ETIMEOUT: no answer by then; the connection is as it was. */
 static int wait_answer(struct tm_pg *pg, int64_t until_us, struct tm_error *err)
 {

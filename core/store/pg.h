@@ -83,6 +83,9 @@ const char *tm_pg_sqlstate(const struct tm_pg *pg);
  * TM_ECORRUPT or TM_EINVAL. */
 int tm_pg_exec(struct tm_pg *pg, const char *sql, struct tm_error *err) TM_MUST_CHECK;
 
+/* End a transaction that failed. The class and SQLSTATE of why it did stay, unless the session is lost. */
+void tm_pg_rollback(struct tm_pg *pg);
+
 /*
  * COMMIT, which waits for the answer of a synchronous standby for `standby_us` and not for ever (MEASURED.md): then the
  * server is asked to wait no longer, and keeps the transaction. *alone: it did, and the transaction is there, but perhaps

@@ -128,9 +128,7 @@ static int lock(struct tm_pg *pg, struct tm_error *err)
 
 static int roll_back(struct tm_pg *pg, int rc)
 {
-    struct tm_error ignored;
-    int undone = tm_pg_is_open(pg) ? tm_pg_exec(pg, "ROLLBACK", &ignored) : TM_OK;
-    (void)undone; /* the first error is the one to tell */
+    tm_pg_rollback(pg);
     return rc;
 }
 

@@ -165,12 +165,11 @@ static int drop(struct tm_pg *pg, const struct tm_retention_part *p, struct tm_e
 int tm_retention_drop(struct tm_pg *pg, const struct tm_retention_part *part, const char *gatherer,
                       struct tm_error *err)
 {
-    struct tm_error ignored;
     int rc = tm_pg_exec(pg, "BEGIN; " LOCK_TIMEOUT, err);
     rc = rc ? rc : note_all(pg, part, gatherer, err);
     rc = rc ? rc : drop(pg, part, err);
-    if (rc && tm_pg_is_open(pg) && tm_pg_exec(pg, "ROLLBACK", &ignored))
-        return rc;
+    if (rc)
+        tm_pg_rollback(pg);
     return rc;
 }
 

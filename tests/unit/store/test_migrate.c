@@ -105,6 +105,25 @@ static void test_nothing_to_do(void **state)
     must(f->pg, "RESET ROLE"); /* the failed one left no transaction open */
 }
 
+/* What is there already is not locked against its readers, whatever else changed; what has to be is waited for once. */
+static void test_readers_are_left_alone(void **state)
+{
+    struct fixture *f = *state;
+    MUST(tm_migrate_production(f->pg, plan, &f->err));
+    db_exec(f->db, "UPDATE tidemill.meta SET value = 'another' WHERE key = 'schema'; BEGIN; "
+                   "LOCK facts, notes, things, daily, gaps, readable.facts, readable.daily IN ACCESS SHARE MODE");
+    must(f->pg, "SET lock_timeout = '100ms'");
+    MUST(tm_migrate_production(f->pg, plan, &f->err));
+    db_exec(f->db, "COMMIT; UPDATE tidemill.meta SET value = 'another' WHERE key = 'schema'; "
+                   "ALTER TABLE facts DROP COLUMN n CASCADE; BEGIN; LOCK facts IN ACCESS SHARE MODE");
+    assert_int_equal(tm_migrate_production(f->pg, plan, &f->err), TM_ERETRY);
+    assert_int_equal(tm_pg_class_of(f->pg), TM_PG_RETRY); /* also after its ROLLBACK: nobody has to mend that */
+    assert_string_equal(tm_pg_sqlstate(f->pg), "55P03");
+    db_exec(f->db, "COMMIT");
+    MUST(tm_migrate_production(f->pg, plan, &f->err));
+    assert_int_equal(db_int(f->db, "SELECT count(n) FROM readable.facts"), 0);
+}
+
 static void *migrate_main(void *arg)
 {
     struct fixture *f = arg;
@@ -301,15 +320,11 @@ static void test_drift(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_twice),
-        TEST(test_missing_table),
-        TEST(test_nothing_to_do),
-        TEST(test_two_at_once),
-        TEST(test_epochs),
-        TEST(test_stream_added),
-        TEST(test_local_partitions),
-        TEST(test_production_days),
-        TEST(test_days_of_a_plain_table),
+        TEST(test_twice),           TEST(test_missing_table),
+        TEST(test_nothing_to_do),   TEST(test_readers_are_left_alone),
+        TEST(test_two_at_once),     TEST(test_epochs),
+        TEST(test_stream_added),    TEST(test_local_partitions),
+        TEST(test_production_days), TEST(test_days_of_a_plain_table),
         TEST(test_drift),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);

@@ -1,4 +1,5 @@
 #include "script/module.h"
+#include "script/chunk.h"
 #include "script/grant.h"
 #include "script/place.h"
 #include "script/vm.h"
@@ -76,14 +77,14 @@ static const char *read_source(const char *path, struct tm_buf *out)
     return why;
 }
 
-static void note_file(struct tm_module_paths *paths, const char *name)
+static void note_file(struct tm_module_paths *paths, const char *name, uint64_t hash)
 {
     if (!paths->arena)
         return;
     struct tm_module_file *file = tm_arena_alloc(paths->arena, sizeof *file);
     file->next = paths->files;
     file->name = tm_arena_strdup(paths->arena, name);
-    file->hash = tm_hash64(paths->source.data, paths->source.len, 0);
+    file->hash = hash;
     paths->files = file;
 }
 
@@ -92,9 +93,10 @@ void tm_module_load(lua_State *L, struct tm_module_paths *paths, const char *pat
     const char *why = read_source(path, &paths->source);
     if (why)
         luaL_error(L, "%s: %s", path, why);
-    note_file(paths, name);
     const char *source = (const char *)paths->source.data;
     size_t len = paths->source.len;
+    uint64_t hash = tm_hash64(source, len, 0);
+    note_file(paths, name, hash);
     if (len > 0 && source[0] == '\x1b')
         luaL_error(L, "%s: is bytecode: expected source text", path);
     if (len > 1 && source[0] == '#' && source[1] == '!') {
@@ -105,8 +107,7 @@ void tm_module_load(lua_State *L, struct tm_module_paths *paths, const char *pat
     }
     lua_pushfstring(L, "@%s", name);
     tm_place_learn(L, lua_tostring(L, -1));
-    if (luaL_loadbufferx(L, source, len, lua_tostring(L, -1), "t"))
-        lua_error(L);
+    tm_chunk_load(L, source, len, lua_tostring(L, -1), hash);
     lua_remove(L, -2);
     if (paths->environment) {
         lua_rawgeti(L, LUA_REGISTRYINDEX, paths->environment);

@@ -282,6 +282,27 @@ static void test_ambiguous_counts(void **state)
            "0 3 0 0 0 0");
 }
 
+/*
+ * By channels of all markets each gap of one gatherer is covered by the other, but market A was lost by both for a moment
+ * (g1 from 20 to 21, g2 from 20.5 to 21.5): only its keys count.
+ */
+static void test_ambiguous_market(void **state)
+{
+    struct fixture *f = *state;
+    must(f->pg, "SELECT whole('g1', 'x', 1, 'd/1', NULL, 0), g('g1', 'x', 2, 'closed', 'd/1', NULL, 'A', 20, 21), "
+                "whole('g1', 'x', 3, 'd/1', 'A', 21), g('g1', 'x', 4, 'sequence', 'd/1', NULL, NULL, 40, 41, 7), "
+                "whole('g2', 'y', 1, 'd/1', NULL, 0), g('g2', 'y', 2, 'closed', 'd/1', NULL, 'A', 20.5, 21.5), "
+                "whole('g2', 'y', 3, 'd/1', 'A', 21.5), g('g2', 'y', 4, 'sequence', 'd/1', NULL, NULL, 50, 51, 7)");
+    must(f->pg, "INSERT INTO deltas SELECT n, t(at), 1, 0, now() FROM (VALUES ('A', 20.7), ('B', 20.7), ('A', 40.5), "
+                "('B', 40.5), ('B', 50.5)) v (n, at)");
+    must(f->pg, "SELECT proof('g1', 'x', 1, 95, 4, 10), has('g1', 'x', 4, 10), proof('g2', 'y', 1, 95, 4, 10), "
+                "has('g2', 'y', 4, 10)");
+    expect(f, "SELECT tidemill.find_ambiguities('deltas', 'at', 'ticker', 'occurrence')", "1");
+    expect(f,
+           "SELECT string_agg(ticker || keys || ' ' || s(from_ts) || ' ' || s(to_ts), ',') FROM tidemill.ambiguities",
+           "A1 20.25 21");
+}
+
 /* What retention dropped is not there, whoever had all of it. */
 static void test_dropped_days(void **state)
 {
@@ -328,6 +349,7 @@ int main(void)
         TEST(test_a_stream_of_two_channels),
         TEST(test_streams_are_found),
         TEST(test_ambiguous_counts),
+        TEST(test_ambiguous_market),
         TEST(test_heartbeats_are_pruned),
         TEST(test_dropped_days),
     };

@@ -30,7 +30,7 @@ struct tm_parquet_cursor {
     struct tm_parquet_form form;
     size_t group;
 
-    uint64_t at, end; /* of the file: the next page's header, the end of the chunk */
+    uint64_t at, end;   /* of the file: the next page's header, the end of the chunk */
     uint64_t rows_left; /* of the chunk, in pages to come */
     bool dictionary_due;
     struct tm_buf window; /* bytes of the file from `window_at` on */

@@ -184,7 +184,7 @@ static void get_logical(struct tm_thrift_in *t, struct tm_thrift_field outer, st
 
 static struct element get_element(struct tm_thrift_in *t, struct tm_thrift_field outer)
 {
-    struct element e = {.form = {.physical = (enum tm_parquet_physical)-1, .converted = -1}, .repetition = -1};
+    struct element e = {.form = {.physical = (enum tm_parquet_physical) - 1, .converted = -1}, .repetition = -1};
     e.children = -1;
     for (struct tm_thrift_field f = tm_thrift_enter(t, outer); tm_thrift_next(t, &f);) {
         if (f.id == 1)

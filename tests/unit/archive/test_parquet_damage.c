@@ -15,7 +15,7 @@
 
 static const struct tm_parquet_column columns[] = {
     {"at", TM_TYPE_TIMESTAMPTZ, 0, true}, {"price", TM_TYPE_INT4, 6, true},      {"size", TM_TYPE_INT8, 2, false},
-    {"ticker", TM_TYPE_TEXT, 0, true},    {"occurrence", TM_TYPE_INT2, 0, true}, {"block", TM_TYPE_BOOL, 0, true},
+    {"ticker", TM_TYPE_TEXT, 0, false},   {"occurrence", TM_TYPE_INT2, 0, true}, {"block", TM_TYPE_BOOL, 0, true},
     {"id", TM_TYPE_UUID, 0, false},       {"levels", TM_TYPE_JSONB, 0, true},    {"weight", TM_TYPE_FLOAT8, 0, true},
 };
 #define COLUMNS (sizeof columns / sizeof *columns)

@@ -6,7 +6,7 @@
  *
  *     bool         BOOLEAN                                    int2         INT32, INTEGER(16, signed)
  *     int4         INT32                                      int8         INT64
- *     int2, scale  INT32, DECIMAL(5, scale)                   int4, scale  INT64, DECIMAL(10, scale)
+ *     int2, scale  INT32, DECIMAL(5 to 9, scale)              int4, scale  INT64, DECIMAL(10, scale)
  *     int8, scale  INT64, DECIMAL(18, scale)                  float8       DOUBLE
  *     timestamptz  INT64, TIMESTAMP(UTC, microseconds)        text         BYTE_ARRAY, STRING
  *     jsonb        BYTE_ARRAY, JSON                           bytea        BYTE_ARRAY
@@ -20,7 +20,7 @@
  * parquet_column.h. Statistics: null_count of all columns; min and max of all but jsonb and bytea, long texts cut.
  *
  * The reader takes what this writer writes, and refuses the rest with an error that says what was met: nested columns,
- * other codecs, encodings, page versions, pages without CRC. It trusts no byte: each offset, length, count and level is
+ * other codecs, encodings, page versions, pages without CRC, bytes between column chunks. It trusts no byte: each offset, length, count and level is
  * checked before it is used, and what it allocates stays below `memory_max`. What no CRC covers (footer, page headers)
  * is for the object's own hash in the manifest to protect: a flipped bit in a statistic skips a row group.
  *

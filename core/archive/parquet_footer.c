@@ -16,6 +16,14 @@ static void fault(struct reading *r, const char *what)
     tm_thrift_fault(&r->t, what);
 }
 
+/* Names are the first of the texts, which move as they grow. */
+static void set_names(struct tm_parquet_footer *f)
+{
+    char *name = (char *)f->texts.data;
+    for (size_t i = 0; i < f->column_count; i++, name += strlen(name) + 1)
+        f->columns[i].name = name;
+}
+
 /* ---- Statistics ---- */
 
 /* PLAIN, little-endian, of the column's width; false: another length. */
@@ -205,6 +213,7 @@ static void get_groups(struct reading *r, struct tm_thrift_field f)
     size_t count = tm_thrift_list(&r->t, f, &of);
     if (!r->f->column_count)
         fault(r, "row groups before the schema");
+    set_names(r->f); /* texts behind the schema may have moved them */
     for (; count && !r->t.fault; count--)
         get_group(r, of);
 }
@@ -213,12 +222,10 @@ static void get_groups(struct reading *r, struct tm_thrift_field f)
 
 static void get_columns(struct reading *r, struct tm_thrift_field f)
 {
-    if (r->f->column_count)
-        fault(r, "two schemas");
+    if (r->f->column_count || r->f->texts.len)
+        fault(r, "two schemas, or one behind other texts");
     r->f->column_count = r->t.fault ? 0 : tm_parquet_get_schema(&r->t, f, r->f->columns, &r->f->texts);
-    char *name = (char *)r->f->texts.data; /* until the texts are complete, which may move them */
-    for (size_t i = 0; i < r->f->column_count; i++, name += strlen(name) + 1)
-        r->f->columns[i].name = name;
+    set_names(r->f);
     struct tm_error err;
     if (r->f->column_count && tm_parquet_check_columns(r->f->columns, r->f->column_count, &err))
         fault(r, "two columns of one name");
@@ -296,14 +303,6 @@ static void get_file(struct reading *r)
     if (r->next != r->end)
         fault(r, "bytes between the last column chunk and the footer");
     r->f->rows = r->rows;
-}
-
-/* The texts have come to rest. */
-static void set_names(struct tm_parquet_footer *f)
-{
-    char *name = (char *)f->texts.data;
-    for (size_t i = 0; i < f->column_count; i++, name += strlen(name) + 1)
-        f->columns[i].name = name;
 }
 
 int tm_parquet_footer_read(struct tm_parquet_footer *f, const uint8_t *bytes, size_t len, uint64_t at,

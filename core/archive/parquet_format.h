@@ -17,13 +17,14 @@
 #define TM_PARQUET_PAGE_BYTES_MAX (TM_PARQUET_VALUE_BYTES_MAX + (12 << 20)) /* what the reader takes */
 #define TM_PARQUET_PADDING 16 /* readable behind a page (parquet_pack.h) */
 
-enum tm_parquet_physical { /* Type */
-                           TM_PARQUET_BOOLEAN = 0,
-                           TM_PARQUET_INT32 = 1,
-                           TM_PARQUET_INT64 = 2,
-                           TM_PARQUET_DOUBLE = 5,
-                           TM_PARQUET_BYTE_ARRAY = 6,
-                           TM_PARQUET_FIXED = 7,
+/* Type */
+enum tm_parquet_physical {
+    TM_PARQUET_BOOLEAN = 0,
+    TM_PARQUET_INT32 = 1,
+    TM_PARQUET_INT64 = 2,
+    TM_PARQUET_DOUBLE = 5,
+    TM_PARQUET_BYTE_ARRAY = 6,
+    TM_PARQUET_FIXED = 7, /* FIXED_LEN_BYTE_ARRAY */
 };
 
 enum tm_parquet_repetition { TM_PARQUET_REQUIRED = 0, TM_PARQUET_OPTIONAL = 1 };

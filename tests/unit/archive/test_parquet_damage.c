@@ -11,6 +11,8 @@
 
 #include "parquet_files.h"
 
+#include "archive/parquet_thrift.h"
+
 #include <stdio.h>
 
 static const struct tm_parquet_column columns[] = {
@@ -177,6 +179,53 @@ static void test_moved_bytes(void **state)
     tm_buf_fini(&tuples);
 }
 
+/* The file with the fields of its footer in another order, which Thrift allows; each with its number in the long form. */
+static void reorder_footer(const struct fixture *f, const int order[7], struct tm_buf *out)
+{
+    struct tm_thrift_in t;
+    struct tm_thrift_field fields[8];
+    const uint8_t *begin[8] = {0}, *end[8] = {0};
+    size_t footer = footer_at(f);
+    tm_thrift_in_init(&t, f->file.data + footer, f->file.len - 8 - footer);
+    for (struct tm_thrift_field field = tm_thrift_enter(&t, (struct tm_thrift_field){0}); tm_thrift_next(&t, &field);) {
+        begin[field.id] = t.at;
+        fields[field.id] = field;
+        tm_thrift_skip(&t, field);
+        end[field.id] = t.at;
+    }
+    assert_null(t.fault);
+    tm_buf_clear(out);
+    assert_int_equal(tm_buf_append(out, f->file.data, footer), TM_OK);
+    for (int i = 0; i < 7; i++) {
+        int id = order[i];
+        uint8_t head[2] = {(uint8_t)fields[id].type, (uint8_t)(2 * id)};
+        assert_int_equal(tm_buf_append(out, head, 2), TM_OK);
+        assert_int_equal(tm_buf_append(out, begin[id], (size_t)(end[id] - begin[id])), TM_OK);
+    }
+    assert_int_equal(tm_buf_append(out, "", 1), TM_OK);
+    uint32_t len = (uint32_t)(out->len - footer);
+    assert_int_equal(tm_buf_append(out, &len, 4), TM_OK);
+    assert_int_equal(tm_buf_append(out, "PAR1", 4), TM_OK);
+}
+
+static void test_order_of_the_footer(void **state)
+{
+    static const int good[][7] = {{1, 2, 3, 4, 5, 6, 7}, {2, 6, 5, 7, 4, 3, 1}, {3, 2, 5, 4, 6, 1, 7}};
+    static const int bad[][7] = {{5, 2, 3, 4, 1, 6, 7}, {4, 2, 3, 1, 5, 6, 7}, {2, 2, 3, 4, 5, 6, 7}};
+    struct fixture *f = *state;
+    struct tm_buf file = {0}, tuples = {0};
+    struct tm_error err;
+    for (int i = 0; i < 3; i++) {
+        reorder_footer(f, good[i], &file);
+        assert_int_equal(read_back(&file, &tuples, &err), TM_OK);
+        assert_true(same_rows(f, &tuples));
+        reorder_footer(f, bad[i], &file);
+        assert_int_equal(read_back(&file, &tuples, &err), TM_ECORRUPT);
+    }
+    tm_buf_fini(&file);
+    tm_buf_fini(&tuples);
+}
+
 /* After an error the reader gives no more rows. */
 static void test_no_rows_after_an_error(void **state)
 {
@@ -220,11 +269,9 @@ static void test_read_fails(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_bit),
-        cmocka_unit_test(test_place),
-        cmocka_unit_test(test_every_length),
-        cmocka_unit_test(test_moved_bytes),
-        cmocka_unit_test(test_no_rows_after_an_error),
+        cmocka_unit_test(test_every_bit),           cmocka_unit_test(test_place),
+        cmocka_unit_test(test_every_length),        cmocka_unit_test(test_moved_bytes),
+        cmocka_unit_test(test_order_of_the_footer), cmocka_unit_test(test_no_rows_after_an_error),
         cmocka_unit_test(test_read_fails),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

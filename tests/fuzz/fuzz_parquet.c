@@ -167,7 +167,7 @@ static int read_file(struct tm_buf *file, struct tm_buf *tuples, size_t *rows, b
     for (size_t i = 0; i < count; i++)
         (void)tm_parquet_reader_span(r, i);
     if (ranged && tm_parquet_reader_range(r, columns[0].name, -1000, 1000, &err))
-        ranged = false;
+        TM_FATAL_UNLESS(err.code == TM_EINVAL); /* not a column of integers */
     rc = file_tuples(r, tuples, rows, &err);
     tm_parquet_reader_close(r);
     return rc;

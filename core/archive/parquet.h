@@ -33,10 +33,10 @@
 #include "record/plan.h"
 #include "store/copy.h"
 
-#define TM_PARQUET_GROUP_ROWS (1 << 17)     /* of a row group, unless the options say otherwise */
-#define TM_PARQUET_GROUP_ROWS_MAX (1 << 20) /* what the options may say, and what the reader takes */
-#define TM_PARQUET_GROUP_BYTES (32 << 20)   /* of a row group's values before they are encoded */
-#define TM_PARQUET_MEMORY_MAX ((size_t)256 << 20)
+#define TM_PARQUET_GROUP_ROWS (1 << 17)           /* of a row group, unless the options say otherwise */
+#define TM_PARQUET_GROUP_ROWS_MAX (1 << 20)       /* what the options may say, and what the reader takes */
+#define TM_PARQUET_GROUP_BYTES (32 << 20)         /* of a row group's values before they are encoded */
+#define TM_PARQUET_MEMORY_MAX ((size_t)256 << 20) /* of a reader: twice what 64 columns of the default groups take */
 
 struct tm_parquet_column {
     const char *name;

@@ -5,6 +5,7 @@ Rows are made here and written as COPY's binary format by struct, so what is exp
 from __future__ import annotations
 
 import json
+import os
 import random
 import struct
 import subprocess
@@ -38,7 +39,7 @@ class Readers:
         if not (NODE / "node_modules" / "hyparquet").is_dir():
             pytest.fail(f"{NODE}/node_modules is not there: scripts/setup installs it by 'npm ci'; see what it says")
         self.process = subprocess.Popen(["node", NODE / "parquet.mjs"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True, encoding="utf-8")
+                                        text=True, encoding="utf-8", env={**os.environ, "TZ": "UTC"})
 
     def ask(self, *questions: dict[str, Any]) -> list[Any]:
         """The answers, none of which is an error."""

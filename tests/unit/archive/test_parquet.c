@@ -179,7 +179,7 @@ static void test_random_files(void **unused)
 {
     struct schema s;
     (void)unused;
-    for (int i = 0; i < 400; i++) {
+    for (int i = 0; i < 200; i++) {
         random_schema(&s);
         round_trip(&s, roll() % 400, i % 3 ? (uint32_t)(1 + roll() % 200) : 0, i % 5 ? 0 : 1 + roll() % 5000);
     }

@@ -82,7 +82,7 @@ static void test_random_runs(void **unused)
 {
     uint32_t values[700], back[700];
     (void)unused;
-    for (int round = 0; round < 3000; round++) {
+    for (int round = 0; round < 1000; round++) {
         unsigned width = 1 + (unsigned)(roll() % 32);
         uint64_t limit = UINT64_C(1) << width;
         size_t count = roll() % 700;
@@ -191,7 +191,7 @@ static void test_random_deltas(void **unused)
 {
     int64_t values[1000], back[1000];
     (void)unused;
-    for (int round = 0; round < 3000; round++) {
+    for (int round = 0; round < 1000; round++) {
         bool narrow = round % 2;
         size_t count = roll() % (round % 10 ? 300 : 1000);
         struct tm_buf buf = {0};

@@ -179,9 +179,13 @@ static int keep(struct tm_clerk *c, const struct tm_dedup_settings *settings, st
 {
     const struct tm_plan *plan = settings->options.plan;
     int64_t pruned = 0;
+    if (c->d->shard && !atomic_load(&c->d->unreplicated))
+        return TM_OK; /* the ledger is shard 0's to keep */
     int rc = connect_to(c, settings->options.production, err);
     rc = rc ? rc : tm_replication_probe(c->d, c->pg, err);
-    rc = rc ? rc : read_gaps(c, err);
+    if (rc || c->d->shard)
+        return rc;
+    rc = read_gaps(c, err);
     for (size_t i = 0; !rc && i < tm_plan_stream_count(plan); i++)
         if (is_counted(tm_plan_stream(plan, i)))
             rc = find_ambiguities(c, tm_plan_stream(plan, i), err);

@@ -34,6 +34,8 @@ static int check_id(const char *id, struct tm_error *err)
 int tm_deduplicator_check(const struct tm_deduplicator_options *o, struct tm_error *err)
 {
     int rc = o->gatherer_count ? TM_OK : tm_error_set(err, TM_EINVAL, "a deduplicator needs at least one gatherer");
+    if (!rc && o->shards > TM_SHARDS_MAX)
+        rc = tm_error_set(err, TM_EINVAL, "shards: expected 1 to %d, got %u", TM_SHARDS_MAX, o->shards);
     for (size_t i = 0; !rc && i < o->gatherer_count; i++) {
         rc = check_id(o->gatherers[i].id, err);
         for (size_t j = 0; !rc && j < i; j++)
@@ -58,7 +60,8 @@ static void copy_options(struct tm_dedup_settings *s, const struct tm_deduplicat
     o->poll_us = from->poll_us ? from->poll_us : POLL_US;
     o->poll_rows_max = from->poll_rows_max ? from->poll_rows_max : POLL_ROWS_MAX;
     o->batch_rows_max = from->batch_rows_max ? from->batch_rows_max : BATCH_ROWS_MAX;
-    o->queue_bytes_max = from->queue_bytes_max ? from->queue_bytes_max : TM_DEDUPLICATOR_QUEUE_BYTES;
+    o->shards = from->shards ? from->shards : 1;
+    o->queue_bytes_max = (from->queue_bytes_max ? from->queue_bytes_max : TM_DEDUPLICATOR_QUEUE_BYTES) / o->shards;
     o->accept_past_us = from->accept_past_us ? from->accept_past_us : ACCEPT_US;
     struct tm_deduplicator_retain *retain = tm_arena_alloc(s->arena, (from->retain_count + 1) * sizeof *retain);
     for (size_t i = 0; i < from->retain_count; i++) {
@@ -151,7 +154,7 @@ static struct tm_peer *peer_create(struct tm_deduplicator *d, const struct tm_de
     peer->queue = tm_queue_create(QUEUE_ITEMS_MAX, queue_bytes);
     tm_queue_set_wake(peer->queue, wake_merger, d);
     (void)snprintf(labels, sizeof labels, "gatherer=\"%s\"", peer->id);
-    peer->health = tm_metrics_gauge(d->metrics, "dedup_gatherer_health",
+    peer->health = tm_metrics_gauge(d->own ? d->own : d->metrics, "dedup_gatherer_health",
                                     "1 while the gatherer's store can be read and its history is whole.", labels);
     return peer;
 }

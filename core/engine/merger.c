@@ -7,6 +7,7 @@
 #include "engine/production.h"
 #include "engine/progress.h"
 #include "engine/tenure.h"
+#include "store/shards.h"
 
 #include <inttypes.h>
 #include <poll.h>
@@ -20,8 +21,8 @@
 #define COMMIT_EVERY_US (15 * TM_US_PER_MS) /* a commit costs the same for one row as for a thousand */
 #define IDLE_US (1 * TM_US_PER_S)
 #define STANDBY_LOOKS 20 /* within a lease */
-#define STOP_S 4         /* for the transaction under way; then it is given up, and polled again at the next start */
 #define BATCHES_MAX 512
+#define LEAST_EVERY_US (1 * TM_US_PER_S)
 
 struct tm_merger {
     struct tm_deduplicator *d;
@@ -40,6 +41,8 @@ struct tm_merger {
     size_t turn;        /* whose queue is looked into first */
     int64_t started_us; /* monotonic start of the last transaction */
     int64_t stored_us;  /* when its rows were all sent */
+    int64_t looked_us;  /* monotonic, while the shard is another process's */
+    int64_t least_us;   /* monotonic: when the cursors of all shards were read */
     struct tm_progress progress;
 };
 
@@ -170,6 +173,17 @@ static bool has_news(struct tm_merger *m)
     return news;
 }
 
+/* While the shard is another process's, production is still asked now and then whether it is there. */
+static int look_on(struct tm_merger *m, struct tm_error *err)
+{
+    int64_t now_us = tm_clock_mono_us();
+    tm_tenure_note(&m->tenure, TM_LEASE_STANDBY, "");
+    if (now_us - m->looked_us < IDLE_US)
+        return 0;
+    m->looked_us = now_us;
+    return tm_pg_exec(m->production.pg, "SELECT 1", err);
+}
+
 /* Wait until the lease is ours. */
 static int take_lease(struct tm_merger *m, struct tm_error *err)
 {
@@ -178,7 +192,9 @@ static int take_lease(struct tm_merger *m, struct tm_error *err)
             m->anew = true;
             return tm_error_set(err, TM_ERETRY, "other settings while standing by");
         }
-        int rc = tm_tenure_take(&m->tenure, m->production.pg, &m->settings->options, err);
+        int rc = atomic_load(&m->d->wanted)
+                     ? tm_tenure_take(&m->tenure, m->production.pg, &m->settings->options, err)
+                     : look_on(m, err);
         if (rc)
             return rc < 0 ? rc : TM_OK;
         tm_bulletin_standby(m->d);
@@ -198,7 +214,11 @@ static struct tm_cursor_move *move_of(struct tm_merger *m, const struct tm_batch
             return v;
     }
     m->moves[m->move_count] =
-        (struct tm_cursor_move){.gatherer = b->peer->id, .epoch = b->epoch, .stream = b->stream->name, .from = b->from};
+        (struct tm_cursor_move){.gatherer = b->peer->id,
+                                .epoch = b->epoch,
+                                .stream = b->stream->name,
+                                .from = b->from,
+                                .shards = b->shards};
     return &m->moves[m->move_count++];
 }
 
@@ -231,7 +251,7 @@ static int run_transaction(struct tm_merger *m, struct tm_error *err)
     rc = rc ? rc : tm_production_begin(&m->production, err);
     rc = rc ? rc : tm_merge_store(m->merge, m->production.pg, err);
     rc = rc ? rc : note_absent(m, err);
-    rc = rc ? rc : tm_cursors_move(m->production.pg, m->moves, m->move_count, err);
+    rc = rc ? rc : tm_cursors_move(m->production.pg, m->d->shard, m->moves, m->move_count, err);
     m->stored_us = tm_clock_mono_us();
     rc = rc ? rc : tm_production_commit(&m->production, m->settings->options.standby_wait_us, err);
     if (rc && !tm_pg_is_open(m->production.pg))
@@ -329,16 +349,26 @@ static int merge(struct tm_merger *m, struct tm_error *err)
 
 static int load_cursors(struct tm_merger *m, struct tm_error *err)
 {
-    int rc = tm_cursors_load(&m->cursors, m->production.pg, &m->settings->options, err);
+    int rc = tm_cursors_load(&m->cursors, m->production.pg, &m->settings->options, m->d->shard, err);
     for (size_t i = 0; !rc && i < m->cursors.count; i++)
         tm_dedup_note_newest(m->d, m->cursors.items[i].stream, 0);
     return rc ? rc : publish(m, err);
+}
+
+/* With the lease at hand the number cannot change any more; whoever has another one must not keep the lease from the rest. */
+static int expect_shards(struct tm_merger *m, struct tm_error *err)
+{
+    int rc = tm_shards_expect(m->production.pg, m->d->shard_count, err);
+    if (rc == TM_ESTATE)
+        tm_tenure_give_back(&m->tenure, m->production.pg);
+    return rc;
 }
 
 /* From a session to the first poll: wait for the lease, then read everything anew that somebody else may have changed. */
 static int begin_work(struct tm_merger *m, struct tm_error *err)
 {
     int rc = take_lease(m, err);
+    rc = rc ? rc : expect_shards(m, err);
     rc = rc ? rc : tm_production_expect(&m->production, &m->tenure.lease, m->settings->options.plan, err);
     tm_merge_forget(m->merge);
     rc = rc ? rc : load_cursors(m, err);
@@ -352,6 +382,7 @@ static int open_session(struct tm_merger *m, struct tm_error *err)
     const struct tm_deduplicator_options *options = &m->settings->options;
     int rc = tm_production_open(&m->production, m->settings, err);
     rc = rc ? rc : tm_production_prepare(&m->production, options->plan, options->migrate, err);
+    rc = rc ? rc : tm_shards_expect(m->production.pg, m->d->shard_count, err);
     return rc ? rc : begin_work(m, err);
 }
 
@@ -361,6 +392,36 @@ static int stand_down(struct tm_merger *m, struct tm_error *err)
     tm_keeper_rest(m->d->keeper);
     int rc = tm_pg_exec(m->production.pg, "ROLLBACK", err);
     return rc ? rc : begin_work(m, err);
+}
+
+/* The shard is for another process: the transaction is done, it may take the lease at once. */
+static int hand_over(struct tm_merger *m, struct tm_error *err)
+{
+    tm_log(TM_LOG_INFO, "merger", "the shard goes to another process", TM_F_U64("shard", m->d->shard));
+    tm_tenure_give_back(&m->tenure, m->production.pg);
+    return begin_work(m, err);
+}
+
+/* Shard 0 tells gatherers what all shards have; read in this session, as production may be another one in the next. */
+static int read_least(struct tm_merger *m, struct tm_error *err)
+{
+    struct tm_cursors least = {0}, before;
+    int64_t now_us = tm_clock_mono_us();
+    if (m->d->shard_count == 1 || m->d->shard || now_us - m->least_us < LEAST_EVERY_US)
+        return TM_OK;
+    m->least_us = now_us;
+    int rc = tm_cursors_load_least(&least, m->production.pg, &m->settings->options, err);
+    if (rc) {
+        tm_cursors_fini(&least);
+        return rc;
+    }
+    pthread_mutex_lock(&m->d->lock);
+    before = m->d->least;
+    m->d->least = least;
+    m->d->least_generation = m->d->generation;
+    pthread_mutex_unlock(&m->d->lock);
+    tm_cursors_fini(&before);
+    return TM_OK;
 }
 
 /* Nothing is wrong with production, but what was polled does not follow on what it has. */
@@ -499,6 +560,9 @@ static int run_session(struct tm_merger *m, struct tm_error *err)
             rc = stand_down(m, err);
         else if (rc == TM_ECONFLICT || rc == TM_ESTATE)
             rc = start_over(m, rc, err);
+        else if (!rc && !atomic_load(&m->d->wanted))
+            rc = hand_over(m, err);
+        rc = rc ? rc : read_least(m, err);
         rc = rc ? rc : tm_merge_days_ahead(m->merge, m->production.pg, err);
         tm_dedup_publish_lag(m->d);
         tm_progress_follow(&m->progress, m->d, m->started_us, merged);
@@ -576,10 +640,7 @@ void tm_merger_join(struct tm_deduplicator *d)
 {
     if (!d->merger)
         return;
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += STOP_S;
-    if (pthread_timedjoin_np(d->merger->thread, NULL, &until)) {
+    if (pthread_timedjoin_np(d->merger->thread, NULL, &d->stop_by)) {
         tm_stop_request(&d->merger_stop);
         pthread_join(d->merger->thread, NULL);
     }

@@ -4,9 +4,6 @@
 
 #include <stdio.h>
 
-/* All markets are one shard until several deduplicators share the work. */
-#define SHARD 0
-
 void tm_tenure_note(struct tm_tenure *t, enum tm_lease_state state, const char *holder)
 {
     struct tm_deduplicator *d = t->d;
@@ -67,7 +64,8 @@ int tm_tenure_take(struct tm_tenure *t, struct tm_pg *pg, const struct tm_dedupl
 {
     struct tm_lease_found found;
     t->lost = false;
-    t->lease.shard = SHARD;
+    t->lease.shard = (int)t->d->shard;
+    (void)snprintf(t->lease.member, sizeof t->lease.member, "%s", t->d->member);
     t->lease.length_us = options->lease_us;
     (void)snprintf(t->lease.holder, sizeof t->lease.holder, "%.63s", t->d->id);
     int rc = tm_lease_take(&t->lease, pg, &found, err);

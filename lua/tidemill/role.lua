@@ -165,6 +165,7 @@ local deduplicator_fields = common {
   accept_past = check.field(check.duration, { to = "accept_past_us" }),
   accept_future = check.field(check.duration, { to = "accept_future_us" }),
   lease = check.field(between(check.duration, 500e3, 600e6, "500ms to 10min"), { to = "lease_us" }),
+  shards = check.field(check.integer(1, 32)),
   retain = check.field(retain),
   standby_wait = check.field(between(check.duration, 100e3, 50e6, "100ms to 50s"), { to = "standby_wait_us" }),
 }

@@ -10,7 +10,8 @@
 struct tm_holding {
     const char *gatherer; /* the script's */
     char epoch[37], stream[64], epoch_no[16];
-    int64_t cursor, there; /* seqs: of production's cursor, of the last row in the gatherer's store */
+    int64_t cursor, there; /* seqs: of production's cursor (the least of all shards), of the last row in the gatherer's store */
+    int64_t ahead;         /* of the shard that is furthest */
     char since[40];        /* when production's cursor was moved last; "": it has none */
     /* rewind: where it goes */
     int64_t target, hash;

@@ -53,7 +53,7 @@
 ---@field accept_past? tidemill.Duration rows older than this are quarantined; default 7d
 ---@field accept_future? tidemill.Duration likewise; default 7d
 ---@field lease? tidemill.Duration a deduplicator that is silent for so long is replaced by one that stands by; default 1500ms
----@field shards? integer the work is shared by so many shards of the ticker's hash; deduplicators of one production hold about as many each. Fixed for a production: `tidemill reshard` changes it; default 1, at most 32
+---@field shards? integer|string the work is shared by so many shards of the ticker's hash; deduplicators of one production hold about as many each. Fixed for a production: `tidemill reshard` changes it; default 1, at most 32
 ---@field retain? table<string, tidemill.Duration> how long days of a stream are kept in production: { tickers = "30d" }; default for ever
 ---@field standby_wait? tidemill.Duration a commit waits so long for production's synchronous standby; default 10s
 

@@ -1,0 +1,53 @@
+"""Deduplicators that share one production's work by shards of the ticker's hash (core/engine/share.h)."""
+from __future__ import annotations
+
+from harness import Lab, LabOptions, wait_until
+from harness.daemons import Deduplicator
+
+RATE = 1500
+HELD = ("SELECT holder, count(*)::int FROM tidemill.leases WHERE NOT released AND expires_at > clock_timestamp()"
+        " GROUP BY 1 ORDER BY 1")
+
+
+def holders(lab: Lab) -> dict[str, int]:
+    """How many shards each process holds."""
+    return dict(lab.production.query(HELD))
+
+
+def shared(lab: Lab, what: str, **expected: int) -> None:
+    """Wait until they hold so many each."""
+    wait_until(what, lambda: holders(lab) == expected, 20, lambda: str(holders(lab)))
+
+
+def test_shards_move_with_the_processes_and_no_row_is_lost_or_doubled() -> None:
+    with Lab(LabOptions(gatherers=2, exchange={"markets": 60, "rate": RATE, "seconds": 12},
+                        deduplicator_env={"TIDEMILL_SHARDS": "4"})) as lab:
+        lab.start()
+        first, second, third = lab.deduplicator, lab.add_deduplicator(), lab.add_deduplicator()
+        shared(lab, "one process holds all shards", dedup=4)
+        second.start()
+        shared(lab, "a second one has its share", dedup=2, dedup2=2)
+        third.start()
+        shared(lab, "a third one has its share", **largest_first(lab, first, second, third))
+        told = third.status()
+        assert [shard["holder"] for shard in told["shards"]].count("dedup3") == told["lease"]["shards_held"] == 1, told
+        second.process.kill()
+        shared(lab, "the shards of one that was killed move", dedup=2, dedup3=2)
+        third.process.pause()
+        shared(lab, "the shards of one that hangs move", dedup=4)
+        third.process.resume()
+        shared(lab, "it has a share again when it wakes up", dedup=2, dedup3=2)
+        lab.wait_emitted()
+        lab.drain()
+        verdict = lab.verify()
+        assert verdict.clean, verdict
+        backwards = lab.production.value("SELECT count(*) FROM tidemill.cursors WHERE shard >= 4")
+        assert backwards == 0
+
+
+def largest_first(lab: Lab, *parts: Deduplicator) -> dict[str, int]:
+    """Three processes and four shards: one of the first two keeps two of them."""
+    wait_until("three processes have shards", lambda: len(holders(lab)) == 3, 20, lambda: str(holders(lab)))
+    found = holders(lab)
+    assert sorted(found.values()) == [1, 1, 2] and found[parts[2].name] == 1, found
+    return found

@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "base/endian.h"
+#include "base/planted.h"
 #include "engine/dedup_private.h"
 #include "record/row.h"
 
@@ -159,7 +160,8 @@ static int index_row(struct tm_batch *b, size_t at, size_t len, const struct tm_
     if (rc)
         return rc;
     *expected = seq + 1;
-    if (b->shards > 1 && tm_share_of(s, fields, b->shards) != b->shard)
+    if (b->shards > 1 && (tm_share_of(s, fields, b->shards) != b->shard ||
+                          (TM_PLANTED(lose_market) && tm_share_of(s, fields, 100) == 1)))
         return TM_OK;
     if (reserve_row(b))
         return tm_error_set(err, TM_ENOMEM, "out of memory for a batch");

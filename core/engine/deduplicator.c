@@ -91,6 +91,8 @@ static int64_t peer_lag_us(const struct tm_deduplicator *d, const struct tm_peer
 static int64_t worst_lag_us(const struct tm_deduplicator *d)
 {
     int64_t now_us = tm_clock_wall_us(), worst_us = 0;
+    if (d->stats.lease == TM_LEASE_STANDBY)
+        return 0; /* what was polled and waits here is another one's to merge */
     for (size_t i = 0; i < d->settings->options.gatherer_count; i++) {
         int64_t lag_us = peer_lag_us(d, d->settings->peers[i], now_us);
         worst_us = lag_us > worst_us ? lag_us : worst_us;

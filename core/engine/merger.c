@@ -399,6 +399,8 @@ static int hand_over(struct tm_merger *m, struct tm_error *err)
 {
     tm_log(TM_LOG_INFO, "merger", "the shard goes to another process", TM_F_U64("shard", m->d->shard));
     tm_tenure_give_back(&m->tenure, m->production.pg);
+    for (struct tm_batch *b; (b = next_batch(m));)
+        drop_batch(m, b);
     return begin_work(m, err);
 }
 

@@ -497,7 +497,7 @@ static int turn(struct poller *p, struct tm_error *err)
     if (tm_dedup_take_orders(p->peer, &p->orders))
         p->verified_count = 0;
     int64_t wait_us = WAIT_CURSORS_US;
-    if (p->orders.generation) {
+    if (p->orders.generation && atomic_load(&p->d->wanted)) {
         int rc = look(p, err);
         if (rc)
             return rc;

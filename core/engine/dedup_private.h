@@ -159,7 +159,9 @@ void tm_peer_put(struct tm_peer *peer);
 
 struct tm_stream_metrics {
     struct tm_metric *polled, *written, *duplicate, *quarantined, *late, *conflicts;
-    int64_t keep_us; /* production keeps it so long; 0: for ever */
+    int64_t keep_us;     /* production keeps it so long; 0: for ever */
+    int64_t compress_us; /* and compresses what is older than that; 0: never */
+    int64_t seal_us;     /* the lesser of them: what is older is late */
 };
 
 /* Made by the policy thread, then constant. */

@@ -82,6 +82,9 @@ struct tm_deduplicator_options {
     int64_t lease_us;         /* a holder that is silent for so long is replaced; 0: 1.5 s */
     const struct tm_deduplicator_retain *retain; /* what is not named is kept for ever */
     size_t retain_count;
+    /* Of what is older no rows go into the tables (store/late.h), so that it may be compressed (store/hypertable.h). */
+    const struct tm_deduplicator_retain *compress;
+    size_t compress_count;
     int64_t standby_wait_us; /* COMMIT waits so long for production's synchronous standby; 0: 10 s */
     struct tm_taps *taps;    /* engine/tap.h, at the start alone; NULL: none */
     unsigned shards;         /* of production; 0: one. Fixed while the process runs */

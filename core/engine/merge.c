@@ -41,8 +41,8 @@ static bool is_absurd(const struct tm_deduplicator_options *o, const struct tm_b
 
 static bool is_late(const struct tm_merge *m, const struct tm_work *w, const struct tm_batch_row *r, int64_t now_us)
 {
-    int64_t keep_us = m->settings->streams[w->stream->index].keep_us;
-    return keep_us && r->time_us != INT64_MIN && r->time_us < now_us - keep_us;
+    int64_t seal_us = m->settings->streams[w->stream->index].seal_us;
+    return seal_us && r->time_us != INT64_MIN && r->time_us < now_us - seal_us;
 }
 
 /* A duplicate by its key may say something else: once a transaction for what was not seen like this before. */

@@ -55,6 +55,7 @@
 ---@field lease? tidemill.Duration a deduplicator that is silent for so long is replaced by one that stands by; default 1500ms
 ---@field shards? integer|string the work is shared by so many shards of the ticker's hash; deduplicators of one production hold about as many each. Fixed for a production: `tidemill reshard` changes it; default 1, at most 32
 ---@field retain? table<string, tidemill.Duration> how long days of a stream are kept in production: { tickers = "30d" }; default for ever
+---@field compress? table<string, tidemill.Duration> where production has TimescaleDB, days of a stream are compressed after so long; rows that come later than that go to `tidemill.late`, there and everywhere; default never
 ---@field standby_wait? tidemill.Duration a commit waits so long for production's synchronous standby; default 10s
 
 ---@class tidemill.Column [1] is the name, [2] the type

@@ -172,6 +172,7 @@ local deduplicator_fields = common {
   lease = check.field(between(check.duration, 500e3, 600e6, "500ms to 10min"), { to = "lease_us" }),
   shards = check.field(shards),
   retain = check.field(retain),
+  compress = check.field(retain),
   standby_wait = check.field(between(check.duration, 100e3, 50e6, "100ms to 50s"), { to = "standby_wait_us" }),
 }
 

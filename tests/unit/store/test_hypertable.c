@@ -119,12 +119,12 @@ static void test_compression_is_by_market_in_the_order_of_time(void **state)
     assert_string_equal(tm_buf_cstr(&sql),
                         "ALTER TABLE daily SET (timescaledb.compress, timescaledb.compress_orderby = 'at')");
     tm_buf_clear(&sql);
-    struct tm_column columns[] = {{.name = "ticker"}, {.name = "exchange_ts"}};
     struct tm_stream spread = *daily;
-    spread.name = "deltas", spread.columns = columns, spread.ticker_column = 0, spread.partition_column = 1;
+    spread.name = "deltas";
+    spread.ticker_column = 1; /* a text: `name` */
     assert_int_equal(tm_hypertable_compress_sql(&spread, &sql), TM_OK);
     assert_string_equal(tm_buf_cstr(&sql), "ALTER TABLE deltas SET (timescaledb.compress, timescaledb.compress_segmentby = "
-                                           "'ticker', timescaledb.compress_orderby = 'exchange_ts')");
+                                           "'name', timescaledb.compress_orderby = 'at')");
     tm_buf_fini(&sql);
 }
 

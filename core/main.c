@@ -130,8 +130,8 @@ static const struct tm_cli_command commands[] = {
      tm_restore_plan_options, 1, 1, tm_restore_plan_command},
     {"rewind", "SCRIPT", "move cursors back to a moment, so that what came since is polled again", tm_rewind_options, 1,
      1, tm_rewind_command},
-    {"reshard", "SCRIPT", "share production in as many shards as the script says; its deduplicators must be stopped", NULL,
-     1, 1, tm_reshard_command},
+    {"reshard", "SCRIPT", "share production in as many shards as the script says; its deduplicators must be stopped",
+     NULL, 1, 1, tm_reshard_command},
     {"version", NULL, "print the version", NULL, 0, 0, version},
     {0},
 };

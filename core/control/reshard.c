@@ -34,8 +34,8 @@ static int change(const struct tm_config *config, struct tm_pg *pg, struct tm_er
     rc = rc ? rc : tm_shards_change(pg, shards, (const char *)spread.data, &before, err);
     tm_buf_fini(&spread);
     if (!rc)
-        printf("production is shared in %u shards (before: %u); start the deduplicators with scripts that say so\n", shards,
-               before);
+        printf("production is shared in %u shards (before: %u); start the deduplicators with scripts that say so\n",
+               shards, before);
     return rc;
 }
 
@@ -65,10 +65,10 @@ int tm_reshard_command(const struct tm_cli *cli)
     if (!script)
         return TM_EXIT_CONFIG;
     const struct tm_config *config = tm_script_config(script);
-    int rc = config->role == TM_CONFIG_DEDUPLICATOR
-                 ? run(config, &err)
-                 : tm_error_set(&err, TM_EINVAL, "%s declares a gatherer; expected a deduplicator's script",
-                                cli->files[0]);
+    int rc =
+        config->role == TM_CONFIG_DEDUPLICATOR
+            ? run(config, &err)
+            : tm_error_set(&err, TM_EINVAL, "%s declares a gatherer; expected a deduplicator's script", cli->files[0]);
     if (rc)
         fprintf(stderr, "tidemill reshard: %s\n", err.message[0] ? err.message : tm_code_name(rc));
     tm_script_destroy(script);

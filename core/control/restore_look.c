@@ -77,11 +77,12 @@ static int read_cursor(struct tm_holdings *h, struct tm_holding *one, bool *reti
 {
     const char *values[] = {one->gatherer, one->epoch, one->stream};
     PGresult *r;
-    int rc = tm_pg_query(h->production,
-                         "SELECT min(seq), min(updated_at), EXISTS (SELECT FROM tidemill.gatherers g WHERE g.gatherer = $1 AND "
-                         "g.epoch = $2::uuid AND g.state = 'retired'), max(seq) FROM tidemill.cursors "
-                         "WHERE gatherer = $1 AND epoch = $2::uuid AND stream = $3",
-                         3, values, &r, err);
+    int rc = tm_pg_query(
+        h->production,
+        "SELECT min(seq), min(updated_at), EXISTS (SELECT FROM tidemill.gatherers g WHERE g.gatherer = $1 AND "
+        "g.epoch = $2::uuid AND g.state = 'retired'), max(seq) FROM tidemill.cursors "
+        "WHERE gatherer = $1 AND epoch = $2::uuid AND stream = $3",
+        3, values, &r, err);
     if (rc)
         return rc;
     one->cursor = strtoll(PQgetvalue(r, 0, 0), NULL, 10);

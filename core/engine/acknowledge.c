@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define EVERY_US (2 * TM_US_PER_S)
+#define LEAST_EVERY_US (1 * TM_US_PER_S)
 
 /* What production has committed of this gatherer, as three arrays; the sum tells whether anything moved. */
 struct acknowledgement {
@@ -96,4 +97,26 @@ int tm_acknowledge(struct tm_acknowledging *k, const struct tm_peer *peer, const
     tm_buf_fini(&a.streams);
     tm_buf_fini(&a.seqs);
     return rc;
+}
+
+int tm_acknowledge_least(struct tm_deduplicator *d, struct tm_pg *pg, const struct tm_deduplicator_options *options,
+                         struct tm_error *err)
+{
+    struct tm_cursors least = {0}, before;
+    int64_t now_us = tm_clock_mono_us();
+    if (d->shard_count == 1 || d->shard || now_us - d->least_us < LEAST_EVERY_US)
+        return TM_OK;
+    d->least_us = now_us;
+    int rc = tm_cursors_load_least(&least, pg, options, err);
+    if (rc) {
+        tm_cursors_fini(&least);
+        return rc;
+    }
+    pthread_mutex_lock(&d->lock);
+    before = d->least;
+    d->least = least;
+    d->least_generation = d->generation;
+    pthread_mutex_unlock(&d->lock);
+    tm_cursors_fini(&before);
+    return TM_OK;
 }

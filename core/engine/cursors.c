@@ -111,8 +111,8 @@ static int read_cursors(struct tm_cursors *c, struct tm_pg *pg, const struct tm_
     return TM_OK;
 }
 
-int tm_cursors_load(struct tm_cursors *c, struct tm_pg *pg, const struct tm_deduplicator_options *options, unsigned shard,
-                    struct tm_error *err)
+int tm_cursors_load(struct tm_cursors *c, struct tm_pg *pg, const struct tm_deduplicator_options *options,
+                    unsigned shard, struct tm_error *err)
 {
     char number[12];
     const char *values[] = {number};
@@ -144,27 +144,28 @@ static int build(struct tm_buf *sql, unsigned shard, const struct tm_cursor_move
 {
     int rc = tm_buf_printf(sql, "WITH v (g, e, s, was, seq, hash, shards) AS (VALUES ");
     for (size_t i = 0; !rc && i < count; i++)
-        rc = tm_buf_printf(
-            sql, "%s('%s', '%s'::uuid, '%s', %" PRId64 "::int8, %" PRId64 "::int8, %" PRId64 "::int8, %u)",
-            i ? ", " : "", moves[i].gatherer, moves[i].epoch, moves[i].stream, moves[i].from, moves[i].to,
-            moves[i].hash, moves[i].shards);
+        rc = tm_buf_printf(sql,
+                           "%s('%s', '%s'::uuid, '%s', %" PRId64 "::int8, %" PRId64 "::int8, %" PRId64 "::int8, %u)",
+                           i ? ", " : "", moves[i].gatherer, moves[i].epoch, moves[i].stream, moves[i].from,
+                           moves[i].to, moves[i].hash, moves[i].shards);
     return rc ? rc
-              : tm_buf_printf(sql,
-                              "), moved AS (UPDATE tidemill.cursors c SET seq = v.seq, hash = v.hash, updated_at = "
-                              "now() "
-                              "FROM v WHERE c.gatherer = v.g AND c.epoch = v.e AND c.stream = v.s AND c.shard = %u "
-                              "AND %s AND NOT EXISTS (SELECT FROM tidemill.gatherers r WHERE r.gatherer = "
-                              "v.g AND r.epoch = v.e AND r.state = 'retired') RETURNING 1), known AS (INSERT INTO "
-                              "tidemill.gatherers (gatherer, epoch) SELECT DISTINCT g, e FROM v WHERE was = 0 ORDER BY "
-                              "1, 2 ON CONFLICT DO NOTHING), made AS (INSERT INTO tidemill.cursors "
-                              "(gatherer, epoch, stream, shard, seq, hash) SELECT g, e, s, k, CASE WHEN k = %u THEN seq "
-                              "ELSE 0 END, CASE WHEN k = %u THEN hash ELSE 0 END FROM v, generate_series(0, shards - 1) k "
-                              "WHERE was = 0 AND NOT EXISTS (SELECT FROM tidemill.gatherers r WHERE r.gatherer = g AND "
-                              "r.epoch = e AND r.state = 'retired') AND NOT EXISTS (SELECT FROM tidemill.cursors o WHERE "
-                              "o.gatherer = g AND o.epoch = e AND o.stream = s AND o.shard = k) ORDER BY 1, 2, 3, 4 ON "
-                              "CONFLICT DO NOTHING RETURNING shard) "
-                              "SELECT (SELECT count(*) FROM moved) + (SELECT count(*) FROM made WHERE shard = %u)",
-                              shard, TM_PLANTED(no_fence) ? "true" : "c.seq = v.was", shard, shard, shard);
+              : tm_buf_printf(
+                    sql,
+                    "), moved AS (UPDATE tidemill.cursors c SET seq = v.seq, hash = v.hash, updated_at = "
+                    "now() "
+                    "FROM v WHERE c.gatherer = v.g AND c.epoch = v.e AND c.stream = v.s AND c.shard = %u "
+                    "AND %s AND NOT EXISTS (SELECT FROM tidemill.gatherers r WHERE r.gatherer = "
+                    "v.g AND r.epoch = v.e AND r.state = 'retired') RETURNING 1), known AS (INSERT INTO "
+                    "tidemill.gatherers (gatherer, epoch) SELECT DISTINCT g, e FROM v WHERE was = 0 ORDER BY "
+                    "1, 2 ON CONFLICT DO NOTHING), made AS (INSERT INTO tidemill.cursors "
+                    "(gatherer, epoch, stream, shard, seq, hash) SELECT g, e, s, k, CASE WHEN k = %u THEN seq "
+                    "ELSE 0 END, CASE WHEN k = %u THEN hash ELSE 0 END FROM v, generate_series(0, shards - 1) k "
+                    "WHERE was = 0 AND NOT EXISTS (SELECT FROM tidemill.gatherers r WHERE r.gatherer = g AND "
+                    "r.epoch = e AND r.state = 'retired') AND NOT EXISTS (SELECT FROM tidemill.cursors o WHERE "
+                    "o.gatherer = g AND o.epoch = e AND o.stream = s AND o.shard = k) ORDER BY 1, 2, 3, 4 ON "
+                    "CONFLICT DO NOTHING RETURNING shard) "
+                    "SELECT (SELECT count(*) FROM moved) + (SELECT count(*) FROM made WHERE shard = %u)",
+                    shard, TM_PLANTED(no_fence) ? "true" : "c.seq = v.was", shard, shard, shard);
 }
 
 int tm_cursors_move(struct tm_pg *pg, unsigned shard, const struct tm_cursor_move *moves, size_t count,

@@ -59,8 +59,8 @@ bool tm_cursors_is_retired(const struct tm_cursors *c, const char *gatherer, con
 int tm_cursors_copy(struct tm_cursors *to, const struct tm_cursors *from) TM_MUST_CHECK;
 
 /* Read all of a shard's cursors of the gatherers in the options, and say in tidemill.gatherers which of them there are. */
-int tm_cursors_load(struct tm_cursors *c, struct tm_pg *pg, const struct tm_deduplicator_options *options, unsigned shard,
-                    struct tm_error *err) TM_MUST_CHECK;
+int tm_cursors_load(struct tm_cursors *c, struct tm_pg *pg, const struct tm_deduplicator_options *options,
+                    unsigned shard, struct tm_error *err) TM_MUST_CHECK;
 /* Up to where all shards have them. */
 int tm_cursors_load_least(struct tm_cursors *c, struct tm_pg *pg, const struct tm_deduplicator_options *options,
                           struct tm_error *err) TM_MUST_CHECK;
@@ -184,12 +184,12 @@ struct tm_deduplicator {
     struct tm_deduplicator *head;    /* of shard 0, which is what others know; itself where it is that */
     struct tm_deduplicator **shards; /* head: of all of them; the first is itself */
     struct tm_steward *steward;      /* head; NULL: one shard */
-    struct tm_metrics *own;          /* where there are several: its gauges, which are told together (engine/together.h) */
-    struct tm_metric **told;         /* head: as what */
-    pthread_mutex_t telling;         /* head: of gatherers, which come and go */
-    struct timespec stop_by;         /* CLOCK_REALTIME; when it was asked to stop: for the transaction under way */
-    atomic_bool wanted;              /* the shard is for this process */
-    char member[TM_LEASE_MEMBER];    /* this process among those that share; "": one shard */
+    struct tm_metrics *own;       /* where there are several: its gauges, which are told together (engine/together.h) */
+    struct tm_metric **told;      /* head: as what */
+    pthread_mutex_t telling;      /* head: of gatherers, which come and go */
+    struct timespec stop_by;      /* CLOCK_REALTIME; when it was asked to stop: for the transaction under way */
+    atomic_bool wanted;           /* the shard is for this process */
+    char member[TM_LEASE_MEMBER]; /* this process among those that share; "": one shard */
     char *id;
     struct tm_metrics *metrics;
     struct tm_taps *taps;
@@ -216,8 +216,9 @@ struct tm_deduplicator {
     struct tm_dedup_settings *adopted;  /* what the merger works by; NULL: not ready yet */
     uint64_t generation;                /* of `cursors`; 0: production is not ready, pollers wait */
     struct tm_cursors cursors;
-    struct tm_cursors least;    /* shard 0 of several: up to where all shards have them, as of `least_generation` */
+    struct tm_cursors least; /* shard 0 of several: up to where all shards have them, as of `least_generation` */
     uint64_t least_generation;
+    int64_t least_us; /* monotonic; when that was read: the merger's */
     struct tm_deduplicator_stats stats;
     int64_t down_since_us;    /* Unix; production is away since; 0: it is there */
     int64_t stalled_since_us; /* monotonic; nothing can be written since; 0: it can */

@@ -45,8 +45,8 @@ int tm_deduplicator_check(const struct tm_deduplicator_options *o, struct tm_err
     return rc;
 }
 
-static const struct tm_deduplicator_retain *copy_times(struct tm_arena *arena, const struct tm_deduplicator_retain *from,
-                                                       size_t count)
+static const struct tm_deduplicator_retain *copy_times(struct tm_arena *arena,
+                                                       const struct tm_deduplicator_retain *from, size_t count)
 {
     struct tm_deduplicator_retain *to = tm_arena_alloc(arena, (count + 1) * sizeof *to);
     for (size_t i = 0; i < count; i++) {
@@ -98,7 +98,8 @@ static int64_t time_of(const struct tm_deduplicator_retain *times, size_t count,
     return 0;
 }
 
-static void set_times(struct tm_stream_metrics *m, const struct tm_deduplicator_options *o, const struct tm_stream *stream)
+static void set_times(struct tm_stream_metrics *m, const struct tm_deduplicator_options *o,
+                      const struct tm_stream *stream)
 {
     m->keep_us = time_of(o->retain, o->retain_count, stream);
     m->compress_us = time_of(o->compress, o->compress_count, stream);

@@ -144,8 +144,7 @@ int tm_deduplicator_shard_stats(struct tm_deduplicator *d, size_t index, struct 
     if (d->shard_count == 1 || index >= d->shard_count)
         return TM_ENOENT;
     struct tm_deduplicator_stats s = tm_dedup_own_stats(d->shards[index]);
-    *out = (struct tm_deduplicator_shard_stats){
-        .lease = s.lease, .rows_behind = s.rows_behind, .lag_us = s.lag_us};
+    *out = (struct tm_deduplicator_shard_stats){.lease = s.lease, .rows_behind = s.rows_behind, .lag_us = s.lag_us};
     tm_steward_holder(d->steward, (unsigned)index, out->holder);
     return TM_OK;
 }
@@ -482,7 +481,8 @@ int tm_deduplicator_reload(struct tm_deduplicator *d, const struct tm_deduplicat
     struct tm_error undo;
     while (rc && done-- > 0)
         if (reload(d->shards[done], &before->options, &undo))
-            tm_log(TM_LOG_ERROR, "merger", "a shard works by settings that the others do not have; restart", TM_F_ERR(&undo));
+            tm_log(TM_LOG_ERROR, "merger", "a shard works by settings that the others do not have; restart",
+                   TM_F_ERR(&undo));
     if (!rc)
         hide_removed(d, before);
     tm_dedup_settings_put(before);

@@ -125,7 +125,7 @@ struct tm_deduplicator_stats {
     int64_t stalled_us;       /* for how long that has been so; 0: it can */
     bool unreplicated;        /* production's synchronous standby does not answer */
     unsigned shards, shards_held;
-    char identity[64];        /* of production: "system identifier/timeline" as of the last connect; "": not known */
+    char identity[64]; /* of production: "system identifier/timeline" as of the last connect; "": not known */
     char last_error[256];
 };
 

@@ -344,7 +344,8 @@ static int make_seen(const struct tm_merge *m, const struct tm_stream *stream, s
     return rc ? tm_error_wrap(err, "stream \"%s\"", stream->name) : TM_OK;
 }
 
-static int work_init(const struct tm_merge *m, struct tm_work *w, const struct tm_stream *stream, const struct tm_work *kin, struct tm_error *err)
+static int work_init(const struct tm_merge *m, struct tm_work *w, const struct tm_stream *stream,
+                     const struct tm_work *kin, struct tm_error *err)
 {
     w->stream = stream;
     if (tm_schema_production_columns(stream, &w->columns) || !tm_buf_cstr(&w->columns))

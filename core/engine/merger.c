@@ -1,13 +1,13 @@
 #include "base/backoff.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/acknowledge.h"
 #include "engine/bulletin.h"
 #include "engine/merge.h"
 #include "engine/patience.h"
 #include "engine/production.h"
 #include "engine/progress.h"
 #include "engine/tenure.h"
-#include "store/shards.h"
 
 #include <inttypes.h>
 #include <poll.h>
@@ -22,7 +22,6 @@
 #define IDLE_US (1 * TM_US_PER_S)
 #define STANDBY_LOOKS 20 /* within a lease */
 #define BATCHES_MAX 512
-#define LEAST_EVERY_US (1 * TM_US_PER_S)
 
 struct tm_merger {
     struct tm_deduplicator *d;
@@ -41,8 +40,6 @@ struct tm_merger {
     size_t turn;        /* whose queue is looked into first */
     int64_t started_us; /* monotonic start of the last transaction */
     int64_t stored_us;  /* when its rows were all sent */
-    int64_t looked_us;  /* monotonic, while the shard is another process's */
-    int64_t least_us;   /* monotonic: when the cursors of all shards were read */
     struct tm_progress progress;
 };
 
@@ -173,17 +170,6 @@ static bool has_news(struct tm_merger *m)
     return news;
 }
 
-/* While the shard is another process's, production is still asked now and then whether it is there. */
-static int look_on(struct tm_merger *m, struct tm_error *err)
-{
-    int64_t now_us = tm_clock_mono_us();
-    tm_tenure_note(&m->tenure, TM_LEASE_STANDBY, "");
-    if (now_us - m->looked_us < IDLE_US)
-        return 0;
-    m->looked_us = now_us;
-    return tm_pg_exec(m->production.pg, "SELECT 1", err);
-}
-
 /* Wait until the lease is ours. */
 static int take_lease(struct tm_merger *m, struct tm_error *err)
 {
@@ -192,9 +178,8 @@ static int take_lease(struct tm_merger *m, struct tm_error *err)
             m->anew = true;
             return tm_error_set(err, TM_ERETRY, "other settings while standing by");
         }
-        int rc = atomic_load(&m->d->wanted)
-                     ? tm_tenure_take(&m->tenure, m->production.pg, &m->settings->options, err)
-                     : look_on(m, err);
+        int rc = atomic_load(&m->d->wanted) ? tm_tenure_take(&m->tenure, m->production.pg, &m->settings->options, err)
+                                            : look_on(m, err);
         if (rc)
             return rc < 0 ? rc : TM_OK;
         tm_bulletin_standby(m->d);
@@ -213,12 +198,8 @@ static struct tm_cursor_move *move_of(struct tm_merger *m, const struct tm_batch
         if (v->gatherer == b->peer->id && v->stream == b->stream->name && strcmp(v->epoch, b->epoch) == 0)
             return v;
     }
-    m->moves[m->move_count] =
-        (struct tm_cursor_move){.gatherer = b->peer->id,
-                                .epoch = b->epoch,
-                                .stream = b->stream->name,
-                                .from = b->from,
-                                .shards = b->shards};
+    m->moves[m->move_count] = (struct tm_cursor_move){
+        .gatherer = b->peer->id, .epoch = b->epoch, .stream = b->stream->name, .from = b->from, .shards = b->shards};
     return &m->moves[m->move_count++];
 }
 
@@ -355,20 +336,11 @@ static int load_cursors(struct tm_merger *m, struct tm_error *err)
     return rc ? rc : publish(m, err);
 }
 
-/* With the lease at hand the number cannot change any more; whoever has another one must not keep the lease from the rest. */
-static int expect_shards(struct tm_merger *m, struct tm_error *err)
-{
-    int rc = tm_shards_expect(m->production.pg, m->d->shard_count, err);
-    if (rc == TM_ESTATE)
-        tm_tenure_give_back(&m->tenure, m->production.pg);
-    return rc;
-}
-
 /* From a session to the first poll: wait for the lease, then read everything anew that somebody else may have changed. */
 static int begin_work(struct tm_merger *m, struct tm_error *err)
 {
     int rc = take_lease(m, err);
-    rc = rc ? rc : expect_shards(m, err);
+    rc = rc ? rc : tm_tenure_expect_shards(&m->tenure, m->production.pg, err);
     rc = rc ? rc : tm_production_expect(&m->production, &m->tenure.lease, m->settings->options.plan, err);
     tm_merge_forget(m->merge);
     rc = rc ? rc : load_cursors(m, err);
@@ -382,7 +354,7 @@ static int open_session(struct tm_merger *m, struct tm_error *err)
     const struct tm_deduplicator_options *options = &m->settings->options;
     int rc = tm_production_open(&m->production, m->settings, err);
     rc = rc ? rc : tm_production_prepare(&m->production, options->plan, options->migrate, err);
-    rc = rc ? rc : tm_shards_expect(m->production.pg, m->d->shard_count, err);
+    rc = rc ? rc : tm_tenure_expect_shards(&m->tenure, m->production.pg, err);
     return rc ? rc : begin_work(m, err);
 }
 
@@ -402,28 +374,6 @@ static int hand_over(struct tm_merger *m, struct tm_error *err)
     for (struct tm_batch *b; (b = next_batch(m));)
         drop_batch(m, b);
     return begin_work(m, err);
-}
-
-/* Shard 0 tells gatherers what all shards have; read in this session, as production may be another one in the next. */
-static int read_least(struct tm_merger *m, struct tm_error *err)
-{
-    struct tm_cursors least = {0}, before;
-    int64_t now_us = tm_clock_mono_us();
-    if (m->d->shard_count == 1 || m->d->shard || now_us - m->least_us < LEAST_EVERY_US)
-        return TM_OK;
-    m->least_us = now_us;
-    int rc = tm_cursors_load_least(&least, m->production.pg, &m->settings->options, err);
-    if (rc) {
-        tm_cursors_fini(&least);
-        return rc;
-    }
-    pthread_mutex_lock(&m->d->lock);
-    before = m->d->least;
-    m->d->least = least;
-    m->d->least_generation = m->d->generation;
-    pthread_mutex_unlock(&m->d->lock);
-    tm_cursors_fini(&before);
-    return TM_OK;
 }
 
 /* Nothing is wrong with production, but what was polled does not follow on what it has. */
@@ -564,7 +514,7 @@ static int run_session(struct tm_merger *m, struct tm_error *err)
             rc = start_over(m, rc, err);
         else if (!rc && !atomic_load(&m->d->wanted))
             rc = hand_over(m, err);
-        rc = rc ? rc : read_least(m, err);
+        rc = rc ? rc : tm_acknowledge_least(m->d, m->production.pg, &m->settings->options, err);
         rc = rc ? rc : tm_merge_days_ahead(m->merge, m->production.pg, err);
         tm_dedup_publish_lag(m->d);
         tm_progress_follow(&m->progress, m->d, m->started_us, merged);

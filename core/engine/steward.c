@@ -130,7 +130,8 @@ static void *steward_main(void *arg)
         tm_together_tell(s->head);
         if (!rc)
             continue;
-        TM_LOG_LIMITED(TM_LOG_WARN, "steward", "which shards are for this process is not known now; it goes on with those it has",
+        TM_LOG_LIMITED(TM_LOG_WARN, "steward",
+                       "which shards are for this process is not known now; it goes on with those it has",
                        TM_F_ERR(&err));
         disconnect(s);
     }

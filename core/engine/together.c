@@ -80,10 +80,12 @@ static void tell_shards(struct tm_deduplicator *head)
         char labels[24];
         bool ours = tm_metric_get(d->lease_held) > 0;
         (void)snprintf(labels, sizeof labels, "shard=\"%u\"", k);
-        tm_metric_set(tm_metrics_gauge(head->metrics, "dedup_shard_held", "1 while this process merges the shard.", labels),
-                      ours);
+        tm_metric_set(
+            tm_metrics_gauge(head->metrics, "dedup_shard_held", "1 while this process merges the shard.", labels),
+            ours);
         tm_metric_set(tm_metrics_gauge(head->metrics, "dedup_shard_lag_seconds",
-                                       "dedup_sync_lag_seconds of the shard; 0 where another process merges it.", labels),
+                                       "dedup_sync_lag_seconds of the shard; 0 where another process merges it.",
+                                       labels),
                       tm_metric_get(d->lag));
         held += ours;
     }
@@ -147,7 +149,8 @@ struct tm_deduplicator_stats tm_together_stats(struct tm_deduplicator *head)
 /* The worst of what merging shards say. */
 static int badness(enum tm_peer_state state)
 {
-    static const int of[] = {[TM_PEER_CONNECTED] = 0, [TM_PEER_CONNECTING] = 1, [TM_PEER_STOPPED] = 2, [TM_PEER_DOWN] = 3};
+    static const int of[] = {
+        [TM_PEER_CONNECTED] = 0, [TM_PEER_CONNECTING] = 1, [TM_PEER_STOPPED] = 2, [TM_PEER_DOWN] = 3};
     return of[state];
 }
 

@@ -229,7 +229,8 @@ static void verify_days(struct tm_config *config, const char *what, const struct
         const struct tm_stream *s = tm_plan_stream_by_name(config->plan, name);
         if (s && s->partition == TM_PARTITION_DAY)
             continue;
-        (void)snprintf(message, sizeof message, "%s: expected streams that are partitioned by day, got \"%.64s\"%s", what, name, s ? "" : ", which is not declared");
+        (void)snprintf(message, sizeof message, "%s: expected streams that are partitioned by day, got \"%.64s\"%s",
+                       what, name, s ? "" : ", which is not declared");
         tm_problem_add(problems, config->where, message);
     }
 }

@@ -13,8 +13,8 @@ int tm_hypertable_is(struct tm_pg *pg, const char *stream, bool *is, struct tm_e
     const char *values[] = {stream};
     int64_t found = 0;
     *is = false;
-    int rc = tm_pg_query_number(pg, "SELECT count(*) FROM pg_extension WHERE extname = 'timescaledb'", 0, NULL, &found,
-                                err);
+    int rc =
+        tm_pg_query_number(pg, "SELECT count(*) FROM pg_extension WHERE extname = 'timescaledb'", 0, NULL, &found, err);
     if (rc || !found)
         return rc;
     rc = tm_pg_query_number(pg,
@@ -103,8 +103,7 @@ int tm_hypertable_compress_sql(const struct tm_stream *s, struct tm_buf *out)
     int rc = tm_buf_printf(out, "ALTER TABLE %s SET (timescaledb.compress", s->name);
     if (!rc && s->ticker_column >= 0)
         rc = tm_buf_printf(out, ", timescaledb.compress_segmentby = '%s'", s->columns[s->ticker_column].name);
-    return rc ? rc
-              : tm_buf_printf(out, ", timescaledb.compress_orderby = '%s')", s->columns[s->partition_column].name);
+    return rc ? rc : tm_buf_printf(out, ", timescaledb.compress_orderby = '%s')", s->columns[s->partition_column].name);
 }
 
 static int set_compression(struct tm_pg *pg, const struct tm_stream *s, int64_t after_us, struct tm_error *err)
@@ -115,7 +114,7 @@ static int set_compression(struct tm_pg *pg, const struct tm_stream *s, int64_t 
     PGresult *r;
     (void)snprintf(after, sizeof after, "%" PRId64, after_us);
     int rc = tm_hypertable_compress_sql(s, &sql) || !tm_buf_cstr(&sql) ? tm_error_set(err, TM_ENOMEM, "out of memory")
-                                                                      : tm_pg_exec(pg, (const char *)sql.data, err);
+                                                                       : tm_pg_exec(pg, (const char *)sql.data, err);
     tm_buf_fini(&sql);
     rc = rc ? rc
             : tm_pg_query(pg,
@@ -136,7 +135,8 @@ int tm_hypertable_compress(struct tm_pg *pg, const struct tm_stream *s, int64_t 
     bool is;
     (void)snprintf(key, sizeof key, "compress %s", s->name);
     (void)snprintf(wanted, sizeof wanted, "%" PRId64, compress_us);
-    int rc = tm_pg_query_text(pg, "SELECT value FROM tidemill.meta WHERE key = $1", 1, values, found, sizeof found, err);
+    int rc =
+        tm_pg_query_text(pg, "SELECT value FROM tidemill.meta WHERE key = $1", 1, values, found, sizeof found, err);
     if (rc || strcmp(found, wanted) == 0)
         return rc;
     rc = tm_hypertable_is(pg, s->name, &is, err);

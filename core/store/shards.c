@@ -44,10 +44,11 @@ int tm_shards_expect(struct tm_pg *pg, unsigned shards, struct tm_error *err)
     }
     if (rc || found == (int64_t)shards)
         return rc;
-    return tm_error_set(err, TM_ESTATE,
-                        "production is shared in %" PRId64 " shards and this script says %u: expected the same in the "
-                        "scripts of all its deduplicators. To change it, stop them all and run `tidemill reshard SCRIPT`",
-                        found, shards);
+    return tm_error_set(
+        err, TM_ESTATE,
+        "production is shared in %" PRId64 " shards and this script says %u: expected the same in the "
+        "scripts of all its deduplicators. To change it, stop them all and run `tidemill reshard SCRIPT`",
+        found, shards);
 }
 
 /* Whoever comes while we are at it waits for these locks, and then finds another number. */
@@ -72,16 +73,15 @@ static const struct {
     int values;
     const char *sql;
 } changes[] = {
-    {0,
-    "UPDATE tidemill.cursors c SET seq = low.seq, hash = low.hash, updated_at = now() FROM (SELECT DISTINCT ON "
-    "(gatherer, epoch, stream) gatherer, epoch, stream, seq, hash FROM tidemill.cursors ORDER BY gatherer, epoch, "
-    "stream, seq) low WHERE c.gatherer = low.gatherer AND c.epoch = low.epoch AND c.stream = low.stream AND "
-    "c.seq > low.seq"},
+    {0, "UPDATE tidemill.cursors c SET seq = low.seq, hash = low.hash, updated_at = now() FROM (SELECT DISTINCT ON "
+        "(gatherer, epoch, stream) gatherer, epoch, stream, seq, hash FROM tidemill.cursors ORDER BY gatherer, epoch, "
+        "stream, seq) low WHERE c.gatherer = low.gatherer AND c.epoch = low.epoch AND c.stream = low.stream AND "
+        "c.seq > low.seq"},
     {2,
-    "INSERT INTO tidemill.cursors (gatherer, epoch, stream, shard, seq, hash) SELECT gatherer, epoch, stream, k, "
-    "min(seq), min(hash) FROM tidemill.cursors c, generate_series(0, $1::int4 - 1) k WHERE stream = ANY ($2::text[]) "
-    "OR EXISTS (SELECT FROM tidemill.cursors o WHERE o.stream = c.stream AND o.shard > 0) GROUP BY 1, 2, 3, 4 ON "
-    "CONFLICT DO NOTHING"},
+     "INSERT INTO tidemill.cursors (gatherer, epoch, stream, shard, seq, hash) SELECT gatherer, epoch, stream, k, "
+     "min(seq), min(hash) FROM tidemill.cursors c, generate_series(0, $1::int4 - 1) k WHERE stream = ANY ($2::text[]) "
+     "OR EXISTS (SELECT FROM tidemill.cursors o WHERE o.stream = c.stream AND o.shard > 0) GROUP BY 1, 2, 3, 4 ON "
+     "CONFLICT DO NOTHING"},
     {1, "DELETE FROM tidemill.cursors WHERE shard >= $1::int4"},
     {1, "DELETE FROM tidemill.leases WHERE shard >= $1::int4"},
     {1, "INSERT INTO tidemill.meta VALUES ('shards', $1::int4) ON CONFLICT (key) DO UPDATE SET value = excluded.value"},

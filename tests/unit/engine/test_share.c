@@ -132,9 +132,9 @@ static void test_the_shard_of_a_ticker_is_fixed_for_ever(void **state)
         const char *ticker;
         uint64_t hash;
     } known[] = {{"", UINT64_C(0x2d06800538d394c2)},
-        {"A", UINT64_C(0xd0d496e05c553485)},
-        {"INXD-26NOV26-B5825", UINT64_C(0x9fbd61810d1c1041)},
-        {"KXBTCD-26NOV2617-T90249.99", UINT64_C(0xf31b3fdf120a13d3)}};
+                 {"A", UINT64_C(0xd0d496e05c553485)},
+                 {"INXD-26NOV26-B5825", UINT64_C(0x9fbd61810d1c1041)},
+                 {"KXBTCD-26NOV2617-T90249.99", UINT64_C(0xf31b3fdf120a13d3)}};
     struct tm_stream spread = {.ticker_column = 0}, none = {.ticker_column = -1};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         struct tm_field f = {.bytes = (const uint8_t *)known[i].ticker, .len = (int32_t)strlen(known[i].ticker)};

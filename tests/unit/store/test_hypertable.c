@@ -40,8 +40,8 @@ static int teardown(void **state)
 
 /* Chunks are tables of rows in `kept`; dropping by bounds as documented: a chunk that lies between them. */
 #define STAND_INS                                                                                                      \
-    "SET allow_system_table_mods = on; INSERT INTO pg_extension SELECT 60000, 'timescaledb', 10, 2200, true, '2.14', "  \
-    "NULL, NULL; CREATE SCHEMA timescaledb_information; CREATE SCHEMA chunks;"                                          \
+    "SET allow_system_table_mods = on; INSERT INTO pg_extension SELECT 60000, 'timescaledb', 10, 2200, true, '2.14', " \
+    "NULL, NULL; CREATE SCHEMA timescaledb_information; CREATE SCHEMA chunks;"                                         \
     "CREATE TABLE asked (n serial, what text);"                                                                        \
     "CREATE TABLE timescaledb_information.hypertables (hypertable_schema name, hypertable_name name);"                 \
     "CREATE TABLE timescaledb_information.chunks (hypertable_schema name, hypertable_name name, chunk_schema name, "   \
@@ -79,7 +79,8 @@ static void test_chunks_go_one_by_one_and_are_announced(void **state)
     db_exec(f->db, STAND_INS);
     make_production(f);
     assert_int_equal(db_int(f->db, "SELECT count(*) FROM timescaledb_information.hypertables WHERE hypertable_name = "
-                                   "'daily'"), 1);
+                                   "'daily'"),
+                     1);
     add_chunk(f, 40, 7);
     add_chunk(f, 33, 5);
     add_chunk(f, 2, 3);
@@ -92,9 +93,11 @@ static void test_chunks_go_one_by_one_and_are_announced(void **state)
     assert_int_equal(db_int(f->db, "SELECT count(*) FROM timescaledb_information.chunks"), 1);
     assert_int_equal(db_int(f->db, "SELECT count(*) FROM asked"), 2);
     /* what coverage() takes for gone is exactly what is: the bounds of the two chunks */
-    assert_int_equal(db_int(f->db, "SELECT count(*) FROM tidemill.dropped d, (VALUES (40, 7), (33, 5)) v (age, n) WHERE "
-                                   "d.from_ts = date_trunc('day', now(), 'UTC') - v.age * interval '1 day' AND d.to_ts = "
-                                   "d.from_ts + interval '1 day' AND d.rows = v.n AND d.stream = 'daily'"), 2);
+    assert_int_equal(db_int(f->db,
+                            "SELECT count(*) FROM tidemill.dropped d, (VALUES (40, 7), (33, 5)) v (age, n) WHERE "
+                            "d.from_ts = date_trunc('day', now(), 'UTC') - v.age * interval '1 day' AND d.to_ts = "
+                            "d.from_ts + interval '1 day' AND d.rows = v.n AND d.stream = 'daily'"),
+                     2);
 }
 
 static void test_nothing_is_asked_without_the_extension(void **state)
@@ -123,8 +126,9 @@ static void test_compression_is_by_market_in_the_order_of_time(void **state)
     spread.name = "deltas";
     spread.ticker_column = 1; /* a text: `name` */
     assert_int_equal(tm_hypertable_compress_sql(&spread, &sql), TM_OK);
-    assert_string_equal(tm_buf_cstr(&sql), "ALTER TABLE deltas SET (timescaledb.compress, timescaledb.compress_segmentby = "
-                                           "'name', timescaledb.compress_orderby = 'at')");
+    assert_string_equal(tm_buf_cstr(&sql),
+                        "ALTER TABLE deltas SET (timescaledb.compress, timescaledb.compress_segmentby = "
+                        "'name', timescaledb.compress_orderby = 'at')");
     tm_buf_fini(&sql);
 }
 

@@ -178,8 +178,7 @@ static int take_lease(struct tm_merger *m, struct tm_error *err)
             m->anew = true;
             return tm_error_set(err, TM_ERETRY, "other settings while standing by");
         }
-        int rc = atomic_load(&m->d->wanted) ? tm_tenure_take(&m->tenure, m->production.pg, &m->settings->options, err)
-                                            : look_on(m, err);
+        int rc = tm_tenure_take(&m->tenure, m->production.pg, &m->settings->options, err);
         if (rc)
             return rc < 0 ? rc : TM_OK;
         tm_bulletin_standby(m->d);

@@ -277,12 +277,18 @@ static int fetch_rows(struct poller *p, const struct standing *s, struct tm_batc
     return b->explained_count || told > 0 ? tm_batch_index(b, &p->d->hash_key, err) : rc;
 }
 
+/* Whose rows they were is not known; over all shards it adds up. */
+static uint64_t part_of(const struct tm_batch *b, uint64_t rows)
+{
+    return rows / b->shards + (b->shard < rows % b->shards);
+}
+
 /* A hole is stepped over only where the gatherer says why, and never in silence. */
 static void tell_absent(struct poller *p, const struct tm_batch *b)
 {
     struct tm_absent_count stepped = tm_absent_stepped(&b->absent);
-    tm_metric_add(p->d->absent_lost, stepped.lost);
-    tm_metric_add(p->d->absent_released, stepped.released);
+    tm_metric_add(p->d->absent_lost, part_of(b, stepped.lost));
+    tm_metric_add(p->d->absent_released, part_of(b, stepped.released));
     if (stepped.lost || stepped.released)
         tm_log(stepped.lost ? TM_LOG_ERROR : TM_LOG_WARN, "poller",
                "rows that the gatherer has no more are stepped over; its tidemill.absent says why",

@@ -21,7 +21,7 @@ struct tm_steward {
     char *conninfo; /* of `pg` */
     struct tm_member members[TM_SHARE_MEMBERS_MAX];
     struct tm_shard_standing shards[TM_SHARDS_MAX]; /* written by the thread, under the lock */
-    struct tm_metric *processes;
+    struct tm_metric *processes, *free;
     pthread_mutex_t lock;
 };
 
@@ -86,6 +86,14 @@ static bool is_ready(struct tm_steward *s)
     return s->ready;
 }
 
+static double count_free(const struct tm_shards_view *v)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < v->shard_count; i++)
+        count += !*v->shards[i].holder;
+    return count;
+}
+
 static int look(struct tm_steward *s, const struct tm_dedup_settings *settings, struct tm_error *err)
 {
     const struct tm_deduplicator_options *o = &settings->options;
@@ -104,6 +112,7 @@ static int look(struct tm_steward *s, const struct tm_dedup_settings *settings, 
     memcpy(s->shards, shards, sizeof s->shards);
     pthread_mutex_unlock(&s->lock);
     tm_metric_set(s->processes, (double)v.member_count);
+    tm_metric_set(s->free, count_free(&v));
     follow(s, &v);
     return TM_OK;
 }
@@ -146,6 +155,8 @@ int tm_steward_start(struct tm_deduplicator *head, struct tm_error *err)
     s->head = head;
     s->processes = tm_metrics_gauge(head->metrics, "dedup_shard_processes",
                                     "Processes that share production's shards, this one among them.", NULL);
+    s->free =
+        tm_metrics_gauge(head->metrics, "dedup_shards_free", "Shards of production that no process merges.", NULL);
     pthread_mutex_init(&s->lock, NULL);
     if (pthread_create(&s->thread, NULL, steward_main, s)) {
         pthread_mutex_destroy(&s->lock);

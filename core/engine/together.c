@@ -132,6 +132,8 @@ static void add(struct tm_deduplicator_stats *all, const struct tm_deduplicator_
     all->stalled_us = most(all->stalled_us, one->stalled_us);
     all->unreplicated = all->unreplicated || one->unreplicated;
     all->shards_held += one->shards_held;
+    if (!*all->identity)
+        (void)snprintf(all->identity, sizeof all->identity, "%s", one->identity);
     if (!*all->last_error)
         (void)snprintf(all->last_error, sizeof all->last_error, "%s", one->last_error);
 }

@@ -14,7 +14,7 @@ KILLS = int(os.environ.get("TIDEMILL_SHARD_KILLS", "12"))
 EVERY_S = 10.0
 SHARDS = 6
 RATE = 800
-SETTLE_S = 20.0
+SETTLE_S = 60.0
 
 HELD = ("SELECT holder, count(*)::int FROM tidemill.leases WHERE NOT released AND expires_at > clock_timestamp()"
         " GROUP BY 1")

@@ -151,7 +151,7 @@ static void test_members_live_as_long_as_they_say_so(void **state)
     db_wait(f->db,
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_type = "
             "'client backend'",
-            2, 5);
+            2, 5000000);
     assert_int_equal(look(f).member_count, 1);
     assert_int_equal(tm_members_leave(f->pg, A, &f->err), TM_OK);
     assert_int_equal(look(f).member_count, 0);

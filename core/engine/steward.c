@@ -97,7 +97,7 @@ static double count_free(const struct tm_shards_view *v)
 static int look(struct tm_steward *s, const struct tm_dedup_settings *settings, struct tm_error *err)
 {
     const struct tm_deduplicator_options *o = &settings->options;
-    struct tm_shard_standing shards[TM_SHARDS_MAX];
+    struct tm_shard_standing shards[TM_SHARDS_MAX] = {0};
     struct tm_shards_view v = {.members = s->members,
                                .members_max = TM_SHARE_MEMBERS_MAX,
                                .shards = shards,

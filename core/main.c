@@ -16,6 +16,7 @@
 #include "control/quarantine_tool.h"
 #include "control/remote.h"
 #include "control/replay.h"
+#include "control/reshard.h"
 #include "control/restore.h"
 #include "control/retire.h"
 #include "control/testing.h"
@@ -129,6 +130,8 @@ static const struct tm_cli_command commands[] = {
      tm_restore_plan_options, 1, 1, tm_restore_plan_command},
     {"rewind", "SCRIPT", "move cursors back to a moment, so that what came since is polled again", tm_rewind_options, 1,
      1, tm_rewind_command},
+    {"reshard", "SCRIPT", "share production in as many shards as the script says; its deduplicators must be stopped",
+     NULL, 1, 1, tm_reshard_command},
     {"version", NULL, "print the version", NULL, 0, 0, version},
     {0},
 };

@@ -108,7 +108,7 @@ static int move(struct tm_holdings *h, struct tm_error *err)
 {
     int rc = TM_OK;
     for (size_t i = 0; !rc && i < h->count; i++)
-        if (h->items[i].target < h->items[i].cursor)
+        if (h->items[i].target < h->items[i].ahead)
             rc = move_one(h, &h->items[i], err);
     return rc ? rc
               : tm_pg_exec(h->production,

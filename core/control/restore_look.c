@@ -31,7 +31,7 @@ void tm_holdings_close(struct tm_holdings *h)
 
 int64_t tm_holding_from(const struct tm_holdings *h, const struct tm_holding *one)
 {
-    return h->to ? one->target : one->cursor;
+    return h->to && one->target < one->cursor ? one->target : one->cursor;
 }
 
 int64_t tm_holding_rows(const struct tm_holdings *h, const struct tm_holding *one)
@@ -77,15 +77,17 @@ static int read_cursor(struct tm_holdings *h, struct tm_holding *one, bool *reti
 {
     const char *values[] = {one->gatherer, one->epoch, one->stream};
     PGresult *r;
-    int rc = tm_pg_query(h->production,
-                         "SELECT seq, updated_at, EXISTS (SELECT FROM tidemill.gatherers g WHERE g.gatherer = $1 AND "
-                         "g.epoch = $2::uuid AND g.state = 'retired') FROM (SELECT $1) one LEFT JOIN tidemill.cursors "
-                         "ON gatherer = $1 AND epoch = $2::uuid AND stream = $3 AND shard = 0",
-                         3, values, &r, err);
+    int rc = tm_pg_query(
+        h->production,
+        "SELECT min(seq), min(updated_at), EXISTS (SELECT FROM tidemill.gatherers g WHERE g.gatherer = $1 AND "
+        "g.epoch = $2::uuid AND g.state = 'retired'), max(seq) FROM tidemill.cursors "
+        "WHERE gatherer = $1 AND epoch = $2::uuid AND stream = $3",
+        3, values, &r, err);
     if (rc)
         return rc;
     one->cursor = strtoll(PQgetvalue(r, 0, 0), NULL, 10);
     (void)snprintf(one->since, sizeof one->since, "%s", PQgetvalue(r, 0, 1));
+    one->ahead = strtoll(PQgetvalue(r, 0, 3), NULL, 10);
     *retired = PQgetvalue(r, 0, 2)[0] == 't';
     PQclear(r);
     return TM_OK;
@@ -107,7 +109,7 @@ static int find_target(struct tm_holdings *h, struct tm_pg *store, struct tm_hol
         one->hash = strtoll(PQgetvalue(r, 0, 1), NULL, 10);
     }
     PQclear(r);
-    one->target = one->target > one->cursor ? one->cursor : one->target;
+    one->target = one->target > one->ahead ? one->ahead : one->target;
     return TM_OK;
 }
 

@@ -10,8 +10,10 @@
 struct tm_holding {
     const char *gatherer; /* the script's */
     char epoch[37], stream[64], epoch_no[16];
-    int64_t cursor, there; /* seqs: of production's cursor, of the last row in the gatherer's store */
-    char since[40];        /* when production's cursor was moved last; "": it has none */
+    int64_t cursor,
+        there;     /* seqs: of production's cursor (the least of all shards), of the last row in the gatherer's store */
+    int64_t ahead; /* of the shard that is furthest */
+    char since[40]; /* when production's cursor was moved last; "": it has none */
     /* rewind: where it goes */
     int64_t target, hash;
     /* of what lies between `from` (the cursor, or the target) and `there` */

@@ -63,7 +63,7 @@ static int read_production(struct job *j, struct tm_error *err)
     PGresult *r;
     int rc =
         tm_pg_query(j->production,
-                    "SELECT c.epoch, c.stream, max(c.seq), max(c.updated_at) FROM tidemill.cursors c WHERE c.gatherer "
+                    "SELECT c.epoch, c.stream, min(c.seq), max(c.updated_at) FROM tidemill.cursors c WHERE c.gatherer "
                     "= $1 AND NOT EXISTS (SELECT FROM tidemill.gatherers g WHERE g.gatherer = c.gatherer AND g.epoch "
                     "= c.epoch AND g.state = 'retired') GROUP BY 1, 2",
                     1, values, &r, err);

@@ -4,6 +4,7 @@
  *     exchange    light: whether anybody hears it
  *     gatherers   [{id, state, light, why, store_light, age_ms, lag_ms, behind, rows_per_s, first_share, ...}]
  *     lease, catch_up
+ *     shards      [{state, holder, behind, lag_ms}], where there are several
  *     merger      light, rows_per_s (polled), latency_ms: from arrival at a gatherer to COMMIT, of the last seconds
  *     production  connected, lag_ms, rows_per_s (written), light, ...
  *     copies      how many gatherers brought each record, of the last seconds; null: none came
@@ -223,8 +224,22 @@ static void put_merger(struct tm_json *j, const struct tm_state *s, const struct
     tm_json_add(j, "},\"lease\":{\"state\":\"%s\",\"takeovers\":%" PRIu64 ",", tm_lease_state_name(d->lease),
                 d->takeovers);
     tm_json_add_string(j, "holder", d->lease_holder);
+    tm_json_add(j, ",\"shards\":%u,\"shards_held\":%u", d->shards, d->shards_held);
     tm_json_add(j, "},\"catch_up\":{\"rows_behind\":%" PRIu64 ",\"rows_per_s\":%" PRIu64 ",\"left_s\":%" PRId64 "}",
                 d->rows_behind, d->rows_per_s, d->left_us / TM_US_PER_S);
+}
+
+static void put_shards(struct tm_json *j, const struct tm_state *s)
+{
+    struct tm_deduplicator_shard_stats t;
+    tm_json_add(j, ",\"shards\":[");
+    for (size_t i = 0; tm_deduplicator_shard_stats(s->d->deduplicator, i, &t) == TM_OK; i++) {
+        tm_json_add(j, "%s{\"state\":\"%s\",\"behind\":%" PRIu64 ",\"lag_ms\":%" PRId64 ",", i ? "," : "",
+                    tm_lease_state_name(t.lease), t.rows_behind, t.lag_us / TM_US_PER_MS);
+        tm_json_add_string(j, "holder", t.holder);
+        tm_json_add(j, "}");
+    }
+    tm_json_add(j, "]");
 }
 
 static void put_production(struct tm_json *j, const struct tm_state *s, const struct tm_deduplicator_stats *d)
@@ -278,6 +293,7 @@ void tm_state_put_deduplicator(struct tm_state *s, struct tm_json *j)
     size_t count = put_peers(j, s, &d, lights);
     put_exchange(j, count, lights);
     put_merger(j, s, &d);
+    put_shards(j, s);
     put_production(j, s, &d);
     put_copies(j, "copies", copies(s, "shared", "first"));
     put_streams(j, s);

@@ -280,6 +280,29 @@ static void put_production(struct tm_sheet *s, struct tm_span d)
     tm_sheet_end_line(s);
 }
 
+/* Who merges which: "0-2 d1, 3 d2". A run of one holder's is one word. */
+static void put_shards(struct tm_sheet *s, struct tm_span d)
+{
+    struct tm_span one, next;
+    size_t count = tm_view_count(d, "shards");
+    char holder[64], other[64], text[100], held[40];
+    if (!count)
+        return;
+    (void)snprintf(held, sizeof held, "%.0f of %zu", tm_view_number(d, "lease.shards_held"), count);
+    fact(s, "shards", held);
+    for (size_t i = 0; i < count && tm_view_item(d, "shards", i, &one);) {
+        size_t last = i;
+        tm_view_string(one, "holder", holder, sizeof holder);
+        while (last + 1 < count && tm_view_item(d, "shards", last + 1, &next) &&
+               strcmp(holder, tm_view_string(next, "holder", other, sizeof other)) == 0)
+            last++;
+        (void)snprintf(text, sizeof text, last > i ? "%zu-%zu" : "%zu", i, last);
+        fact(s, text, *holder ? holder : "nobody");
+        i = last + 1;
+    }
+    tm_sheet_end_line(s);
+}
+
 static void put_fleet(struct tm_sheet *s, struct tm_span d, const struct tm_view_history *h)
 {
     struct tm_span g;
@@ -306,6 +329,7 @@ static void put_fleet(struct tm_sheet *s, struct tm_span d, const struct tm_view
     for (size_t i = 0; tm_view_item(d, "gatherers", i, &g); i++)
         put_peer(s, g);
     put_production(s, d);
+    put_shards(s, d);
 }
 
 /* ---- what both have ---- */

@@ -20,4 +20,9 @@ void tm_acknowledge_session(struct tm_acknowledging *k); /* another session: eve
 int tm_acknowledge(struct tm_acknowledging *k, const struct tm_peer *peer, const struct tm_dedup_orders *orders,
                    struct tm_pg *pg, struct tm_error *err) TM_MUST_CHECK;
 
+/* Where there are several shards: read what all of them have, every second, for shard 0 to tell gatherers. On the merger's
+ * thread, in its session: production may be another one in the next. */
+int tm_acknowledge_least(struct tm_deduplicator *d, struct tm_pg *pg, const struct tm_deduplicator_options *options,
+                         struct tm_error *err) TM_MUST_CHECK;
+
 #endif

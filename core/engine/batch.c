@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "base/endian.h"
+#include "base/planted.h"
 #include "engine/dedup_private.h"
 #include "record/row.h"
 
@@ -125,6 +126,27 @@ static int check_seq(struct tm_batch *b, int64_t expected, int64_t seq, struct t
                         b->stream->name, expected, seq);
 }
 
+void tm_batch_of_shard(struct tm_batch *b, unsigned shard, unsigned shards)
+{
+    b->shard = shard;
+    b->shards = tm_share_is_spread(b->stream) ? shards : 1;
+}
+
+void tm_batch_trim(struct tm_batch *b)
+{
+    struct tm_buf kept = {0};
+    if (b->shards <= 1)
+        return;
+    for (size_t i = 0; i < b->count; i++) {
+        struct tm_batch_row *r = &b->rows[i];
+        uint32_t at = (uint32_t)kept.len;
+        TM_FATAL_UNLESS(tm_buf_append(&kept, b->bytes.data + r->offset, r->len) == TM_OK);
+        r->offset = at;
+    }
+    tm_buf_fini(&b->bytes);
+    b->bytes = kept;
+}
+
 static int index_row(struct tm_batch *b, size_t at, size_t len, const struct tm_hash_key *key, int64_t *expected,
                      struct tm_error *err)
 {
@@ -138,6 +160,9 @@ static int index_row(struct tm_batch *b, size_t at, size_t len, const struct tm_
     if (rc)
         return rc;
     *expected = seq + 1;
+    if (b->shards > 1 && (tm_share_of(s, fields, b->shards) != b->shard ||
+                          (TM_PLANTED(lose_market) && tm_share_of(s, fields, 100) == 1)))
+        return TM_OK;
     if (reserve_row(b))
         return tm_error_set(err, TM_ENOMEM, "out of memory for a batch");
     struct tm_batch_row *row = &b->rows[b->count++];

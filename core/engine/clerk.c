@@ -4,6 +4,7 @@
 #include "engine/days.h"
 #include "engine/production.h"
 #include "store/expiry.h"
+#include "store/hypertable.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -159,6 +160,15 @@ static int expire_stream(struct tm_clerk *c, const struct tm_stream *s, int64_t 
     return TM_OK;
 }
 
+static int compress_stream(struct tm_clerk *c, const struct tm_stream *s, int64_t compress_us, struct tm_error *err)
+{
+    int rc = compress_us ? tm_hypertable_compress(c->pg, s, compress_us, err) : 0;
+    if (rc > 0)
+        tm_log(TM_LOG_INFO, "ledger", "chunks of a hypertable are compressed from now on", TM_F_STR("stream", s->name),
+               TM_F_I64("older_than_s", compress_us / TM_US_PER_S));
+    return rc < 0 ? rc : TM_OK;
+}
+
 /* Not being able to forget costs room, and nothing else has to wait for it. */
 static int expire(struct tm_clerk *c, const struct tm_dedup_settings *settings)
 {
@@ -170,8 +180,10 @@ static int expire(struct tm_clerk *c, const struct tm_dedup_settings *settings)
     c->expire_at_us = tm_clock_mono_us() + EXPIRE_EVERY_US;
     for (size_t i = 0; !rc && i < tm_plan_stream_count(plan); i++)
         rc = expire_stream(c, tm_plan_stream(plan, i), settings->streams[i].keep_us, &err);
+    for (size_t i = 0; !rc && i < tm_plan_stream_count(plan); i++)
+        rc = compress_stream(c, tm_plan_stream(plan, i), settings->streams[i].compress_us, &err);
     if (rc && rc != TM_ESTOPPED)
-        TM_LOG_LIMITED(TM_LOG_WARN, "ledger", "days that are kept no longer could not be dropped now", TM_F_ERR(&err));
+        TM_LOG_LIMITED(TM_LOG_WARN, "ledger", "days could not be dropped or compressed now", TM_F_ERR(&err));
     return rc == TM_ESTOPPED ? rc : TM_OK;
 }
 
@@ -179,9 +191,13 @@ static int keep(struct tm_clerk *c, const struct tm_dedup_settings *settings, st
 {
     const struct tm_plan *plan = settings->options.plan;
     int64_t pruned = 0;
+    if (c->d->shard && !atomic_load(&c->d->unreplicated))
+        return TM_OK; /* the ledger is shard 0's to keep */
     int rc = connect_to(c, settings->options.production, err);
     rc = rc ? rc : tm_replication_probe(c->d, c->pg, err);
-    rc = rc ? rc : read_gaps(c, err);
+    if (rc || c->d->shard)
+        return rc;
+    rc = read_gaps(c, err);
     for (size_t i = 0; !rc && i < tm_plan_stream_count(plan); i++)
         if (is_counted(tm_plan_stream(plan, i)))
             rc = find_ambiguities(c, tm_plan_stream(plan, i), err);

@@ -1,6 +1,6 @@
 /*
  * The clerk keeps the ledger in production: a thread of the deduplicator with a connection of its own, beside the merger and
- * never in its way. While this process merges it calls, every few seconds (store/coverage.h):
+ * never in its way. While this process merges (of several shards: shard 0) it calls, every few seconds (store/coverage.h):
  *
  *     tidemill.prune_heartbeats()         heartbeats that a later one makes superfluous
  *     tidemill.find_ambiguities(...)      for each counted stream: counts that may be too low, because two gatherers each

@@ -1,12 +1,10 @@
+#include "base/planted.h"
 #include "engine/dedup_private.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* All markets are one shard until several deduplicators share the work. */
-#define SHARD 0
 
 void tm_cursors_fini(struct tm_cursors *c)
 {
@@ -92,17 +90,11 @@ static int note_declared(struct tm_pg *pg, const struct tm_deduplicator_options 
     return rc;
 }
 
-int tm_cursors_load(struct tm_cursors *c, struct tm_pg *pg, const struct tm_deduplicator_options *options,
-                    struct tm_error *err)
+static int read_cursors(struct tm_cursors *c, struct tm_pg *pg, const struct tm_deduplicator_options *options,
+                        const char *sql, int count, const char *const *values, struct tm_error *err)
 {
     PGresult *result;
-    int rc = note_declared(pg, options, err);
-    rc =
-        rc ? rc
-           : tm_pg_query(pg,
-                         "SELECT gatherer, epoch, stream, seq, hash, false FROM tidemill.cursors WHERE shard = 0 UNION "
-                         "ALL SELECT gatherer, epoch, '', 0, 0, true FROM tidemill.gatherers WHERE state = 'retired'",
-                         0, NULL, &result, err);
+    int rc = tm_pg_query(pg, sql, count, values, &result, err);
     if (rc)
         return rc;
     c->count = 0;
@@ -119,35 +111,69 @@ int tm_cursors_load(struct tm_cursors *c, struct tm_pg *pg, const struct tm_dedu
     return TM_OK;
 }
 
-/* Ids and stream names were checked to be plain words, epochs are uuids: nothing here needs escaping. */
-static int build(struct tm_buf *sql, const struct tm_cursor_move *moves, size_t count)
+int tm_cursors_load(struct tm_cursors *c, struct tm_pg *pg, const struct tm_deduplicator_options *options,
+                    unsigned shard, struct tm_error *err)
 {
-    int rc = tm_buf_printf(sql, "WITH v (g, e, s, was, seq, hash) AS (VALUES ");
-    for (size_t i = 0; !rc && i < count; i++)
-        rc = tm_buf_printf(sql, "%s('%s', '%s'::uuid, '%s', %" PRId64 "::int8, %" PRId64 "::int8, %" PRId64 "::int8)",
-                           i ? ", " : "", moves[i].gatherer, moves[i].epoch, moves[i].stream, moves[i].from,
-                           moves[i].to, moves[i].hash);
+    char number[12];
+    const char *values[] = {number};
+    (void)snprintf(number, sizeof number, "%u", shard);
+    int rc = note_declared(pg, options, err);
     return rc ? rc
-              : tm_buf_printf(sql,
-                              "), moved AS (UPDATE tidemill.cursors c SET seq = v.seq, hash = v.hash, updated_at = "
-                              "now() "
-                              "FROM v WHERE c.gatherer = v.g AND c.epoch = v.e AND c.stream = v.s AND c.shard = %d "
-                              "AND c.seq = v.was AND NOT EXISTS (SELECT FROM tidemill.gatherers r WHERE r.gatherer = "
-                              "v.g AND r.epoch = v.e AND r.state = 'retired') RETURNING 1), known AS (INSERT INTO "
-                              "tidemill.gatherers (gatherer, epoch) SELECT DISTINCT g, e FROM v WHERE was = 0 ON "
-                              "CONFLICT DO NOTHING), made AS (INSERT INTO tidemill.cursors "
-                              "(gatherer, epoch, stream, shard, seq, hash) SELECT g, e, s, %d, seq, hash FROM v "
-                              "WHERE was = 0 AND NOT EXISTS (SELECT FROM tidemill.gatherers r WHERE r.gatherer = g AND "
-                              "r.epoch = e AND r.state = 'retired') ON CONFLICT DO NOTHING RETURNING 1) "
-                              "SELECT (SELECT count(*) FROM moved) + (SELECT count(*) FROM made)",
-                              SHARD, SHARD);
+              : read_cursors(
+                    c, pg, options,
+                    "SELECT gatherer, epoch, stream, seq, hash, false FROM tidemill.cursors WHERE shard = $1 UNION "
+                    "ALL SELECT gatherer, epoch, '', 0, 0, true FROM tidemill.gatherers WHERE state = 'retired'",
+                    1, values, err);
 }
 
-int tm_cursors_move(struct tm_pg *pg, const struct tm_cursor_move *moves, size_t count, struct tm_error *err)
+int tm_cursors_load_least(struct tm_cursors *c, struct tm_pg *pg, const struct tm_deduplicator_options *options,
+                          struct tm_error *err)
+{
+    return read_cursors(c, pg, options,
+                        "SELECT gatherer, epoch, stream, min(seq), 0, false FROM tidemill.cursors GROUP BY 1, 2, 3", 0,
+                        NULL, err);
+}
+
+/*
+ * Rows that are there are not inserted once more: that would wait for whoever moves them, and two shards for each other.
+ * Those that several shards make at once are made in one order.
+ *
+ * Ids and stream names were checked to be plain words, epochs are uuids: nothing here needs escaping.
+ */
+static int build(struct tm_buf *sql, unsigned shard, const struct tm_cursor_move *moves, size_t count)
+{
+    int rc = tm_buf_printf(sql, "WITH v (g, e, s, was, seq, hash, shards) AS (VALUES ");
+    for (size_t i = 0; !rc && i < count; i++)
+        rc = tm_buf_printf(sql,
+                           "%s('%s', '%s'::uuid, '%s', %" PRId64 "::int8, %" PRId64 "::int8, %" PRId64 "::int8, %u)",
+                           i ? ", " : "", moves[i].gatherer, moves[i].epoch, moves[i].stream, moves[i].from,
+                           moves[i].to, moves[i].hash, moves[i].shards);
+    return rc ? rc
+              : tm_buf_printf(
+                    sql,
+                    "), moved AS (UPDATE tidemill.cursors c SET seq = v.seq, hash = v.hash, updated_at = "
+                    "now() "
+                    "FROM v WHERE c.gatherer = v.g AND c.epoch = v.e AND c.stream = v.s AND c.shard = %u "
+                    "AND %s AND NOT EXISTS (SELECT FROM tidemill.gatherers r WHERE r.gatherer = "
+                    "v.g AND r.epoch = v.e AND r.state = 'retired') RETURNING 1), known AS (INSERT INTO "
+                    "tidemill.gatherers (gatherer, epoch) SELECT DISTINCT g, e FROM v WHERE was = 0 ORDER BY "
+                    "1, 2 ON CONFLICT DO NOTHING), made AS (INSERT INTO tidemill.cursors "
+                    "(gatherer, epoch, stream, shard, seq, hash) SELECT g, e, s, k, CASE WHEN k = %u THEN seq "
+                    "ELSE 0 END, CASE WHEN k = %u THEN hash ELSE 0 END FROM v, generate_series(0, shards - 1) k "
+                    "WHERE was = 0 AND NOT EXISTS (SELECT FROM tidemill.gatherers r WHERE r.gatherer = g AND "
+                    "r.epoch = e AND r.state = 'retired') AND NOT EXISTS (SELECT FROM tidemill.cursors o WHERE "
+                    "o.gatherer = g AND o.epoch = e AND o.stream = s AND o.shard = k) ORDER BY 1, 2, 3, 4 ON "
+                    "CONFLICT DO NOTHING RETURNING shard) "
+                    "SELECT (SELECT count(*) FROM moved) + (SELECT count(*) FROM made WHERE shard = %u)",
+                    shard, TM_PLANTED(no_fence) ? "true" : "c.seq = v.was", shard, shard, shard);
+}
+
+int tm_cursors_move(struct tm_pg *pg, unsigned shard, const struct tm_cursor_move *moves, size_t count,
+                    struct tm_error *err)
 {
     struct tm_buf sql = {0};
     PGresult *result;
-    const char *text = build(&sql, moves, count) ? NULL : tm_buf_cstr(&sql);
+    const char *text = build(&sql, shard, moves, count) ? NULL : tm_buf_cstr(&sql);
     int rc = text ? tm_pg_query(pg, text, 0, NULL, &result, err) : tm_error_set(err, TM_ENOMEM, "out of memory");
     tm_buf_fini(&sql);
     if (rc)

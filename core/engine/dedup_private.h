@@ -25,9 +25,11 @@
 #include "engine/newest.h"
 #include "store/absent.h"
 #include "engine/pace.h"
+#include "engine/share.h"
 #include "store/pg.h"
 
 #include <pthread.h>
+#include <time.h>
 
 #define TM_EPOCH_TEXT 37
 #define TM_NAME_BYTES 64
@@ -56,17 +58,21 @@ struct tm_cursor *tm_cursors_get(struct tm_cursors *c, const char *gatherer, con
 bool tm_cursors_is_retired(const struct tm_cursors *c, const char *gatherer, const char *epoch);
 int tm_cursors_copy(struct tm_cursors *to, const struct tm_cursors *from) TM_MUST_CHECK;
 
-/* Read all cursors of the gatherers in the options, and say in tidemill.gatherers which of them there are. */
+/* Read all of a shard's cursors of the gatherers in the options, and say in tidemill.gatherers which of them there are. */
 int tm_cursors_load(struct tm_cursors *c, struct tm_pg *pg, const struct tm_deduplicator_options *options,
-                    struct tm_error *err) TM_MUST_CHECK;
+                    unsigned shard, struct tm_error *err) TM_MUST_CHECK;
+/* Up to where all shards have them. */
+int tm_cursors_load_least(struct tm_cursors *c, struct tm_pg *pg, const struct tm_deduplicator_options *options,
+                          struct tm_error *err) TM_MUST_CHECK;
 
 /* A cursor's move, by compare-and-swap inside the caller's transaction: TM_ECONFLICT unless every one stood
  * at `from`. */
 struct tm_cursor_move {
     const char *gatherer, *epoch, *stream;
     int64_t from, to, hash;
+    unsigned shards; /* the stream is spread over so many; the first move makes the cursors of all of them */
 };
-int tm_cursors_move(struct tm_pg *pg, const struct tm_cursor_move *moves, size_t count,
+int tm_cursors_move(struct tm_pg *pg, unsigned shard, const struct tm_cursor_move *moves, size_t count,
                     struct tm_error *err) TM_MUST_CHECK;
 
 /* ---- batches ---- */
@@ -98,6 +104,7 @@ struct tm_batch {
     int64_t *explained; /* sorted seqs that are known to be missing, and why: quarantined */
     size_t explained_count, explained_at;
     struct tm_absent absent; /* the gatherer says that it has them no more */
+    unsigned shard, shards;
 };
 
 struct tm_batch *tm_batch_create(const struct tm_stream *stream);
@@ -107,6 +114,12 @@ size_t tm_batch_weight(const struct tm_batch *b);
 /* Whether two gatherers' rows of the stream are told apart by a fingerprint: not for observations,
  * replacements and keys without time, which the store decides. */
 bool tm_stream_is_fingerprinted(const struct tm_stream *stream);
+
+/* How many shards the rows of a stream are spread over, and which one these are of: what others own is checked and left
+ * out. Before tm_batch_index. */
+void tm_batch_of_shard(struct tm_batch *b, unsigned shard, unsigned shards);
+/* Let go of the bytes of rows that were left out. After tm_batch_index. */
+void tm_batch_trim(struct tm_batch *b);
 
 /* Find and check the rows in `bytes`. TM_ESTATE: seq is not contiguous (the message says where); TM_ECORRUPT.
  */
@@ -146,7 +159,9 @@ void tm_peer_put(struct tm_peer *peer);
 
 struct tm_stream_metrics {
     struct tm_metric *polled, *written, *duplicate, *quarantined, *late, *conflicts;
-    int64_t keep_us; /* production keeps it so long; 0: for ever */
+    int64_t keep_us;     /* production keeps it so long; 0: for ever */
+    int64_t compress_us; /* and compresses what is older than that; 0: never */
+    int64_t seal_us;     /* the lesser of them: what is older is late */
 };
 
 /* Made by the policy thread, then constant. */
@@ -165,6 +180,16 @@ void tm_dedup_settings_put(struct tm_dedup_settings *s); /* NULL is fine */
 struct tm_dedup_settings *tm_dedup_settings_newest(struct tm_deduplicator *d);
 
 struct tm_deduplicator {
+    unsigned shard, shard_count;
+    struct tm_deduplicator *head;    /* of shard 0, which is what others know; itself where it is that */
+    struct tm_deduplicator **shards; /* head: of all of them; the first is itself */
+    struct tm_steward *steward;      /* head; NULL: one shard */
+    struct tm_metrics *own;       /* where there are several: its gauges, which are told together (engine/together.h) */
+    struct tm_metric **told;      /* head: as what */
+    pthread_mutex_t telling;      /* head: of gatherers, which come and go */
+    struct timespec stop_by;      /* CLOCK_REALTIME; when it was asked to stop: for the transaction under way */
+    atomic_bool wanted;           /* the shard is for this process */
+    char member[TM_LEASE_MEMBER]; /* this process among those that share; "": one shard */
     char *id;
     struct tm_metrics *metrics;
     struct tm_taps *taps;
@@ -191,6 +216,9 @@ struct tm_deduplicator {
     struct tm_dedup_settings *adopted;  /* what the merger works by; NULL: not ready yet */
     uint64_t generation;                /* of `cursors`; 0: production is not ready, pollers wait */
     struct tm_cursors cursors;
+    struct tm_cursors least; /* shard 0 of several: up to where all shards have them, as of `least_generation` */
+    uint64_t least_generation;
+    int64_t least_us; /* monotonic; when that was read: the merger's */
     struct tm_deduplicator_stats stats;
     int64_t down_since_us;    /* Unix; production is away since; 0: it is there */
     int64_t stalled_since_us; /* monotonic; nothing can be written since; 0: it can */
@@ -205,6 +233,11 @@ struct tm_dedup_orders {
 
 /* Take what the merger has published and adopted since; true if the cursors are new, so that polling starts over. */
 bool tm_dedup_take_orders(struct tm_peer *peer, struct tm_dedup_orders *orders);
+
+/* What the shard itself says (engine/together.h: what all of a process's do). */
+struct tm_deduplicator_stats tm_dedup_own_stats(struct tm_deduplicator *d);
+int tm_dedup_own_gatherer_stats(struct tm_deduplicator *d, size_t index,
+                                struct tm_deduplicator_gatherer_stats *out) TM_MUST_CHECK;
 
 /* The lag as a metric; called by every thread as it turns, so that it rises whichever of them hangs. */
 void tm_dedup_publish_lag(struct tm_deduplicator *d);

@@ -34,6 +34,8 @@ static int check_id(const char *id, struct tm_error *err)
 int tm_deduplicator_check(const struct tm_deduplicator_options *o, struct tm_error *err)
 {
     int rc = o->gatherer_count ? TM_OK : tm_error_set(err, TM_EINVAL, "a deduplicator needs at least one gatherer");
+    if (!rc && o->shards > TM_SHARDS_MAX)
+        rc = tm_error_set(err, TM_EINVAL, "shards: expected 1 to %d, got %u", TM_SHARDS_MAX, o->shards);
     for (size_t i = 0; !rc && i < o->gatherer_count; i++) {
         rc = check_id(o->gatherers[i].id, err);
         for (size_t j = 0; !rc && j < i; j++)
@@ -41,6 +43,17 @@ int tm_deduplicator_check(const struct tm_deduplicator_options *o, struct tm_err
                 rc = tm_error_set(err, TM_EINVAL, "gatherer id \"%s\" is there twice", o->gatherers[i].id);
     }
     return rc;
+}
+
+static const struct tm_deduplicator_retain *copy_times(struct tm_arena *arena,
+                                                       const struct tm_deduplicator_retain *from, size_t count)
+{
+    struct tm_deduplicator_retain *to = tm_arena_alloc(arena, (count + 1) * sizeof *to);
+    for (size_t i = 0; i < count; i++) {
+        to[i] = from[i];
+        to[i].stream = tm_arena_strdup(arena, from[i].stream);
+    }
+    return to;
 }
 
 static void copy_options(struct tm_dedup_settings *s, const struct tm_deduplicator_options *from)
@@ -58,14 +71,11 @@ static void copy_options(struct tm_dedup_settings *s, const struct tm_deduplicat
     o->poll_us = from->poll_us ? from->poll_us : POLL_US;
     o->poll_rows_max = from->poll_rows_max ? from->poll_rows_max : POLL_ROWS_MAX;
     o->batch_rows_max = from->batch_rows_max ? from->batch_rows_max : BATCH_ROWS_MAX;
-    o->queue_bytes_max = from->queue_bytes_max ? from->queue_bytes_max : TM_DEDUPLICATOR_QUEUE_BYTES;
+    o->shards = from->shards ? from->shards : 1;
+    o->queue_bytes_max = (from->queue_bytes_max ? from->queue_bytes_max : TM_DEDUPLICATOR_QUEUE_BYTES) / o->shards;
     o->accept_past_us = from->accept_past_us ? from->accept_past_us : ACCEPT_US;
-    struct tm_deduplicator_retain *retain = tm_arena_alloc(s->arena, (from->retain_count + 1) * sizeof *retain);
-    for (size_t i = 0; i < from->retain_count; i++) {
-        retain[i] = from->retain[i];
-        retain[i].stream = tm_arena_strdup(s->arena, from->retain[i].stream);
-    }
-    o->retain = retain;
+    o->retain = copy_times(s->arena, from->retain, from->retain_count);
+    o->compress = copy_times(s->arena, from->compress, from->compress_count);
     o->lease_us = from->lease_us ? from->lease_us : LEASE_US;
     o->standby_wait_us = from->standby_wait_us ? from->standby_wait_us : STANDBY_WAIT_US;
     o->accept_future_us = from->accept_future_us ? from->accept_future_us : ACCEPT_US;
@@ -80,12 +90,20 @@ static struct tm_metric *labelled(struct tm_metrics *m, const char *name, const 
     return tm_metrics_counter(m, name, help, labels);
 }
 
-static int64_t keep_of(const struct tm_deduplicator_options *o, const struct tm_stream *stream)
+static int64_t time_of(const struct tm_deduplicator_retain *times, size_t count, const struct tm_stream *stream)
 {
-    for (size_t i = 0; i < o->retain_count; i++)
-        if (strcmp(o->retain[i].stream, stream->name) == 0 && stream->partition == TM_PARTITION_DAY)
-            return o->retain[i].keep_us;
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(times[i].stream, stream->name) == 0 && stream->partition == TM_PARTITION_DAY)
+            return times[i].keep_us;
     return 0;
+}
+
+static void set_times(struct tm_stream_metrics *m, const struct tm_deduplicator_options *o,
+                      const struct tm_stream *stream)
+{
+    m->keep_us = time_of(o->retain, o->retain_count, stream);
+    m->compress_us = time_of(o->compress, o->compress_count, stream);
+    m->seal_us = m->compress_us && (!m->keep_us || m->compress_us < m->keep_us) ? m->compress_us : m->keep_us;
 }
 
 static void make_stream_metrics(struct tm_dedup_settings *s, struct tm_metrics *m)
@@ -104,7 +122,7 @@ static void make_stream_metrics(struct tm_dedup_settings *s, struct tm_metrics *
                                       "Rows of days that retention has sealed, put into tidemill.late.", name);
         s->streams[i].conflicts = labelled(m, "tidemill_conflicting_records_total",
                                            "Records of one key that do not agree, put into tidemill.conflicts.", name);
-        s->streams[i].keep_us = keep_of(&s->options, tm_plan_stream(s->options.plan, i));
+        set_times(&s->streams[i], &s->options, tm_plan_stream(s->options.plan, i));
     }
 }
 
@@ -151,7 +169,7 @@ static struct tm_peer *peer_create(struct tm_deduplicator *d, const struct tm_de
     peer->queue = tm_queue_create(QUEUE_ITEMS_MAX, queue_bytes);
     tm_queue_set_wake(peer->queue, wake_merger, d);
     (void)snprintf(labels, sizeof labels, "gatherer=\"%s\"", peer->id);
-    peer->health = tm_metrics_gauge(d->metrics, "dedup_gatherer_health",
+    peer->health = tm_metrics_gauge(d->own ? d->own : d->metrics, "dedup_gatherer_health",
                                     "1 while the gatherer's store can be read and its history is whole.", labels);
     return peer;
 }

@@ -28,6 +28,11 @@
  * connected. One that dies, hangs or is cut off is replaced within its lease and a bit; when it wakes up its transaction is
  * refused, it forgets what it remembered and stands by.
  *
+ * With `shards` the work is shared (engine/share.h): each shard has all of the above for itself, pollers and merger, seen-sets,
+ * cursors, and a lease; what this header's functions tell is of all of them together. The steward (engine/steward.h) says which
+ * shards this process merges. A shard's pollers read every row and keep those of its own, so that each checks that the
+ * history is whole; the bounds of memory are of the process, divided by the number of shards.
+ *
  * Production records the keys of its streams (store/keys.h). A script that declares fewer or others than that is refused
  * at connect and again with each transaction, as another deduplicator may have brought new ones: nothing is merged, the
  * error says what to declare, and the session is tried again. So are rows of a gatherer that took them without knowing
@@ -77,8 +82,12 @@ struct tm_deduplicator_options {
     int64_t lease_us;         /* a holder that is silent for so long is replaced; 0: 1.5 s */
     const struct tm_deduplicator_retain *retain; /* what is not named is kept for ever */
     size_t retain_count;
+    /* Of what is older no rows go into the tables (store/late.h), so that it may be compressed (store/hypertable.h). */
+    const struct tm_deduplicator_retain *compress;
+    size_t compress_count;
     int64_t standby_wait_us; /* COMMIT waits so long for production's synchronous standby; 0: 10 s */
     struct tm_taps *taps;    /* engine/tap.h, at the start alone; NULL: none */
+    unsigned shards;         /* of production; 0: one. Fixed while the process runs */
 };
 
 enum tm_peer_state { TM_PEER_CONNECTING, TM_PEER_CONNECTED, TM_PEER_DOWN, TM_PEER_STOPPED /* hole, fork */ };
@@ -115,7 +124,8 @@ struct tm_deduplicator_stats {
     enum tm_pg_class trouble; /* why nothing can be written now; TM_PG_OK: it can */
     int64_t stalled_us;       /* for how long that has been so; 0: it can */
     bool unreplicated;        /* production's synchronous standby does not answer */
-    char identity[64];        /* of production: "system identifier/timeline" as of the last connect; "": not known */
+    unsigned shards, shards_held;
+    char identity[64]; /* of production: "system identifier/timeline" as of the last connect; "": not known */
     char last_error[256];
 };
 
@@ -149,6 +159,15 @@ int64_t tm_deduplicator_newest_us(const struct tm_deduplicator *d, size_t stream
 /* By their order in the options of the last reload; TM_ENOENT beyond the last. Any thread. */
 int tm_deduplicator_gatherer_stats(struct tm_deduplicator *d, size_t index,
                                    struct tm_deduplicator_gatherer_stats *out) TM_MUST_CHECK;
+struct tm_deduplicator_shard_stats {
+    enum tm_lease_state lease;
+    char holder[64]; /* who merges it, this process included; "": nobody, as far as the last look knows */
+    uint64_t rows_behind;
+    int64_t lag_us;
+};
+/* TM_ENOENT beyond the last, and for the first where there is only one. Any thread. */
+int tm_deduplicator_shard_stats(struct tm_deduplicator *d, size_t index,
+                                struct tm_deduplicator_shard_stats *out) TM_MUST_CHECK;
 struct tm_deduplicator_stream_stats {
     char name[64];
     bool shared; /* gatherers have its records in common; else each one's are its own */

@@ -173,6 +173,8 @@ int tm_health_of_deduplicator(const struct tm_deduplicator_stats *s, const struc
         rc = tm_buf_printf(out, ",\"holder\":");
         rc = rc ? rc : tm_json_put_string(out, s->lease_holder);
     }
+    if (!rc && s->shards > 1)
+        rc = tm_buf_printf(out, ",\"shards\":%u,\"shards_held\":%u", s->shards, s->shards_held);
     rc = rc ? rc : tm_buf_append(out, "}\n", 2);
     tm_buf_fini(&gatherers);
     return rc ? 503 : http_status(status);

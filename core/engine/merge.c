@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #define PREFETCH 8
+#define SEEN_BYTES_MIN ((size_t)1 << 20) /* of a shard's part */
 
 /* A backlog is as old as the outage that made it. Beyond this a gatherer's clock is the likelier explanation.
  */
@@ -40,8 +41,8 @@ static bool is_absurd(const struct tm_deduplicator_options *o, const struct tm_b
 
 static bool is_late(const struct tm_merge *m, const struct tm_work *w, const struct tm_batch_row *r, int64_t now_us)
 {
-    int64_t keep_us = m->settings->streams[w->stream->index].keep_us;
-    return keep_us && r->time_us != INT64_MIN && r->time_us < now_us - keep_us;
+    int64_t seal_us = m->settings->streams[w->stream->index].seal_us;
+    return seal_us && r->time_us != INT64_MIN && r->time_us < now_us - seal_us;
 }
 
 /* A duplicate by its key may say something else: once a transaction for what was not seen like this before. */
@@ -325,20 +326,39 @@ static struct tm_work *find_kin(struct tm_merge *m, const struct tm_stream *stre
     return NULL;
 }
 
-static int work_init(struct tm_work *w, const struct tm_stream *stream, const struct tm_work *kin, struct tm_error *err)
+/* The bound is the process's: of several shards each has its part of it. */
+static struct tm_seen_options seen_options(const struct tm_merge *m, const struct tm_stream *stream)
+{
+    struct tm_seen_options o = tm_stream_seen_options(stream);
+    size_t bytes = (o.memory_bytes_max ? o.memory_bytes_max : TM_SEEN_BYTES) / m->d->shard_count;
+    if (m->d->shard_count > 1)
+        o.memory_bytes_max = bytes > SEEN_BYTES_MIN ? bytes : SEEN_BYTES_MIN;
+    return o;
+}
+
+static int make_seen(const struct tm_merge *m, const struct tm_stream *stream, struct tm_seen **out,
+                     struct tm_error *err)
+{
+    struct tm_seen_options options = seen_options(m, stream);
+    int rc = tm_seen_create(&options, out, err);
+    return rc ? tm_error_wrap(err, "stream \"%s\"", stream->name) : TM_OK;
+}
+
+static int work_init(const struct tm_merge *m, struct tm_work *w, const struct tm_stream *stream,
+                     const struct tm_work *kin, struct tm_error *err)
 {
     w->stream = stream;
     if (tm_schema_production_columns(stream, &w->columns) || !tm_buf_cstr(&w->columns))
         return tm_error_set(err, TM_ENOMEM, "out of memory for stream %s", stream->name);
-    int rc = kin || !tm_stream_is_fingerprinted(stream) ? TM_OK : tm_stream_seen_create(stream, &w->seen, err);
+    int rc = kin || !tm_stream_is_fingerprinted(stream) ? TM_OK : make_seen(m, stream, &w->seen, err);
     if (!rc && tm_stream_is_fingerprinted(stream) && tm_stream_may_disagree(stream))
-        rc = tm_stream_seen_create(stream, &w->payloads, err);
+        rc = make_seen(m, stream, &w->payloads, err);
     return rc;
 }
 
-static void inherit(struct tm_work *w, struct tm_work *kin, int64_t now_us)
+static void inherit(const struct tm_merge *m, struct tm_work *w, struct tm_work *kin, int64_t now_us)
 {
-    struct tm_seen_options options = tm_stream_seen_options(w->stream);
+    struct tm_seen_options options = seen_options(m, w->stream);
     w->seen = kin->seen;
     w->conflicts = kin->conflicts;
     kin->seen = NULL;
@@ -370,7 +390,7 @@ static int set_plan(struct tm_merge *m, const struct tm_plan *plan, struct tm_er
     TM_FATAL_UNLESS(works);
     int rc = TM_OK;
     for (size_t i = 0; !rc && i < count; i++)
-        rc = work_init(&works[i], tm_plan_stream(plan, i), find_kin(m, tm_plan_stream(plan, i)), err);
+        rc = work_init(m, &works[i], tm_plan_stream(plan, i), find_kin(m, tm_plan_stream(plan, i)), err);
     if (rc) {
         free_works(works, count);
         return rc;
@@ -378,7 +398,7 @@ static int set_plan(struct tm_merge *m, const struct tm_plan *plan, struct tm_er
     for (size_t i = 0; i < count; i++) {
         struct tm_work *kin = find_kin(m, works[i].stream);
         if (kin)
-            inherit(&works[i], kin, tm_clock_mono_us());
+            inherit(m, &works[i], kin, tm_clock_mono_us());
     }
     free_works(m->works, m->work_count);
     m->works = works;

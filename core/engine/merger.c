@@ -1,6 +1,7 @@
 #include "base/backoff.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/acknowledge.h"
 #include "engine/bulletin.h"
 #include "engine/merge.h"
 #include "engine/patience.h"
@@ -20,7 +21,6 @@
 #define COMMIT_EVERY_US (15 * TM_US_PER_MS) /* a commit costs the same for one row as for a thousand */
 #define IDLE_US (1 * TM_US_PER_S)
 #define STANDBY_LOOKS 20 /* within a lease */
-#define STOP_S 4         /* for the transaction under way; then it is given up, and polled again at the next start */
 #define BATCHES_MAX 512
 
 struct tm_merger {
@@ -197,8 +197,8 @@ static struct tm_cursor_move *move_of(struct tm_merger *m, const struct tm_batch
         if (v->gatherer == b->peer->id && v->stream == b->stream->name && strcmp(v->epoch, b->epoch) == 0)
             return v;
     }
-    m->moves[m->move_count] =
-        (struct tm_cursor_move){.gatherer = b->peer->id, .epoch = b->epoch, .stream = b->stream->name, .from = b->from};
+    m->moves[m->move_count] = (struct tm_cursor_move){
+        .gatherer = b->peer->id, .epoch = b->epoch, .stream = b->stream->name, .from = b->from, .shards = b->shards};
     return &m->moves[m->move_count++];
 }
 
@@ -231,7 +231,7 @@ static int run_transaction(struct tm_merger *m, struct tm_error *err)
     rc = rc ? rc : tm_production_begin(&m->production, err);
     rc = rc ? rc : tm_merge_store(m->merge, m->production.pg, err);
     rc = rc ? rc : note_absent(m, err);
-    rc = rc ? rc : tm_cursors_move(m->production.pg, m->moves, m->move_count, err);
+    rc = rc ? rc : tm_cursors_move(m->production.pg, m->d->shard, m->moves, m->move_count, err);
     m->stored_us = tm_clock_mono_us();
     rc = rc ? rc : tm_production_commit(&m->production, m->settings->options.standby_wait_us, err);
     if (rc && !tm_pg_is_open(m->production.pg))
@@ -329,7 +329,7 @@ static int merge(struct tm_merger *m, struct tm_error *err)
 
 static int load_cursors(struct tm_merger *m, struct tm_error *err)
 {
-    int rc = tm_cursors_load(&m->cursors, m->production.pg, &m->settings->options, err);
+    int rc = tm_cursors_load(&m->cursors, m->production.pg, &m->settings->options, m->d->shard, err);
     for (size_t i = 0; !rc && i < m->cursors.count; i++)
         tm_dedup_note_newest(m->d, m->cursors.items[i].stream, 0);
     return rc ? rc : publish(m, err);
@@ -339,6 +339,7 @@ static int load_cursors(struct tm_merger *m, struct tm_error *err)
 static int begin_work(struct tm_merger *m, struct tm_error *err)
 {
     int rc = take_lease(m, err);
+    rc = rc ? rc : tm_tenure_expect_shards(&m->tenure, m->production.pg, err);
     rc = rc ? rc : tm_production_expect(&m->production, &m->tenure.lease, m->settings->options.plan, err);
     tm_merge_forget(m->merge);
     rc = rc ? rc : load_cursors(m, err);
@@ -352,6 +353,7 @@ static int open_session(struct tm_merger *m, struct tm_error *err)
     const struct tm_deduplicator_options *options = &m->settings->options;
     int rc = tm_production_open(&m->production, m->settings, err);
     rc = rc ? rc : tm_production_prepare(&m->production, options->plan, options->migrate, err);
+    rc = rc ? rc : tm_tenure_expect_shards(&m->tenure, m->production.pg, err);
     return rc ? rc : begin_work(m, err);
 }
 
@@ -361,6 +363,16 @@ static int stand_down(struct tm_merger *m, struct tm_error *err)
     tm_keeper_rest(m->d->keeper);
     int rc = tm_pg_exec(m->production.pg, "ROLLBACK", err);
     return rc ? rc : begin_work(m, err);
+}
+
+/* The shard is for another process: the transaction is done, it may take the lease at once. */
+static int hand_over(struct tm_merger *m, struct tm_error *err)
+{
+    tm_log(TM_LOG_INFO, "merger", "the shard goes to another process", TM_F_U64("shard", m->d->shard));
+    tm_tenure_give_back(&m->tenure, m->production.pg);
+    for (struct tm_batch *b; (b = next_batch(m));)
+        drop_batch(m, b);
+    return begin_work(m, err);
 }
 
 /* Nothing is wrong with production, but what was polled does not follow on what it has. */
@@ -499,6 +511,9 @@ static int run_session(struct tm_merger *m, struct tm_error *err)
             rc = stand_down(m, err);
         else if (rc == TM_ECONFLICT || rc == TM_ESTATE)
             rc = start_over(m, rc, err);
+        else if (!rc && !atomic_load(&m->d->wanted))
+            rc = hand_over(m, err);
+        rc = rc ? rc : tm_acknowledge_least(m->d, m->production.pg, &m->settings->options, err);
         rc = rc ? rc : tm_merge_days_ahead(m->merge, m->production.pg, err);
         tm_dedup_publish_lag(m->d);
         tm_progress_follow(&m->progress, m->d, m->started_us, merged);
@@ -576,10 +591,7 @@ void tm_merger_join(struct tm_deduplicator *d)
 {
     if (!d->merger)
         return;
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += STOP_S;
-    if (pthread_timedjoin_np(d->merger->thread, NULL, &until)) {
+    if (pthread_timedjoin_np(d->merger->thread, NULL, &d->stop_by)) {
         tm_stop_request(&d->merger_stop);
         pthread_join(d->merger->thread, NULL);
     }

@@ -277,12 +277,18 @@ static int fetch_rows(struct poller *p, const struct standing *s, struct tm_batc
     return b->explained_count || told > 0 ? tm_batch_index(b, &p->d->hash_key, err) : rc;
 }
 
+/* Whose rows they were is not known; over all shards it adds up. */
+static uint64_t part_of(const struct tm_batch *b, uint64_t rows)
+{
+    return rows / b->shards + (b->shard < rows % b->shards);
+}
+
 /* A hole is stepped over only where the gatherer says why, and never in silence. */
 static void tell_absent(struct poller *p, const struct tm_batch *b)
 {
     struct tm_absent_count stepped = tm_absent_stepped(&b->absent);
-    tm_metric_add(p->d->absent_lost, stepped.lost);
-    tm_metric_add(p->d->absent_released, stepped.released);
+    tm_metric_add(p->d->absent_lost, part_of(b, stepped.lost));
+    tm_metric_add(p->d->absent_released, part_of(b, stepped.released));
     if (stepped.lost || stepped.released)
         tm_log(stepped.lost ? TM_LOG_ERROR : TM_LOG_WARN, "poller",
                "rows that the gatherer has no more are stepped over; its tidemill.absent says why",
@@ -306,6 +312,7 @@ static int fetch_batch(struct poller *p, const struct standing *s, const struct 
                        struct tm_error *err)
 {
     b->peer = p->peer;
+    tm_batch_of_shard(b, p->d->shard, p->d->shard_count);
     b->generation = p->orders.generation;
     b->from = at->seq;
     b->from_hash = at->hash;
@@ -315,7 +322,15 @@ static int fetch_batch(struct poller *p, const struct standing *s, const struct 
     rc = rc ? rc : fetch_rows(p, s, b, err);
     if (rc == TM_ESTATE && b->missing)
         rc = fetch_before_hole(p, s, b, err);
+    if (!rc)
+        tm_batch_trim(b);
     return rc ? rc : tm_keys_are_known(p->pg, b->stream, b->newest_us, err);
+}
+
+/* What is not spread over the shards is shard 0's. */
+static bool is_anothers(const struct poller *p, const struct tm_stream *stream)
+{
+    return stream && p->d->shard && !tm_share_is_spread(stream);
 }
 
 /* TM_OK also when the stream is refused: only a lost connection ends the look. */
@@ -323,7 +338,7 @@ static int look_at_stream(struct poller *p, const struct standing *s, struct tm_
 {
     const struct tm_stream *stream = tm_plan_stream_by_name(p->orders.settings->options.plan, s->stream);
     struct tm_cursor *at = tm_cursors_get(&p->orders.cursors, p->peer->id, s->epoch, s->stream);
-    if (s->seq <= at->seq || p->ready_count == READY_MAX)
+    if (s->seq <= at->seq || p->ready_count == READY_MAX || is_anothers(p, stream))
         return TM_OK;
     if (is_resting(p, s)) {
         p->refused = true;
@@ -371,10 +386,12 @@ static int look_at_stream(struct poller *p, const struct standing *s, struct tm_
 /* Rows of a stream that is merged and that were not fetched yet. */
 static uint64_t unread_of(struct poller *p, const struct standing *s)
 {
-    if (!tm_plan_stream_by_name(p->orders.settings->options.plan, s->stream))
+    const struct tm_stream *stream = tm_plan_stream_by_name(p->orders.settings->options.plan, s->stream);
+    if (!stream || is_anothers(p, stream))
         return 0;
     int64_t at = tm_cursors_get(&p->orders.cursors, p->peer->id, s->epoch, s->stream)->seq;
-    return s->seq > at ? (uint64_t)(s->seq - at) : 0;
+    uint64_t rows = s->seq > at ? (uint64_t)(s->seq - at) : 0;
+    return tm_share_is_spread(stream) ? rows / p->d->shard_count : rows; /* about so many are of our shard */
 }
 
 static void note_unread(struct poller *p, uint64_t rows)
@@ -486,7 +503,7 @@ static int turn(struct poller *p, struct tm_error *err)
     if (tm_dedup_take_orders(p->peer, &p->orders))
         p->verified_count = 0;
     int64_t wait_us = WAIT_CURSORS_US;
-    if (p->orders.generation) {
+    if (p->orders.generation && atomic_load(&p->d->wanted)) {
         int rc = look(p, err);
         if (rc)
             return rc;
@@ -503,6 +520,12 @@ static int turn(struct poller *p, struct tm_error *err)
     return rc < 0 ? rc : TM_OK;
 }
 
+/* Shards that others merge ask the gatherers for nothing; but shard 0's are always there, to know how those are. */
+static bool is_idle(const struct poller *p)
+{
+    return p->d->shard && !atomic_load(&p->d->wanted);
+}
+
 static int run_session(struct poller *p, struct tm_error *err)
 {
     int rc = open_session(p, err);
@@ -510,9 +533,9 @@ static int run_session(struct poller *p, struct tm_error *err)
         return rc;
     tm_log(TM_LOG_INFO, "poller", "connected to a gatherer's store", TM_F_STR("gatherer", p->peer->id));
     set_state(p, TM_PEER_CONNECTED, NULL);
-    while (!rc && !atomic_load(&p->peer->stop.stopped))
+    while (!rc && !atomic_load(&p->peer->stop.stopped) && !is_idle(p))
         rc = turn(p, err);
-    return rc ? rc : TM_ESTOPPED;
+    return rc || is_idle(p) ? rc : TM_ESTOPPED;
 }
 
 static void close_session(struct poller *p)
@@ -532,11 +555,15 @@ void *tm_poller_main(void *arg)
     uint32_t failures = 0;
     pthread_setname_np(pthread_self(), "poller");
     while (!atomic_load(&peer->stop.stopped)) {
+        if (is_idle(&p) && tm_stop_wait(&peer->stop, WAIT_CURSORS_US) == TM_OK)
+            continue;
         int64_t started_us = tm_clock_mono_us();
         int rc = run_session(&p, &err);
         close_session(&p);
         if (rc == TM_ESTOPPED)
             break;
+        if (!rc)
+            continue;
         set_state(&p, TM_PEER_DOWN, &err);
         TM_LOG_LIMITED(TM_LOG_WARN, "poller", "a gatherer's store is away", TM_F_STR("gatherer", peer->id),
                        TM_F_ERR(&err));

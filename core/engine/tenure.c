@@ -1,11 +1,11 @@
 #include "engine/tenure.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "store/shards.h"
 
 #include <stdio.h>
 
-/* All markets are one shard until several deduplicators share the work. */
-#define SHARD 0
+#define LOOK_ON_US (1 * TM_US_PER_S)
 
 void tm_tenure_note(struct tm_tenure *t, enum tm_lease_state state, const char *holder)
 {
@@ -62,12 +62,34 @@ int tm_tenure_keep(struct tm_tenure *t, const struct tm_deduplicator_options *op
     return rc ? tm_error_set(err, rc, "out of memory for the lease") : TM_OK;
 }
 
+/* Production is still asked now and then whether it is there. */
+static int look_on(struct tm_tenure *t, struct tm_pg *pg, struct tm_error *err)
+{
+    int64_t now_us = tm_clock_mono_us();
+    tm_tenure_note(t, TM_LEASE_STANDBY, "");
+    if (now_us - t->looked_us < LOOK_ON_US)
+        return 0;
+    t->looked_us = now_us;
+    return tm_pg_exec(pg, "SELECT 1", err);
+}
+
+int tm_tenure_expect_shards(struct tm_tenure *t, struct tm_pg *pg, struct tm_error *err)
+{
+    int rc = tm_shards_expect(pg, t->d->shard_count, err);
+    if (rc == TM_ESTATE)
+        tm_tenure_give_back(t, pg);
+    return rc;
+}
+
 int tm_tenure_take(struct tm_tenure *t, struct tm_pg *pg, const struct tm_deduplicator_options *options,
                    struct tm_error *err)
 {
     struct tm_lease_found found;
     t->lost = false;
-    t->lease.shard = SHARD;
+    if (!atomic_load(&t->d->wanted))
+        return look_on(t, pg, err);
+    t->lease.shard = (int)t->d->shard;
+    (void)snprintf(t->lease.member, sizeof t->lease.member, "%s", t->d->member);
     t->lease.length_us = options->lease_us;
     (void)snprintf(t->lease.holder, sizeof t->lease.holder, "%.63s", t->d->id);
     int rc = tm_lease_take(&t->lease, pg, &found, err);

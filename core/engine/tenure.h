@@ -14,13 +14,17 @@
 struct tm_tenure {
     struct tm_deduplicator *d;
     struct tm_lease lease;
-    bool lost; /* it is another one's */
-    bool told; /* that we stand by */
+    bool lost;         /* it is another one's */
+    bool told;         /* that we stand by */
+    int64_t looked_us; /* monotonic: at production, while the shard is for another process */
 };
 
-/* 1: held, 0: another one has it; negative: production. */
+/* 1: held, 0: another one has it, or the shard is for another process; negative: production. */
 int tm_tenure_take(struct tm_tenure *t, struct tm_pg *pg, const struct tm_deduplicator_options *options,
                    struct tm_error *err) TM_MUST_CHECK;
+/* TM_ESTATE unless production has as many shards as we say; a lease that is held is given back then, so that it is not kept
+ * from those who say the same. While it is held the number cannot change. */
+int tm_tenure_expect_shards(struct tm_tenure *t, struct tm_pg *pg, struct tm_error *err) TM_MUST_CHECK;
 /* The settings have changed. */
 int tm_tenure_keep(struct tm_tenure *t, const struct tm_deduplicator_options *options,
                    struct tm_error *err) TM_MUST_CHECK;

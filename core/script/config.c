@@ -79,7 +79,9 @@ static void read_deduplicator(lua_State *L, int index, struct tm_arena *arena, s
     d->queue_bytes_max = (size_t)tm_table_int(L, index, "queue_bytes", 0);
     d->accept_past_us = tm_table_int(L, index, "accept_past_us", 0);
     d->lease_us = tm_table_int(L, index, "lease_us", 0);
+    d->shards = (unsigned)tm_table_int(L, index, "shards", 0);
     d->retain = tm_table_list(L, index, "retain", sizeof *d->retain, read_retain, arena, &d->retain_count);
+    d->compress = tm_table_list(L, index, "compress", sizeof *d->compress, read_retain, arena, &d->compress_count);
     d->standby_wait_us = tm_table_int(L, index, "standby_wait_us", 0);
     d->accept_future_us = tm_table_int(L, index, "accept_future_us", 0);
     d->migrate = tm_table_bool(L, index, "migrate");

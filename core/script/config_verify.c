@@ -219,17 +219,18 @@ static void verify_journal(struct tm_config *config, struct tm_problems *problem
         tm_problem_add(problems, config->where, err.message);
 }
 
-/* Whole days are dropped, so only a table of days can be. */
-static void verify_retain(struct tm_config *config, struct tm_problems *problems)
+/* Whole days are dropped and compressed, so only a table of days can be. */
+static void verify_days(struct tm_config *config, const char *what, const struct tm_deduplicator_retain *times,
+                        size_t count, struct tm_problems *problems)
 {
     char message[160];
-    for (size_t i = 0; config->plan && i < config->deduplicator.retain_count; i++) {
-        const char *name = config->deduplicator.retain[i].stream;
+    for (size_t i = 0; config->plan && i < count; i++) {
+        const char *name = times[i].stream;
         const struct tm_stream *s = tm_plan_stream_by_name(config->plan, name);
         if (s && s->partition == TM_PARTITION_DAY)
             continue;
-        (void)snprintf(message, sizeof message, "retain: expected streams that are partitioned by day, got \"%.64s\"%s",
-                       name, s ? "" : ", which is not declared");
+        (void)snprintf(message, sizeof message, "%s: expected streams that are partitioned by day, got \"%.64s\"%s",
+                       what, name, s ? "" : ", which is not declared");
         tm_problem_add(problems, config->where, message);
     }
 }
@@ -289,7 +290,9 @@ void tm_config_verify(struct tm_config *config, struct tm_problems *problems)
             verify_journal(config, problems);
             verify_expire(config, problems);
         } else {
-            verify_retain(config, problems);
+            const struct tm_deduplicator_options *d = &config->deduplicator;
+            verify_days(config, "retain", d->retain, d->retain_count, problems);
+            verify_days(config, "compress", d->compress, d->compress_count, problems);
         }
     }
     config->gatherer.plan = config->plan_def;

@@ -153,12 +153,14 @@ int tm_absent_copy(const struct tm_absent *a, struct tm_pg *pg, const char *gath
                                 text_at(a, s->line, FROM_TS),
                                 text_at(a, s->line, TO_TS)};
         if (is_lost(a, s))
-            rc =
-                run(pg,
-                    "INSERT INTO tidemill.absent (at, who, gatherer, epoch, stream, first_seq, last_seq, rows, reason, "
-                    "detail, from_ts, to_ts) VALUES ($1, $2, $3, $4, $5, $6::int8, $7::int8, $7::int8 - $6::int8 + 1, "
-                    "$8, $9, $10, $11)",
-                    11, values, err);
+            rc = run(
+                pg,
+                "INSERT INTO tidemill.absent (at, who, gatherer, epoch, stream, first_seq, last_seq, rows, reason, "
+                "detail, from_ts, to_ts) SELECT $1::timestamptz, $2, $3, $4::uuid, $5, $6::int8, $7::int8, "
+                "$7::int8 - $6::int8 + 1, $8, $9, $10::timestamptz, $11::timestamptz WHERE NOT EXISTS (SELECT "
+                "FROM tidemill.absent WHERE epoch = $4::uuid AND stream = $5 AND last_seq >= $7::int8 AND first_seq "
+                "<= $6::int8)",
+                11, values, err);
     }
     return rc;
 }

@@ -65,7 +65,7 @@ struct tm_absent_count tm_absent_stepped(const struct tm_absent *a);
 
 /* ---- production ---- */
 
-/* Copy what was stepped over and is lost. */
+/* Copy what was stepped over and is lost, unless another shard (store/shards.h) has done so. */
 int tm_absent_copy(const struct tm_absent *a, struct tm_pg *pg, const char *gatherer, const char *epoch,
                    const char *stream, struct tm_error *err) TM_MUST_CHECK;
 

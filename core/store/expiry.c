@@ -1,4 +1,5 @@
 #include "store/expiry.h"
+#include "store/hypertable.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -78,7 +79,7 @@ int tm_expiry_step(struct tm_pg *pg, const char *stream, int64_t keep_us, struct
     char state[16], sql[192];
     int rc = next(pg, stream, keep_us, out, state, err);
     if (rc <= 0)
-        return rc;
+        return rc ? rc : tm_hypertable_expire(pg, stream, keep_us, out, err);
     rc = strcmp(state, "false") == 0 ? announce(pg, stream, out, err) : TM_OK;
     if (!rc && strcmp(state, "detached") != 0)
         rc = detach(pg, stream, out, strcmp(state, "true") == 0, err);

@@ -106,11 +106,14 @@ static int resume(const struct tm_lease *lease, struct tm_pg *pg, int64_t *gener
         3, values, generation, err);
 }
 
-static void make_token(char token[TM_LEASE_TOKEN])
+static void make_token(const char *member, char token[TM_LEASE_TOKEN])
 {
     uint64_t random[2];
     tm_random_bytes(random, sizeof random);
-    (void)snprintf(token, TM_LEASE_TOKEN, "%016" PRIx64 "%016" PRIx64, random[0], random[1]);
+    if (*member)
+        (void)snprintf(token, TM_LEASE_TOKEN, "%.16s%016" PRIx64, member, random[1]);
+    else
+        (void)snprintf(token, TM_LEASE_TOKEN, "%016" PRIx64 "%016" PRIx64, random[0], random[1]);
 }
 
 static bool is_own_past(const struct tm_lease *lease, const struct standing *s)
@@ -129,7 +132,7 @@ static int take_free(struct tm_lease *lease, struct tm_pg *pg, const struct stan
                      struct tm_error *err)
 {
     char token[TM_LEASE_TOKEN];
-    make_token(token);
+    make_token(lease->member, token);
     int rc = swap(lease, pg, token, s, &found->generation, err);
     if (rc == 0 && !s->released) {
         rc = evict(pg, s, err);

@@ -24,12 +24,14 @@
 #include "store/pg.h"
 
 #define TM_LEASE_TOKEN 33
+#define TM_LEASE_MEMBER 17
 #define TM_LEASE_HOLDER 64
 #define TM_LEASE_LOST "TML01" /* SQLSTATE of a refused guard; class TM_PG_RETRY */
 
 struct tm_lease {
     int shard;
     char holder[TM_LEASE_HOLDER]; /* for people: a plain word, needs no escaping */
+    char member[TM_LEASE_MEMBER]; /* tokens begin with it (store/shards.h); "": they are all random */
     char token[TM_LEASE_TOKEN];   /* ours as of the last take; "": never taken */
     int64_t length_us;
 };

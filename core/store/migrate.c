@@ -81,6 +81,10 @@ static const char meta_production[] =
     "    generation int8 NOT NULL DEFAULT 0, released bool NOT NULL DEFAULT true,\n"
     "    taken_at timestamptz NOT NULL DEFAULT now(), expires_at timestamptz NOT NULL DEFAULT now(),\n"
     "    pid int4 NOT NULL DEFAULT 0, backend_start timestamptz NOT NULL DEFAULT now());\n"
+    /* who is alive to hold one, where there are several (store/shards.h) */
+    "CREATE TABLE IF NOT EXISTS tidemill.members (\n"
+    "    member text COLLATE \"C\" PRIMARY KEY, name text NOT NULL, started_at timestamptz NOT NULL DEFAULT now(),\n"
+    "    expires_at timestamptz NOT NULL, pid int4 NOT NULL, backend_start timestamptz NOT NULL);\n"
     "CREATE OR REPLACE FUNCTION tidemill.guard_lease(wanted int4, ours text) RETURNS void LANGUAGE plpgsql AS $tidemill$\n"
     "BEGIN\n"
     "    PERFORM FROM tidemill.leases WHERE shard = wanted AND token = ours AND NOT released FOR KEY SHARE;\n"

@@ -21,6 +21,7 @@
  *   tidemill.late        key (gatherer, epoch, stream, seq); at, columns, tuple: rows of days that were sealed (store/late.h)
  *   tidemill.dropped     key (stream, partition); from_ts, to_ts, rows, at: days that retention dropped (store/expiry.h)
  *   tidemill.conflicts   id, at, stream, key, stored, came, gatherer (NULL: not known): records of one key that do not agree
+ *   tidemill.members     key member; name, started_at, expires_at: processes that share the shards (store/shards.h)
  *   tidemill.leases      key shard; holder, token, generation, released, taken_at, expires_at: who writes (store/lease.h)
  * Both
  *   tidemill.quarantine  id, at, stream, gatherer, epoch, seq, sqlstate, error, columns, tuple

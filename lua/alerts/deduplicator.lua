@@ -72,6 +72,10 @@ return function(gatherers)
       when = "dedup_lease_held == 0 and dedup_rds_connected == 1" .. AT_WORK, hold = "30s", severity = "critical",
       summary = "production is there and {id} neither writes nor stands by",
     } },
+    { "ShardNotMerged", {
+      when = "dedup_shards_free > 0 and dedup_rds_connected == 1", hold = "30s", severity = "critical",
+      summary = "{value} of production's shards are nobody's to merge: its deduplicators do not take them",
+    } },
     { "LeaseTakenOver", {
       when = 'rate(dedup_lease_takeovers_total, "5m") > 0',
       summary = "{id} took over from a deduplicator that died or hung",

@@ -17,6 +17,7 @@ tm.deduplicator {
     orderbook_deltas = tm.env("TIDEMILL_RETAIN_DELTAS", "90d"),
     tickers          = tm.env("TIDEMILL_RETAIN_TICKERS", "30d"),
   },
+  shards       = tm.env("TIDEMILL_SHARDS", "1"), -- deduplicators of one production share the work; the same for all of them
   standby_wait = tm.env("TIDEMILL_STANDBY_WAIT", "10s"),
   alert_state  = tm.env "TIDEMILL_ALERT_STATE",             -- a file, so that a restart does not tell everything anew
   accept_past  = tm.env("TIDEMILL_ACCEPT_PAST", "7d"), -- longer, to replay old recordings

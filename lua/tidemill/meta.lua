@@ -53,7 +53,9 @@
 ---@field accept_past? tidemill.Duration rows older than this are quarantined; default 7d
 ---@field accept_future? tidemill.Duration likewise; default 7d
 ---@field lease? tidemill.Duration a deduplicator that is silent for so long is replaced by one that stands by; default 1500ms
+---@field shards? integer|string deduplicators of one production share so many shards; `tidemill reshard` changes it; default 1
 ---@field retain? table<string, tidemill.Duration> how long days of a stream are kept in production: { tickers = "30d" }; default for ever
+---@field compress? table<string, tidemill.Duration> TimescaleDB compresses days after so long; later rows go to `tidemill.late`
 ---@field standby_wait? tidemill.Duration a commit waits so long for production's synchronous standby; default 10s
 
 ---@class tidemill.Column [1] is the name, [2] the type

@@ -155,6 +155,11 @@ local function retain(value)
   return list
 end
 
+--- From the environment it comes as text.
+local function shards(value)
+  return check.integer(1, 32)(type(value) == "string" and value:find("^%d+$") and tonumber(value) or value)
+end
+
 local deduplicator_fields = common {
   production = check.field(check.secret_or_text, { required = true }),
   gatherers = check.field(gatherers, { required = true }),
@@ -165,7 +170,9 @@ local deduplicator_fields = common {
   accept_past = check.field(check.duration, { to = "accept_past_us" }),
   accept_future = check.field(check.duration, { to = "accept_future_us" }),
   lease = check.field(between(check.duration, 500e3, 600e6, "500ms to 10min"), { to = "lease_us" }),
+  shards = check.field(shards),
   retain = check.field(retain),
+  compress = check.field(retain),
   standby_wait = check.field(between(check.duration, 100e3, 50e6, "100ms to 50s"), { to = "standby_wait_us" }),
 }
 

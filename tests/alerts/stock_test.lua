@@ -108,6 +108,8 @@ local DEDUPLICATOR = {
   { "NobodyWrites", "critical", 31,
     gauges({ "dedup_standby", 1 }, { "dedup_lease_held", 0 }, { "dedup_rds_connected", 1 }),
     gauges({ "dedup_standby", 0 }, { "dedup_lease_held", 0 }, { "dedup_rds_connected", 1 }) },
+  { "ShardNotMerged", "critical", 31, gauges({ "dedup_shards_free", 0 }, { "dedup_rds_connected", 1 }),
+    gauges({ "dedup_shards_free", 1 }, { "dedup_rds_connected", 1 }) },
   { "LeaseTakenOver", "warning", 2, counter("dedup_lease_takeovers_total", 0), counter("dedup_lease_takeovers_total", 1) },
   { "RowsQuarantined", "warning", 2, counter("tidemill_quarantined_rows_total", 0, { stream = "trades" }),
     counter("tidemill_quarantined_rows_total", 1, { stream = "trades" }) },

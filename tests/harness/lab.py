@@ -92,6 +92,7 @@ class Lab:
         self.pg_proxy = PgProxy(self.production.port, "tidemill deduplicator")
         self.deduplicator = self._deduplicator()
         self.second: Deduplicator | None = None
+        self.more: list[Deduplicator] = []
 
     def _gatherer(self, name: str) -> Gatherer:
         return Gatherer(name, self.directory, store=self.stores[name].conninfo(tcp=self.options.tcp),
@@ -113,6 +114,11 @@ class Lab:
         """Another one for the same production, not started, and never behind the proxy."""
         self.second = self.second or self._deduplicator("dedup2", direct=True)
         return self.second
+
+    def add_deduplicator(self) -> Deduplicator:
+        """One more for the same production, not started, and never behind the proxy."""
+        self.more.append(self._deduplicator(f"dedup{len(self.more) + (3 if self.second else 2)}", direct=True))
+        return self.more[-1]
 
     # ---- start ----
 
@@ -192,7 +198,7 @@ class Lab:
     def backlog(self) -> dict[str, int]:
         """Rows that a gatherer has stored and whose cursor in production has not passed, by "gatherer/stream"."""
         cursors = {(gatherer, epoch, stream): seq for gatherer, epoch, stream, seq in self.production.query(
-            "SELECT gatherer, epoch::text, stream, max(seq) FROM tidemill.cursors GROUP BY 1, 2, 3")}
+            "SELECT gatherer, epoch::text, stream, min(seq) FROM tidemill.cursors GROUP BY 1, 2, 3")}
         found: dict[str, int] = {}
         for name, store in self.stores.items():
             for epoch, stream, seq in _stored(store):
@@ -251,16 +257,17 @@ class Lab:
 
     def _stop(self) -> None:
         """In the order of the data's way."""
-        for part in (*self.gatherers.values(), *self._deduplicators, self.exchange):
+        for part in (*self.gatherers.values(), *self.deduplicators, self.exchange):
             part.process.stop()
         self.pg_proxy.stop()
 
     @property
-    def _deduplicators(self) -> tuple[Deduplicator, ...]:
-        return (self.deduplicator, self.second) if self.second else (self.deduplicator,)
+    def deduplicators(self) -> tuple[Deduplicator, ...]:
+        """All that there are, whether they run or not."""
+        return (self.deduplicator, *([self.second] if self.second else []), *self.more)
 
     def _complaints(self) -> list[str]:
-        parts = (*self.gatherers.values(), *self._deduplicators, self.exchange, *self._every_cluster)
+        parts = (*self.gatherers.values(), *self.deduplicators, self.exchange, *self._every_cluster)
         return [line for part in parts for line in part.process.complaints(self.options.expected_errors)]
 
 

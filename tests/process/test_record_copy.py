@@ -135,3 +135,32 @@ def test_production_store_with_timescaledb(cluster: PostgresCluster, dump: Path)
         ("orderbook_deltas", "exchange_ts", "1 day"), ("orderbook_snapshots", "snapshot_ts", "1 day"),
         ("tickers", "exchange_ts", "1 day")]
     assert kinds_of(cluster, "tickers", "trades") == {"tickers": "r", "trades": "p"}
+
+
+def test_production_store_with_citus(cluster: PostgresCluster, dump: Path) -> None:
+    """Nor is Citus: a stand-in refuses what Citus does, a unique key without the distribution column."""
+    cluster.execute("""
+        CREATE TABLE distributed (relation regclass, by text, beside text);
+        CREATE FUNCTION create_distributed_table(relation regclass, by text, colocate_with text DEFAULT 'default') RETURNS void
+            LANGUAGE plpgsql AS $$
+        BEGIN
+            IF EXISTS (SELECT FROM pg_index i WHERE i.indrelid = relation AND i.indisunique AND NOT EXISTS (SELECT FROM
+                pg_attribute a WHERE a.attrelid = relation AND a.attname = by AND a.attnum = ANY (i.indkey))) THEN
+                RAISE EXCEPTION '% has a unique key without %', relation, by;
+            END IF;
+            INSERT INTO distributed VALUES (relation, by, colocate_with);
+        END $$""")
+    cluster.execute((dump / "production.sql").read_text())
+    sql = (paths.ROOT / "examples/11-scale/citus.sql").read_text()
+    with pytest.raises(psycopg2.errors.RaiseException, match="expected the extension citus"):
+        cluster.execute(sql)
+    cluster.execute("""SET allow_system_table_mods = on;
+        INSERT INTO pg_extension SELECT 60001, 'citus', 10, 2200, true, '12.1', NULL, NULL""")
+    cluster.execute(sql)
+    assert rows(cluster, "SELECT relation::text, by, beside FROM distributed ORDER BY 1") == [
+        ("orderbook_deltas", "ticker", "default"), ("tickers", "ticker", "orderbook_deltas"), ("trades", "trade_id", "none")]
+    cluster.execute("ALTER TABLE trades DROP COLUMN count CASCADE;"
+                    "INSERT INTO trades (trade_id, exchange_ts, received_at, ticker, price) VALUES"
+                    " (gen_random_uuid(), now(), now(), 'A', 1)")
+    with pytest.raises(psycopg2.errors.RaiseException, match="expected empty tables"):
+        cluster.execute(sql)

@@ -44,8 +44,9 @@ def check(lab: Lab, streams: list[str]) -> list[str]:
     for gatherer in lab.gatherers.values():
         if gatherer.process.running:
             faults += _check(gatherer, streams, "received", _received) + _check(gatherer, streams, "journaled", _journaled)
-    if lab.deduplicator.process.running:
-        faults += _check(lab.deduplicator, streams, "polled", _polled)
+    for deduplicator in lab.deduplicators:
+        if deduplicator.process.running:
+            faults += _check(deduplicator, streams, "polled", _polled)
     return faults
 
 

@@ -11,6 +11,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     made.add_argument("--json", action="store_true", help="one JSON object a result on stdout, all else on stderr")
     made.add_argument("--quick", action="store_true", help="a small size, to see that it works")
+    made.add_argument("--alone", action="store_true", help="without peers")
     return made
 
 

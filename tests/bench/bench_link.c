@@ -155,6 +155,7 @@ static void *send_frames(void *arg)
     struct run *r = arg;
     int fd[CONNECTIONS_MAX];
     SSL *ssl[CONNECTIONS_MAX] = {NULL};
+    pthread_setname_np(pthread_self(), "sender"); /* for profiles */
     for (size_t i = 0; i < sizeof frames; i += FRAME) {
         memcpy(frames + i, "\x81\x7e\x01\x23", 4);
         memset(frames + i + 4, 'x', PAYLOAD);

@@ -290,9 +290,12 @@ static void raw_run(struct run *r)
 static void on_message(void *arg, const char *bytes, size_t len)
 {
     (void)bytes;
+    struct run *r = arg;
     if (len != PAYLOAD)
         die("a frame of another length");
-    count(arg, 1);
+    if (!r->messages)
+        tm_timer_start(&r->end, run_us, 0); /* all connections are up */
+    count(r, 1);
 }
 
 static void on_down(void *arg, enum tm_ws_why why, int status, const char *text)
@@ -333,7 +336,6 @@ static void link_run(struct run *r)
         tm_link_start(r->links[i]);
     }
     tm_timer_init(&r->end, r->loop, on_end, r);
-    tm_timer_start(&r->end, run_us, 0);
     tm_loop_run(r->loop);
     for (int i = 0; i < r->connections; i++)
         tm_link_destroy(r->links[i]);

@@ -71,6 +71,7 @@ static void hand_on_records(struct tm_ws_context *c)
 {
     for (struct tm_ws *ws = c->open_tls, *next; ws; ws = next) {
         next = ws->next_open;
+        c->turn_us = 0;
         for (int i = 0; i < RECORDS_PER_TURN && has_records(ws); i++) {
             struct lws_pollfd readable = {lws_get_socket_fd(ws->wsi), LWS_POLLIN, LWS_POLLIN};
             (void)lws_service_fd(c->lws, &readable);
@@ -151,7 +152,7 @@ int tm_ws_context_create(struct tm_loop *loop, struct tm_ws_context **out, struc
     }
     c->resolver = tm_resolver_create(loop);
     tm_timer_init(&c->again, loop, on_again, NULL);
-    tm_prepare_init(&c->pump, loop, on_pump, c);
+    tm_prepare_init_early(&c->pump, loop, on_pump, c); /* messages come from it */
     *out = c;
     return TM_OK;
 }

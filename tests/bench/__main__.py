@@ -7,7 +7,9 @@ import sys
 from typing import Sequence
 
 from . import compare, machine, results, running
-from .catalogue import CATALOGUE
+from .catalogue import BENCHES, CATALOGUE
+
+PROFILED = [bench.name for bench in BENCHES if bench.profiled]
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -21,7 +23,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--compare", metavar="BASE", help="a commit or a build directory: run both builds in turns; exit"
                         " status 1 when this one is slower beyond the noise")
     parser.add_argument("--pairs", type=int, default=7, metavar="N", help="of runs, with --compare (%(default)s)")
-    parser.add_argument("--profile", action="store_true", help="of programs in C: where their time goes, by perf")
+    parser.add_argument("--profile", action="store_true", help="where the time goes, by perf")
     options = parser.parse_args(argv)
     for name in options.names:
         if name not in CATALOGUE:
@@ -53,8 +55,19 @@ def measure(options: argparse.Namespace) -> int:
             good = good and (options.quick or result.kept)
         failed += not good
     if options.write:
-        running.write(every, before)
+        profiles = {name: running.profile(CATALOGUE[name]) for name in options.names or CATALOGUE if name in PROFILED}
+        running.write(every, profiles, before)
     return 1 if failed else 0
+
+
+def profile(names: Sequence[str]) -> int:
+    """Exit statuses: 0, or 1 where there is none."""
+    missing = 0
+    for name in names:
+        symbols = running.profile(CATALOGUE[name])
+        missing += not symbols
+        print("\n".join([f"== {name}", *(symbols or ["no profile"])]), flush=True)
+    return 1 if missing else 0
 
 
 def main(argv: Sequence[str]) -> int:
@@ -66,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
             print(f"{bench.name:<10} {bench.title}")
         return 0
     if options.profile:
-        return running.profile([CATALOGUE[name] for name in options.names or CATALOGUE])
+        return profile(options.names or PROFILED)
     if options.compare:
         return compare.main(options.compare, [CATALOGUE[name] for name in options.names or CATALOGUE], options.pairs,
                             options.quick, options.json)

@@ -7,7 +7,7 @@
  * fingerprint too, which is what the gatherer pays for each frame. All take turns in each round, and the best round of
  * each counts: what the code costs, not the machine.
  *
- *     bench_decode [ROUNDS] [--quick] [--json]
+ *     bench_decode [ROUNDS [CONTENDER]] [--quick] [--json]     CONTENDER: this one alone, for a profile
  */
 #include "../unit/record/kalshi_defs.h"
 #include "floors/floors.h"
@@ -235,10 +235,12 @@ static struct contender {
 };
 #define CONTENDERS (sizeof contenders / sizeof *contenders)
 
-static void run_all(struct setting *s, int rounds)
+static void run_all(struct setting *s, int rounds, const char *only)
 {
     for (int round = 0; round < rounds; round++)
         for (size_t i = 0; i < CONTENDERS; i++) {
+            if (only && strcmp(only, contenders[i].name) != 0)
+                continue;
             int64_t start = tm_clock_mono_us();
             contenders[i].run(s);
             double ns = (double)(tm_clock_mono_us() - start) * 1000.0 / FRAMES;
@@ -272,7 +274,7 @@ int main(int argc, char **argv)
     TM_FATAL_UNLESS(!tm_decoder_create(plan, &s.decoder));
     tm_hash_key_init(&s.key);
     tm_bench_note("%d frames, %.0f bytes on average, best of %d rounds\n", FRAMES, (double)s.mix->len / FRAMES, rounds);
-    run_all(&s, rounds);
+    run_all(&s, rounds, argc > 2 ? argv[2] : NULL);
 #ifdef TM_BENCH
     compare_floors(s.mix);
     report("decode/simdjson", CONTENDERS - 2, 2);

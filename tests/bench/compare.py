@@ -123,7 +123,7 @@ def pair(bench: Bench, trees: Sequence[tuple[Path, Path]], pairs: int, quick: bo
     for number in range(pairs):
         for which in (0, 1) if number % 2 == 0 else (1, 0):
             root, build = trees[which]
-            for result in running.run(bench, quick=quick, build=build, root=root):
+            for result in running.run(bench, quick=quick, alone=True, build=build, root=root):
                 if isinstance(result, str):
                     raise SystemExit(f"scripts/bench --compare: {bench.name} of {('the base', 'this tree')[which]} {result}")
                 figures[which].setdefault(result.name, []).append(result.figure)

@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
-from typing import Iterator, Sequence
+from typing import Iterator, Mapping, Sequence
 
 from harness import paths
 
@@ -19,79 +21,76 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "RESULTS.md"
 TIMEOUT_S = 1800.0
 SYMBOLS = 12  # of a profile
+_SAMPLES = re.compile(r"^\s*(\d+\.\d+%)\s+(\S+)\s+(\S+)\s+(?:\[[.k]\]\s+)?(\S.*?)(?:\s+-\s+-)?\s*$")
 
 
-def argv(bench: Bench, build: Path, *, quick: bool, root: Path = paths.ROOT) -> list[str]:
+def argv(bench: Bench, build: Path, *options: str, root: Path = paths.ROOT) -> list[str]:
     """The command, of a build tree and a source tree."""
     arguments = [word.format(build=build) for word in bench.arguments]
     program = [str(build / "tests" / bench.program)]
     if bench.program.endswith(".py"):
         program = [sys.executable, str(root / "tests" / "bench" / bench.program)]
-    return [*program, *arguments, "--json", *(["--quick"] if quick else [])]
+    return [*program, *arguments, *options]
 
 
-def command(bench: Bench, *, quick: bool) -> str:
-    """As a person calls it."""
-    return f"scripts/bench {bench.name}{' --quick' if quick else ''}"
-
-
-def run(bench: Bench, *, quick: bool, build: Path | None = None, root: Path = paths.ROOT) -> Iterator[Result | str]:
-    """Its results as they come; a text for what went wrong."""
+def run(bench: Bench, *, quick: bool, alone: bool = False, build: Path | None = None,
+        root: Path = paths.ROOT) -> Iterator[Result | str]:
+    """Its results as they come; a text for what went wrong. `alone`: without peers."""
     limits = {f"{bench.name}/{what}": limit for what, limit in bench.limits.items()}
+    command = f"scripts/bench {bench.name}{' --quick' if quick else ''}"
     build = (build or paths.build_dir()).resolve()
+    options = ["--json", *(["--quick"] if quick else []), *(["--alone"] if alone and bench.program.endswith(".py") else [])]
     env = {**os.environ, "TIDEMILL_BUILD": str(build), "PYTHONPATH": str(root / "tests"), "PYTHONDONTWRITEBYTECODE": "1"}
-    words = argv(bench, build, quick=quick, root=root)
     with tempfile.TemporaryDirectory(prefix="tidemill-") as scratch, \
-            subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=env, cwd=scratch) as child:
+            subprocess.Popen(argv(bench, build, *options, root=root), stdout=subprocess.PIPE, text=True, env=env,
+                             cwd=scratch) as child:
         assert child.stdout
-        deadline, count = time.monotonic() + TIMEOUT_S, 0
-        for line in child.stdout:
-            try:
-                yield results.parse(line, limits, command(bench, quick=quick))
-                count += 1
-            except ValueError as error:
-                yield str(error)
+        late = threading.Timer(TIMEOUT_S, child.kill)
+        late.start()
+        count = 0
         try:
-            status = child.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            child.kill()
+            for line in child.stdout:
+                try:
+                    yield results.parse(line, limits, command)
+                    count += 1
+                except ValueError as error:
+                    yield str(error)
             status = child.wait()
+        finally:
+            late.cancel()
+            if child.poll() is None:
+                child.terminate()
     if status or not count:
         yield f"ended with status {status} and {count} results"
 
 
-def write(every: Sequence[Result], load_before: float) -> None:
+def write(every: Sequence[Result], profiles: Mapping[str, list[str]], load_before: float) -> None:
     """RESULTS.md, from this run alone."""
     lines = ["# Results", "", "Written by `scripts/bench --write`; not to be changed by hand. README.md says what is measured.", "",
              f"- machine: {machine.describe()}", f"- load of the machine before: {load_before:.1f}",
              f"- date: {time.strftime('%Y-%m-%d')}", f"- commit: {machine.commit(paths.ROOT)}", ""]
-    for name in dict.fromkeys(result.command for result in every):
-        lines += [f"## `{name}`", "", "| result | figure | floor | ratio | limit | floor is |", "|---|---:|---:|---:|---|---|"]
-        lines += [results.markdown(result) for result in every if result.command == name] + [""]
+    for command in dict.fromkeys(result.command for result in every):
+        lines += [f"## `{command}`", "", "| result | figure | floor | ratio | limit | floor is |", "|---|---:|---:|---:|---|---|"]
+        lines += [results.markdown(result) for result in every if result.command == command] + [""]
+    for name, symbols in profiles.items():
+        lines += [f"## `scripts/bench {name} --profile`", "", "```", *symbols, "```", ""]
     RESULTS.write_text("\n".join(lines), encoding="utf-8")
 
 
-def profile(benches: Sequence[Bench]) -> int:
-    """Where the time of programs in C goes; those in Python profile the daemon that they measure with --profile."""
+def profile(bench: Bench) -> list[str]:
+    """Where its time goes: thread, library and function of most samples, the most first. Of programs in Python that of the
+    daemon which they measure. Nothing for one that cannot be profiled."""
+    if not bench.profiled:
+        return []
     with tempfile.TemporaryDirectory(prefix="tidemill-") as scratch:
-        for bench in benches:
-            data = Path(scratch) / bench.name
-            words = [word for word in argv(bench, paths.build_dir().resolve(), quick=True) if word != "--json"]
-            if bench.program.endswith(".py"):
-                words += ["--profile", str(data)]
-            else:
-                words = ["perf", "record", "-q", "-F", "999", "-o", str(data), "--", *words]
-            done = subprocess.run(words, cwd=scratch, stdout=sys.stderr, check=False)
-            if done.returncode or not data.exists():
-                print(f"{bench.name}: there is no profile of it", file=sys.stderr)
-                continue
-            print(f"== {bench.name}", flush=True)
-            print("\n".join(symbols(data)), flush=True)
-    return 0
-
-
-def symbols(data: Path) -> list[str]:
-    """The functions in which most samples of a perf file are."""
-    text = subprocess.run(["perf", "report", "-i", str(data), "--stdio", "--no-children", "-g", "none", "-s", "comm,dso,symbol"],
-                          capture_output=True, text=True, check=False).stdout
-    return [line.rstrip() for line in text.splitlines() if line.strip() and not line.startswith("#")][:SYMBOLS]
+        data = Path(scratch) / "samples"
+        words = argv(bench, paths.build_dir().resolve(), *(word.format(samples=data) for word in bench.profiled))
+        if str(data) not in words:
+            words = ["perf", "record", "-q", "-F", "999", "-o", str(data), "--", *words]
+        done = subprocess.run(words, cwd=scratch, stdout=sys.stderr, check=False)
+        if done.returncode or not data.exists():
+            return []
+        text = subprocess.run(["perf", "report", "-i", str(data), "--stdio", "--no-children", "-g", "none", "-s",
+                               "comm,dso,symbol", "-w", "12,24,0"], capture_output=True, text=True, check=False).stdout
+        found = (_SAMPLES.match(line) for line in text.splitlines())
+        return [f"{m[1]:>7}  {m[2]:<12} {m[3]:<24} {m[4]}" for m in found if m][:SYMBOLS]

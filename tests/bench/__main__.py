@@ -22,7 +22,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--write", action="store_true", help="write tests/bench/RESULTS.md")
     parser.add_argument("--compare", metavar="BASE", help="a commit or a build directory: run both builds in turns; exit"
                         " status 1 when this one is slower beyond the noise")
-    parser.add_argument("--pairs", type=int, default=7, metavar="N", help="of runs, with --compare (%(default)s)")
+    parser.add_argument("--pairs", type=int, default=9, metavar="N", help="of runs, with --compare (%(default)s)")
     parser.add_argument("--profile", action="store_true", help="where the time goes, by perf")
     options = parser.parse_args(argv)
     for name in options.names:
@@ -30,8 +30,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             parser.error(f"there is no benchmark {name}; expected one of {', '.join(CATALOGUE)}")
     if options.write and options.quick:
         parser.error("--write: results of --quick are not worth keeping")
-    if options.pairs < 3:
-        parser.error("--pairs: expected at least 3")
+    if options.pairs < compare.PAIRS_MIN:
+        parser.error(f"--pairs: expected at least {compare.PAIRS_MIN}; fewer cannot tell a difference from noise")
     return options
 
 

@@ -5,10 +5,10 @@
  *     bench_seen [MILLION_KEYS] [--quick] [--json]     default 10; each key is offered three times in random order
  *
  * Two thirds are duplicates. The plain table is made at its final size, 50 to 75 % full, no growth, no window, no expiry: the
- * floor of what memory allows. All are measured one key at a time and with a prefetch over a batch of 64; the time of making the
- * keys (splitmix64), measured alone, is taken off. Pauses are of a run in which each insertion is timed while the set grows from
- * nothing and its keys expire: by the thread's processor time, for what the scheduler gives to others is not the set's. Bytes a
- * key are the most at any size from 100,000 keys on, old and new table together where one is copied to grow.
+ * floor of what memory allows. All are measured one key at a time and with a prefetch over a batch of 64, by the thread's
+ * processor time; that of making the keys (splitmix64), measured alone, is taken off. Pauses are of a run in which each insertion
+ * is timed while the set grows from nothing and its keys expire. Bytes a key are the most at any size from 100,000 keys on, old
+ * and new table together where one is copied to grow.
  */
 #include "floors/floors.h"
 #include "report.h"
@@ -184,13 +184,13 @@ static double keys_ns; /* of making one key */
 
 static void run_keys(void)
 {
-    int64_t started_us = tm_clock_mono_us();
+    int64_t started_us = tm_clock_thread_us();
     uint64_t sum = 0;
     for (uint64_t i = 0; i < ops; i++) {
         struct tm_fp fp = key(order[i]);
         sum += (fp.lo ^ fp.hi) >> 63;
     }
-    keys_ns = 1e3 * (double)(tm_clock_mono_us() - started_us) / (double)ops;
+    keys_ns = 1e3 * (double)(tm_clock_thread_us() - started_us) / (double)ops;
     tm_bench_note("%-34s %7.1f ns/op (%" PRIu64 ")\n", "making the keys alone", keys_ns, sum);
 }
 
@@ -199,7 +199,7 @@ static double run(const struct contender *c, bool prefetch)
 {
     void *set = c->create();
     uint64_t added = 0;
-    int64_t started_us = tm_clock_mono_us();
+    int64_t started_us = tm_clock_thread_us();
     for (uint64_t i = 0; i < ops; i += BATCH) {
         struct tm_fp fps[BATCH];
         for (int k = 0; k < BATCH; k++) {
@@ -210,7 +210,7 @@ static double run(const struct contender *c, bool prefetch)
         for (int k = 0; k < BATCH; k++)
             added += c->add(set, fps[k], (int64_t)(i / 1000));
     }
-    double ns = 1e3 * (double)(tm_clock_mono_us() - started_us) / (double)ops - keys_ns;
+    double ns = 1e3 * (double)(tm_clock_thread_us() - started_us) / (double)ops - keys_ns;
     tm_bench_note("%-24s%-10s %7.1f ns/op  %6.1f M/s\n", c->name, prefetch ? ", prefetch" : "", ns, 1e3 / ns);
     TM_FATAL_UNLESS(added == unique);
     c->destroy(set);

@@ -22,6 +22,7 @@ from harness import paths
 from . import results, running
 from .catalogue import Bench
 
+PAIRS_MIN = 6  # from here on the extremes enclose the median 19 times of 20
 LEAST = 0.03  # a median that is off by less is nothing that anybody would look for
 OVERLAID = ("tests/bench", "tests/harness", "tests/CMakeLists.txt", "tests/unit/record/kalshi_defs.h",
             "tests/process/rude_peers.py")
@@ -70,7 +71,7 @@ def middle(ordered: Sequence[float]) -> float:
 
 
 def spread(ordered: Sequence[float]) -> tuple[float, float]:
-    """An interval of at least 95 % for the median by the binomial distribution; all there is where there are too few."""
+    """An interval of at least 95 % for the median by the binomial distribution, of PAIRS_MIN values or more."""
     n = len(ordered)
     if not n:
         return 0.0, math.inf

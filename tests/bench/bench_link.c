@@ -1,7 +1,8 @@
 /*
- * Frames that links receive, beside reading the same bytes raw: 291-byte text frames from a sender on loopback that writes many
- * with each call (with TLS each in a record of its own), over 1 and 150 connections, plain and TLS. Per second of the receiving
- * thread's processor time: what one core could take. The floor is read() or SSL_read and a minimal parser of frames.
+ * Frames that links receive, beside reading the same bytes raw: 291-byte text frames from a sender on loopback that
+ * writes many with each call (with TLS each in a record of its own), over 1 and 150 connections, plain and TLS. Per second
+ * of the receiving thread's processor time: what one core could take. The floor is read() or SSL_read and a minimal parser
+ * of frames.
  *
  *     bench_link [SECONDS [links]] [--quick] [--json]     of each of the eight runs, default 3; `links`: without reading raw
  */

@@ -69,7 +69,7 @@ def cpu_s(pid: int) -> float:
 
 def catch_up(directory: Path, stores: PostgresCluster, production: PostgresCluster, rows: int,
              profile: Path | None = None) -> tuple[float, float, str]:
-    """Offered rows a second from the first commit on, growth of resident MB from a fifth of the work on, who used the processor."""
+    """Offered rows a second from the first commit on, growth of resident MB after a fifth of it, who used the processor."""
     gatherers = {name: stores.conninfo(name) for name in GATHERERS}
     dedup = Deduplicator("dedup", directory, gatherers=gatherers, production=production.conninfo())
     watcher = production.connect()  # one session: logging in costs more than what is measured

@@ -4,11 +4,11 @@
  *
  *     bench_seen [MILLION_KEYS] [--quick] [--json]     default 10; each key is offered three times in random order
  *
- * Two thirds are duplicates. The plain table is made at its final size, 50 to 75 % full, no growth, no window, no expiry: the
- * floor of what memory allows. All are measured one key at a time and with a prefetch over a batch of 64, by the thread's
- * processor time; that of making the keys (splitmix64), measured alone, is taken off. Pauses are of a run in which each insertion
- * is timed while the set grows from nothing and its keys expire. Bytes a key are the most at any size from 100,000 keys on, old
- * and new table together where one is copied to grow.
+ * Two thirds are duplicates. The plain table is made at its final size, 50 to 75 % full, no growth, no window, no expiry:
+ * the floor of what memory allows. All are measured one key at a time and with a prefetch over a batch of 64, by the
+ * thread's processor time; that of making the keys (splitmix64), measured alone, is taken off. Pauses are of a run in which
+ * each insertion is timed while the set grows from nothing and its keys expire. Bytes a key are the most at any size from
+ * 100,000 keys on, old and new table together where one is copied to grow.
  */
 #include "floors/floors.h"
 #include "report.h"

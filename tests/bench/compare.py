@@ -142,8 +142,9 @@ def main(base: str, benches: Sequence[Bench], pairs: int, quick: bool, as_json: 
             for one in pair(bench, ((root, build), (paths.ROOT, paths.build_dir().resolve())), pairs, quick):
                 low, high = one.interval
                 word = "WORSE" if one.worse else "better" if one.better else ""
-                print(f"{one.name:<28} {results.shown(middle(sorted(one.base))):>14} {results.shown(middle(sorted(one.here))):>14} "
-                      f"{one.unit:<10} {one.median:>7.3f}x  {low:.3f} to {high:.3f}  {word}".rstrip(), file=out, flush=True)
+                base_figure, figure = (results.shown(middle(sorted(values))) for values in (one.base, one.here))
+                print(f"{one.name:<28} {base_figure:>14} {figure:>14} {one.unit:<10} {one.median:>7.3f}x"
+                      f"  {low:.3f} to {high:.3f}  {word}".rstrip(), file=out, flush=True)
                 worse += one.worse
                 if as_json:
                     print(json.dumps({"name": one.name, "unit": one.unit, "base": one.base, "here": one.here,

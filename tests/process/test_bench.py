@@ -48,7 +48,8 @@ def test_what_a_program_prints_becomes_a_result() -> None:
     assert "**missed**" in results.markdown(results.parse(line.replace("12", "9"), limits, ""))
 
 
-@pytest.mark.parametrize("line", ["", "12 rows", "[]", "{}", '{"name": "x/y"}', '{"name": "x", "figure": 1, "unit": "s", "floor": null}',
+@pytest.mark.parametrize("line", ["", "12 rows", "[]", "{}", '{"name": "x/y"}',
+                                  '{"name": "x", "figure": 1, "unit": "s", "floor": null}',
                                   '{"name": "x/y", "figure": "fast", "unit": "s", "floor": null}',
                                   '{"name": "x/y", "figure": 1, "unit": "s", "floor": 2}'])
 def test_what_is_no_result_is_refused(line: str) -> None:

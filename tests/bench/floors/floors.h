@@ -36,8 +36,8 @@ struct floor_record {
 /* A strict scanner for these four kinds of frame, names written into it: one pass, SSE2. */
 bool floor_directed_decode(const char *bytes, size_t len, struct floor_record *out);
 
-/* simdjson, for all that this machine can do; one thread. On demand skips unchecked what it is not asked for; the document of
- * the other one has been checked whole. */
+/* simdjson, for all that this machine can do; one thread. On demand skips unchecked what it is not asked for; the document
+ * of the other one has been checked whole. */
 bool floor_ondemand_decode(const char *bytes, size_t len, struct floor_record *out);
 bool floor_dom_decode(const char *bytes, size_t len, struct floor_record *out);
 

@@ -20,6 +20,7 @@ from .results import Result
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "RESULTS.md"
 TIMEOUT_S = 1800.0
+NOTES_CHARS = 2000  # of a failure
 SYMBOLS = 12  # of a profile
 _SAMPLES = re.compile(r"^\s*(\d+\.\d+%)\s+(\S+)\s+(\S+)\s+(?:\[[.k]\]\s+)?(\S.*?)(?:\s+-\s+-)?\s*$")
 
@@ -35,15 +36,15 @@ def argv(bench: Bench, build: Path, *options: str, root: Path = paths.ROOT) -> l
 
 def run(bench: Bench, *, quick: bool, alone: bool = False, build: Path | None = None,
         root: Path = paths.ROOT) -> Iterator[Result | str]:
-    """Its results as they come; a text for what went wrong. `alone`: without peers."""
+    """Its results as they come; a text for what went wrong. `alone`: without peers, and without what it says for people."""
     limits = {f"{bench.name}/{what}": limit for what, limit in bench.limits.items()}
     command = f"scripts/bench {bench.name}{' --quick' if quick else ''}"
     build = (build or paths.build_dir()).resolve()
     options = ["--json", *(["--quick"] if quick else []), *(["--alone"] if alone and bench.program.endswith(".py") else [])]
     env = {**os.environ, "TIDEMILL_BUILD": str(build), "PYTHONPATH": str(root / "tests"), "PYTHONDONTWRITEBYTECODE": "1"}
-    with tempfile.TemporaryDirectory(prefix="tidemill-") as scratch, \
-            subprocess.Popen(argv(bench, build, *options, root=root), stdout=subprocess.PIPE, text=True, env=env,
-                             cwd=scratch) as child:
+    with tempfile.TemporaryDirectory(prefix="tidemill-") as scratch, tempfile.TemporaryFile("w+") as notes, \
+            subprocess.Popen(argv(bench, build, *options, root=root), stdout=subprocess.PIPE, text=True, env=env, cwd=scratch,
+                             stderr=notes if alone else None) as child:
         assert child.stdout
         late = threading.Timer(TIMEOUT_S, child.kill)
         late.start()
@@ -60,8 +61,10 @@ def run(bench: Bench, *, quick: bool, alone: bool = False, build: Path | None = 
             late.cancel()
             if child.poll() is None:
                 child.terminate()
+        notes.seek(0)
+        said = notes.read()[-NOTES_CHARS:]
     if status or not count:
-        yield f"ended with status {status} and {count} results"
+        yield f"ended with status {status} and {count} results\n{said}".rstrip()
 
 
 def write(every: Sequence[Result], profiles: Mapping[str, list[str]], load_before: float) -> None:

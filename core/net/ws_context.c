@@ -76,7 +76,7 @@ static void hand_on_records(struct tm_ws_context *c)
             struct lws_pollfd readable = {lws_get_socket_fd(ws->wsi), LWS_POLLIN, LWS_POLLIN};
             (void)lws_service_fd(c->lws, &readable);
         }
-        if (has_records(ws))
+        if (ws->state == WS_OPEN && has_records(ws)) /* one that closes may have stopped reading */
             tm_timer_start(&c->again, 0, 0);
     }
 }

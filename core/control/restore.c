@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ROWS_PER_S 50000 /* a catch-up on two cores: tests/bench/bench_catchup.py */
+#define ROWS_PER_S 50000 /* a catch-up on two cores: tests/bench/bench_merge.py */
 
 const struct tm_cli_option tm_restore_plan_options[] = {
     {"--rate", "ROWS", "rows a second, to say how long it takes; default 50000"},

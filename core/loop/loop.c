@@ -137,14 +137,25 @@ static void on_prepare(struct ev_loop *ev, struct ev_prepare *w, int revents)
     p->fn(p->arg);
 }
 
-void tm_prepare_init(struct tm_prepare *p, struct tm_loop *loop, tm_loop_fn *fn, void *arg)
+static void start_prepare(struct tm_prepare *p, struct tm_loop *loop, int priority, tm_loop_fn *fn, void *arg)
 {
     p->loop = loop->ev;
     p->fn = fn;
     p->arg = arg;
     ev_prepare_init(&p->ev, on_prepare);
+    ev_set_priority(&p->ev, priority);
     p->ev.data = p;
     ev_prepare_start(p->loop, &p->ev);
+}
+
+void tm_prepare_init(struct tm_prepare *p, struct tm_loop *loop, tm_loop_fn *fn, void *arg)
+{
+    start_prepare(p, loop, 0, fn, arg);
+}
+
+void tm_prepare_init_early(struct tm_prepare *p, struct tm_loop *loop, tm_loop_fn *fn, void *arg)
+{
+    start_prepare(p, loop, 1, fn, arg);
 }
 
 void tm_prepare_fini(struct tm_prepare *p)

@@ -64,6 +64,8 @@ struct tm_prepare {
 };
 
 void tm_prepare_init(struct tm_prepare *p, struct tm_loop *loop, tm_loop_fn *fn, void *arg); /* started */
+/* Likewise, and called before all those: it may bring more for them to hand over. */
+void tm_prepare_init_early(struct tm_prepare *p, struct tm_loop *loop, tm_loop_fn *fn, void *arg);
 void tm_prepare_fini(struct tm_prepare *p);
 
 /* A file descriptor; `events` is EV_READ, EV_WRITE or both. */

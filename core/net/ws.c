@@ -107,6 +107,7 @@ static void remove_starting(struct tm_ws *ws)
 void ws_on_library_gone(struct tm_ws *ws)
 {
     ws->wsi = NULL;
+    ws_context_drop(ws);
     if (ws->inside_connect)
         return;
     bool next_address = ws->state == WS_CONNECTING && ws->stage == WS_STAGE_TCP &&

@@ -10,6 +10,7 @@
 
 #define HANDSHAKE_BYTES_MAX 16384 /* of headers in the answer to the upgrade */
 #define LIBRARY_TIMEOUT_S 3600    /* out of the way: deadlines are ours */
+#define RECORDS_PER_TURN 256      /* of one connection; then the others and the timers have theirs */
 
 /* Sets of trusted authorities differ by vhost. */
 struct ws_vhost {
@@ -35,10 +36,61 @@ static void on_library_log(int level, const char *line)
     TM_LOG_LIMITED(to, "net", "libwebsockets", TM_F_BYTES("text", line, strcspn(line, "\n")));
 }
 
-/* The end of a turn: report what has gone, start what was asked for; either may cause more of both. */
+void ws_context_read_ahead(struct tm_ws *ws)
+{
+    struct tm_ws **first = &ws->context->open_tls;
+    ws->next_open = *first;
+    ws->open_at = first;
+    if (*first)
+        (*first)->open_at = &ws->next_open;
+    *first = ws;
+}
+
+void ws_context_drop(struct tm_ws *ws)
+{
+    if (!ws->open_at)
+        return;
+    *ws->open_at = ws->next_open;
+    if (ws->next_open)
+        ws->next_open->open_at = ws->open_at;
+    ws->open_at = NULL;
+}
+
+/* Whether OpenSSL has bytes that it has not been asked for since they came. */
+static bool has_records(const struct tm_ws *ws)
+{
+    SSL *ssl = ws->wsi ? lws_get_ssl(ws->wsi) : NULL;
+    return ssl && SSL_has_pending(ssl) && !SSL_want_read(ssl);
+}
+
+/*
+ * OpenSSL takes from the socket all that is there, many records with one call; the library knows only of the one that it
+ * reads, and the socket makes no event for the others. So it is told to read until there is none.
+ */
+static void hand_on_records(struct tm_ws_context *c)
+{
+    for (struct tm_ws *ws = c->open_tls, *next; ws; ws = next) {
+        next = ws->next_open;
+        c->turn_us = 0;
+        for (int i = 0; i < RECORDS_PER_TURN && has_records(ws); i++) {
+            struct lws_pollfd readable = {lws_get_socket_fd(ws->wsi), LWS_POLLIN, LWS_POLLIN};
+            (void)lws_service_fd(c->lws, &readable);
+        }
+        if (ws->state == WS_OPEN && has_records(ws)) /* one that closes may have stopped reading */
+            tm_timer_start(&c->again, 0, 0);
+    }
+}
+
+static void on_again(void *arg)
+{
+    (void)arg;
+}
+
+/* The end of a turn: hand on what was read ahead, report what has gone, start what was asked for; all may cause more. */
 static void on_pump(void *arg)
 {
     struct tm_ws_context *c = arg;
+    hand_on_records(c);
     c->turn++;
     c->turn_us = 0;
     while (c->gone || c->starting) {
@@ -99,7 +151,8 @@ int tm_ws_context_create(struct tm_loop *loop, struct tm_ws_context **out, struc
                             "libwebsockets cannot start on libev; is the package libwebsockets-evlib-ev installed?");
     }
     c->resolver = tm_resolver_create(loop);
-    tm_prepare_init(&c->pump, loop, on_pump, c);
+    tm_timer_init(&c->again, loop, on_again, NULL);
+    tm_prepare_init_early(&c->pump, loop, on_pump, c); /* messages come from it */
     *out = c;
     return TM_OK;
 }
@@ -110,6 +163,7 @@ void tm_ws_context_destroy(struct tm_ws_context *c)
         return;
     TM_FATAL_UNLESS(c->connections == 0);
     tm_prepare_fini(&c->pump);
+    tm_timer_stop(&c->again);
     tm_resolver_destroy(c->resolver);
     ws_library_destroy(c->lws);
     while (c->vhosts) {
@@ -141,8 +195,9 @@ static int create_ssl(const char *ca_file, SSL_CTX **out, struct tm_error *err)
     TM_FATAL_UNLESS(ssl);
     SSL_CTX_set_min_proto_version(ssl, TLS1_2_VERSION);
     SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER, NULL);
-    SSL_CTX_set_mode(ssl,
-                     SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_RELEASE_BUFFERS);
+    SSL_CTX_set_mode(ssl, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_ENABLE_PARTIAL_WRITE);
+    SSL_CTX_set_read_ahead(ssl, 1); /* a call for many records instead of two for each */
+    SSL_CTX_set_default_read_buffer_len(ssl, TM_WS_RX_BYTES);
     int ok = ca_file ? SSL_CTX_load_verify_file(ssl, ca_file) : SSL_CTX_set_default_verify_paths(ssl);
     if (!ok) {
         const char *reason = ERR_reason_error_string(ERR_get_error());

@@ -39,7 +39,8 @@ struct out_frame {
 };
 
 struct tm_ws {
-    struct tm_ws *next; /* in the context's list of starting or of gone connections */
+    struct tm_ws *next;                 /* in the context's list of starting or of gone connections */
+    struct tm_ws *next_open, **open_at; /* in that of open TLS connections; NULL: not in it */
     struct tm_ws_context *context;
     struct tm_ws_options options; /* defaults filled in; the strings belong to others or to `url`, `user_agent` */
     struct tm_ws_events events;
@@ -78,6 +79,8 @@ struct tm_ws_context {
     struct tm_prepare pump;
     struct ws_vhost *vhosts;
     struct tm_ws *starting, *gone;
+    struct tm_ws *open_tls;
+    struct tm_timer again; /* one more turn, at once */
     size_t connections;
     uint64_t turn;
     int64_t turn_us; /* 0: not read yet in this turn */
@@ -101,6 +104,10 @@ int ws_callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, v
 /* A context of the library, for clients (here) or servers (wsd.c), with its log in ours; NULL: it cannot. */
 struct lws_context *ws_library_create(const struct lws_context_creation_info *info);
 void ws_library_destroy(struct lws_context *lws);
+
+/* An open TLS connection: what OpenSSL has read ahead of it is handed on at the end of each turn, until it is dropped. */
+void ws_context_read_ahead(struct tm_ws *ws);
+void ws_context_drop(struct tm_ws *ws); /* does nothing for one that is not there */
 
 /* The vhost for plain (tls false) or for TLS with these authorities, made at its first use. */
 int ws_context_vhost(struct tm_ws_context *context, bool tls, const char *ca_file, struct lws_vhost **out,

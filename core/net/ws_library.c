@@ -166,6 +166,8 @@ static int on_body(struct tm_ws *ws, const char *bytes, size_t len)
 static int on_established(struct tm_ws *ws)
 {
     ws_move(ws, WS_OPEN);
+    if (ws->url.tls)
+        ws_context_read_ahead(ws);
     int64_t now = tm_clock_mono_us();
     ws->last_byte_us = now;
     int64_t first =

@@ -1,13 +1,18 @@
 /*
  * Decoding: JSON frames to finished tuples with their key fingerprints, on one core.
  *
- * The mix of MEASURED.md: 90 % deltas, 6 % tickers, 3.5 % trades, 0.5 % snapshots, 100,000 frames laid end to end in one
- * buffer. Printed: the floor (reading every byte of the frames once), decoding alone, and decoding with the key's
- * fingerprint, which is what the gatherer pays per frame. Best of several rounds: what the code costs, not the machine.
+ * The mix of a busy day: 90 % deltas, 6 % tickers, 3.5 % trades, 0.5 % snapshots, 100,000 frames laid end to end in one
+ * buffer. Floors of the same run: a scanner written for these frames alone that fills a flat struct; simdjson on demand,
+ * which skips unchecked what it is not asked for; and simdjson's document, which is checked whole, as ours is. `decode`
+ * makes whole tuples, strictly; `keyed` takes the key's fingerprint too, which is what the gatherer pays for each frame.
+ * All take turns in each round, and the best round of each counts, by processor time: what the code costs, not the
+ * machine.
  *
- *     bench_decode [ROUNDS]
+ *     bench_decode [ROUNDS [CONTENDER]] [--quick] [--json]     CONTENDER: this one alone, for a profile
  */
 #include "../unit/record/kalshi_defs.h"
+#include "floors/floors.h"
+#include "report.h"
 
 #include "base/clock.h"
 #include "record/decode.h"
@@ -17,7 +22,7 @@
 #include <string.h>
 
 #define FRAMES 100000
-#define PADDING 16
+#define PADDING 64
 
 struct mix {
     char *bytes;
@@ -166,40 +171,118 @@ static void decode_and_fingerprint(struct setting *s)
     decode_all(s, true);
 }
 
-static double best_ns(struct setting *s, void (*run)(struct setting *), int rounds)
+static void decode_by(struct setting *s, bool (*decode)(const char *, size_t, struct floor_record *))
 {
-    double best = 1e9;
-    for (int i = 0; i < rounds; i++) {
-        int64_t start = tm_clock_mono_us();
-        run(s);
-        double ns = (double)(tm_clock_mono_us() - start) * 1000.0 / FRAMES;
-        best = ns < best ? ns : best;
+    const struct mix *m = s->mix;
+    struct floor_record r;
+    for (unsigned i = 0; i < FRAMES; i++) {
+        TM_FATAL_UNLESS(decode(m->bytes + m->at[i], m->at[i + 1] - m->at[i], &r));
+        s->sink += (uint64_t)r.amount[0];
     }
-    return best;
 }
 
-static void report(struct setting *s, const char *name, void (*run)(struct setting *), int rounds)
+static void decode_directed(struct setting *s)
 {
-    double ns = best_ns(s, run, rounds);
-    printf("%-24s %7.1f ns/msg %7.2f M msg/s\n", name, ns, 1000.0 / ns);
+    decode_by(s, floor_directed_decode);
+}
+
+#ifdef TM_BENCH
+static void decode_ondemand(struct setting *s)
+{
+    decode_by(s, floor_ondemand_decode);
+}
+
+static void decode_dom(struct setting *s)
+{
+    decode_by(s, floor_dom_decode);
+}
+
+static bool same_text(struct floor_text a, struct floor_text b)
+{
+    return a.len == b.len && (!a.len || memcmp(a.at, b.at, a.len) == 0);
+}
+
+/* The floors do the work that they are said to do: they agree on every column. */
+static void compare_floors(const struct mix *m)
+{
+    for (unsigned i = 0; i < FRAMES; i++) {
+        struct floor_record a = {0}, b = {0}, c = {0};
+        TM_FATAL_UNLESS(floor_directed_decode(m->bytes + m->at[i], m->at[i + 1] - m->at[i], &a));
+        TM_FATAL_UNLESS(floor_dom_decode(m->bytes + m->at[i], m->at[i + 1] - m->at[i], &c));
+        TM_FATAL_UNLESS(a.kind == c.kind && a.ts_us == c.ts_us && same_text(a.ticker, c.ticker));
+        TM_FATAL_UNLESS(memcmp(a.amount, c.amount, sizeof a.amount) == 0);
+        TM_FATAL_UNLESS(floor_ondemand_decode(m->bytes + m->at[i], m->at[i + 1] - m->at[i], &b));
+        TM_FATAL_UNLESS(a.kind == b.kind && a.sid == b.sid && a.seq == b.seq && a.ts_us == b.ts_us);
+        TM_FATAL_UNLESS(memcmp(a.amount, b.amount, sizeof a.amount) == 0 && a.block == b.block);
+        TM_FATAL_UNLESS(same_text(a.ticker, b.ticker) && same_text(a.side, b.side) && same_text(a.id, b.id));
+        TM_FATAL_UNLESS(same_text(a.yes, b.yes) && same_text(a.no, b.no));
+    }
+}
+#endif
+
+static struct contender {
+    const char *name;
+    void (*run)(struct setting *);
+    double ns; /* a frame, the best round */
+} contenders[] = {
+    {"read every byte", read_all, 1e9},
+    {"directed scanner", decode_directed, 1e9},
+#ifdef TM_BENCH
+    {"simdjson on demand", decode_ondemand, 1e9},
+    {"simdjson, whole document", decode_dom, 1e9},
+#endif
+    {"decode", decode_only, 1e9},
+    {"decode and fingerprint", decode_and_fingerprint, 1e9},
+};
+#define CONTENDERS (sizeof contenders / sizeof *contenders)
+
+static void run_all(struct setting *s, int rounds, const char *only)
+{
+    for (int round = 0; round < rounds; round++)
+        for (size_t i = 0; i < CONTENDERS; i++) {
+            if (only && strcmp(only, contenders[i].name) != 0)
+                continue;
+            int64_t start = tm_clock_thread_us();
+            contenders[i].run(s);
+            double ns = (double)(tm_clock_thread_us() - start) * 1000.0 / FRAMES;
+            contenders[i].ns = ns < contenders[i].ns ? ns : contenders[i].ns;
+        }
+    for (size_t i = 0; i < CONTENDERS; i++)
+        tm_bench_note("%-24s %7.1f ns/msg %7.2f M msg/s\n", contenders[i].name, contenders[i].ns,
+                      1000.0 / contenders[i].ns);
+}
+
+static void report(const char *name, size_t of, size_t against)
+{
+    tm_bench_report(&(struct tm_bench_result){.name = name,
+                                              .figure = 1e9 / contenders[of].ns,
+                                              .unit = "msg/s",
+                                              .floor = 1e9 / contenders[against].ns,
+                                              .floor_is = contenders[against].name});
 }
 
 int main(int argc, char **argv)
 {
+    tm_bench_begin(&argc, argv);
     struct setting s = {.mix = make_mix()};
     struct tm_plan *plan;
     struct tm_error err;
-    int rounds = argc > 1 ? atoi(argv[1]) : 30;
+    int rounds = argc > 1 ? atoi(argv[1]) : tm_bench_quick ? 3 : 30;
     if (tm_plan_compile(&kalshi_plan_def, &plan, &err)) {
         fprintf(stderr, "%s\n", err.message);
         return 1;
     }
     TM_FATAL_UNLESS(!tm_decoder_create(plan, &s.decoder));
     tm_hash_key_init(&s.key);
-    printf("%d frames, %.0f bytes on average, best of %d rounds\n", FRAMES, (double)s.mix->len / FRAMES, rounds);
-    report(&s, "read floor", read_all, rounds);
-    report(&s, "decode", decode_only, rounds);
-    report(&s, "decode and fingerprint", decode_and_fingerprint, rounds);
+    tm_bench_note("%d frames, %.0f bytes on average, best of %d rounds\n", FRAMES, (double)s.mix->len / FRAMES, rounds);
+    run_all(&s, rounds, argc > 2 ? argv[2] : NULL);
+#ifdef TM_BENCH
+    compare_floors(s.mix);
+    report("decode/simdjson", CONTENDERS - 2, 2);
+    report("decode/simdjson-dom", CONTENDERS - 2, 3);
+#endif
+    report("decode/directed", CONTENDERS - 2, 1);
+    report("decode/keyed", CONTENDERS - 1, 1);
     tm_decoder_destroy(s.decoder);
     tm_plan_put(plan);
     return s.sink == 0;

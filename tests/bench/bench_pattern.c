@@ -1,10 +1,12 @@
 /*
  * Our pattern matcher against LuaJIT's own, on ordinary uses of patterns; both without the compiler.
  *
- *     build/release/tests/bench_pattern
+ *     build/release/tests/bench_pattern [--quick] [--json]
  *
  * Columns: nanoseconds a call in the sandboxed VM, in a plain state, and the ratio.
  */
+#include "report.h"
+
 #include "script/call.h"
 
 #include <luajit.h>
@@ -37,6 +39,11 @@ static const struct work works[] = {
      300000},
 };
 
+static int times(const struct work *w)
+{
+    return tm_bench_quick ? w->times / 20 : w->times;
+}
+
 static double seconds(void)
 {
     struct timespec t;
@@ -51,15 +58,17 @@ static int run_body(lua_State *L)
     (void)snprintf(source, sizeof source,
                    "local f, m, g, u = string.find, string.match, string.gmatch, string.gsub\n%s\n"
                    "for i = 1, %d do %s end",
-                   w->setup, w->times, w->call);
+                   w->setup, times(w), w->call);
     if (luaL_loadstring(L, source))
         return lua_error(L);
     lua_call(L, 0, 0);
     return 0;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    tm_bench_begin(&argc, argv);
+    double all[2] = {0, 0};
     struct tm_vm *vm;
     struct tm_error err;
     if (tm_vm_create(0, NULL, &vm, &err) < 0)
@@ -67,7 +76,7 @@ int main(void)
     lua_State *stock = luaL_newstate();
     luaL_openlibs(stock);
     luaJIT_setmode(stock, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF);
-    printf("%-22s %10s %10s %7s\n", "", "ours ns", "stock ns", "ratio");
+    tm_bench_note("%-22s %10s %10s %7s\n", "", "ours ns", "stock ns", "ratio");
     for (size_t i = 0; i < sizeof works / sizeof *works; i++) {
         const struct work *w = &works[i];
         double best[2] = {1e9, 1e9};
@@ -86,9 +95,12 @@ int main(void)
             best[0] = middle - begun < best[0] ? middle - begun : best[0];
             best[1] = end - middle < best[1] ? end - middle : best[1];
         }
-        printf("%-22s %10.0f %10.0f %7.2f\n", w->what, best[0] * 1e9 / w->times, best[1] * 1e9 / w->times,
-               best[0] / best[1]);
+        tm_bench_note("%-22s %10.0f %10.0f %7.2f\n", w->what, best[0] * 1e9 / times(w), best[1] * 1e9 / times(w),
+                      best[0] / best[1]);
+        all[0] += best[0];
+        all[1] += best[1];
     }
+    tm_bench_report(&(struct tm_bench_result){"pattern/all", all[0] * 1e3, "ms", all[1] * 1e3, "LuaJIT's own"});
     lua_close(stock);
     tm_vm_destroy(vm);
     return 0;

@@ -1,13 +1,18 @@
 /*
- * The seen-set: insert-or-exists with 128-bit keys, beside a plain open-addressing table in the same run.
+ * The seen-set: insert-or-exists with 128-bit keys, beside absl::flat_hash_set (with -DTM_BENCH=ON) and a plain
+ * open-addressing table in the same run.
  *
- *     bench_seen [MILLION_KEYS]        default 10; each key is offered three times in random order (67 % duplicates)
+ *     bench_seen [MILLION_KEYS] [--quick] [--json]     default 10; each key is offered three times in random order
  *
- * The plain table is the floor: made at its final size, 50 to 75 % full, no growth, no window, no expiry. Both are
- * measured one key at a time and with a prefetch over a batch of 64. The time includes making the keys (splitmix64),
- * which is measured alone too. `pause` is the longest single insertion of a run in which each one is timed, by the wall
- * clock and by the thread's processor time: the difference is what the scheduler gave to others.
+ * Two thirds are duplicates. The plain table is made at its final size, 50 to 75 % full, no growth, no window, no expiry:
+ * the floor of what memory allows. All are measured one key at a time and with a prefetch over a batch of 64, by the
+ * thread's processor time; that of making the keys (splitmix64), measured alone, is taken off. Pauses are of a run in which
+ * each insertion is timed while the set grows from nothing and its keys expire. Bytes a key are the most at any size from
+ * 100,000 keys on, old and new table together where one is copied to grow.
  */
+#include "floors/floors.h"
+#include "report.h"
+
 #include "base/clock.h"
 #include "dedup/seen.h"
 
@@ -66,50 +71,49 @@ static bool plain_add(struct plain *p, struct tm_fp fp)
     return true;
 }
 
-static void report(const char *what, int64_t started_us, uint64_t added)
-{
-    int64_t us = tm_clock_mono_us() - started_us;
-    printf("%-34s %7.1f ns/op  %6.1f M/s  %" PRIu64 " added\n", what, 1e3 * (double)us / (double)ops,
-           (double)ops / (double)us, added);
-}
+/* One of the sets that are compared; what is not there is NULL. */
+struct contender {
+    const char *name;
+    void *(*create)(void);
+    void (*destroy)(void *set);
+    bool (*add)(void *set, struct tm_fp fp, int64_t now_us);
+    void (*prefetch)(const void *set, struct tm_fp fp);
+    size_t (*bytes)(void *set); /* at the most since it was asked last */
+};
 
-static void run_keys(void)
+static void *plain_create(void)
 {
-    int64_t started_us = tm_clock_mono_us();
-    uint64_t sum = 0;
-    for (uint64_t i = 0; i < ops; i++) {
-        struct tm_fp fp = key(order[i]);
-        sum += (fp.lo ^ fp.hi) >> 63;
-    }
-    report("making the keys alone", started_us, sum);
-}
-
-static void run_plain(bool prefetch)
-{
+    struct plain *p = malloc(sizeof *p);
     uint64_t cap = 1;
     while (cap * 3 < unique * 4)
         cap *= 2;
-    struct plain p = {.slots = calloc(cap, sizeof *p.slots), .mask = cap - 1};
-    TM_FATAL_UNLESS(p.slots);
-    memset(p.slots, 0, cap * sizeof *p.slots);
-    uint64_t added = 0;
-    int64_t started_us = tm_clock_mono_us();
-    for (uint64_t i = 0; i < ops; i += BATCH) {
-        struct tm_fp fps[BATCH];
-        for (int k = 0; k < BATCH; k++) {
-            fps[k] = key(order[i + (uint64_t)k]);
-            if (prefetch)
-                __builtin_prefetch(&p.slots[fps[k].hi & p.mask], 1);
-        }
-        for (int k = 0; k < BATCH; k++)
-            added += plain_add(&p, fps[k]);
-    }
-    report(prefetch ? "plain table, prefetched" : "plain table", started_us, added);
-    printf("%-34s %7.1f bytes/key\n", "", (double)(cap * sizeof *p.slots) / (double)unique);
-    free(p.slots);
+    TM_FATAL_UNLESS(p);
+    *p = (struct plain){.slots = malloc(cap * sizeof *p->slots), .mask = cap - 1};
+    TM_FATAL_UNLESS(p->slots);
+    memset(p->slots, 0, cap * sizeof *p->slots); /* touched: its pages are there */
+    return p;
 }
 
-static struct tm_seen *make_seen(void)
+static void plain_destroy(void *set)
+{
+    struct plain *p = set;
+    free(p->slots);
+    free(p);
+}
+
+static bool plain_insert(void *set, struct tm_fp fp, int64_t now_us)
+{
+    (void)now_us;
+    return plain_add(set, fp);
+}
+
+static void plain_prefetch(const void *set, struct tm_fp fp)
+{
+    const struct plain *p = set;
+    __builtin_prefetch(&p->slots[fp.hi & p->mask], 1);
+}
+
+static void *seen_create(void)
 {
     struct tm_seen *s;
     struct tm_error err;
@@ -121,26 +125,96 @@ static struct tm_seen *make_seen(void)
     return s;
 }
 
-static void run_seen(bool prefetch)
+static void seen_destroy(void *set)
 {
-    struct tm_seen *s = make_seen();
+    tm_seen_destroy(set);
+}
+
+static bool seen_add(void *set, struct tm_fp fp, int64_t now_us)
+{
+    return tm_seen_add(set, fp, now_us);
+}
+
+static void seen_prefetch(const void *set, struct tm_fp fp)
+{
+    tm_seen_prefetch(set, fp);
+}
+
+static size_t seen_bytes(void *set)
+{
+    return tm_seen_stats(set).memory_bytes;
+}
+
+#ifdef TM_BENCH
+static void *absl_create(void)
+{
+    return floor_absl_create();
+}
+
+static void absl_destroy(void *set)
+{
+    floor_absl_destroy(set);
+}
+
+static bool absl_add(void *set, struct tm_fp fp, int64_t now_us)
+{
+    (void)now_us;
+    return floor_absl_add(set, fp);
+}
+
+static void absl_prefetch(const void *set, struct tm_fp fp)
+{
+    floor_absl_prefetch(set, fp);
+}
+
+static size_t absl_bytes(void *set)
+{
+    return floor_absl_bytes(set);
+}
+#endif
+
+static const struct contender plain = {"plain table", plain_create, plain_destroy, plain_insert, plain_prefetch, NULL};
+static const struct contender seen = {"seen-set", seen_create, seen_destroy, seen_add, seen_prefetch, seen_bytes};
+#ifdef TM_BENCH
+static const struct contender abseil = {"absl::flat_hash_set", absl_create, absl_destroy, absl_add,
+                                        absl_prefetch,         absl_bytes};
+#endif
+
+static double keys_ns; /* of making one key */
+
+static void run_keys(void)
+{
+    int64_t started_us = tm_clock_thread_us();
+    uint64_t sum = 0;
+    for (uint64_t i = 0; i < ops; i++) {
+        struct tm_fp fp = key(order[i]);
+        sum += (fp.lo ^ fp.hi) >> 63;
+    }
+    keys_ns = 1e3 * (double)(tm_clock_thread_us() - started_us) / (double)ops;
+    tm_bench_note("%-34s %7.1f ns/op (%" PRIu64 ")\n", "making the keys alone", keys_ns, sum);
+}
+
+/* Operations a second. */
+static double run(const struct contender *c, bool prefetch)
+{
+    void *set = c->create();
     uint64_t added = 0;
-    int64_t started_us = tm_clock_mono_us();
+    int64_t started_us = tm_clock_thread_us();
     for (uint64_t i = 0; i < ops; i += BATCH) {
         struct tm_fp fps[BATCH];
         for (int k = 0; k < BATCH; k++) {
             fps[k] = key(order[i + (uint64_t)k]);
             if (prefetch)
-                tm_seen_prefetch(s, fps[k]);
+                c->prefetch(set, fps[k]);
         }
         for (int k = 0; k < BATCH; k++)
-            added += tm_seen_add(s, fps[k], (int64_t)(i / 1000));
+            added += c->add(set, fps[k], (int64_t)(i / 1000));
     }
-    report(prefetch ? "seen-set, prefetched" : "seen-set", started_us, added);
-    struct tm_seen_stats stats = tm_seen_stats(s);
-    printf("%-34s %7.1f bytes/key, %" PRIu64 " keys\n", "", (double)stats.memory_bytes / (double)stats.keys,
-           stats.keys);
-    tm_seen_destroy(s);
+    double ns = 1e3 * (double)(tm_clock_thread_us() - started_us) / (double)ops - keys_ns;
+    tm_bench_note("%-24s%-10s %7.1f ns/op  %6.1f M/s\n", c->name, prefetch ? ", prefetch" : "", ns, 1e3 / ns);
+    TM_FATAL_UNLESS(added == unique);
+    c->destroy(set);
+    return 1e9 / ns;
 }
 
 static int64_t now_ns(clockid_t clock)
@@ -153,38 +227,49 @@ static int64_t now_ns(clockid_t clock)
 struct pauses {
     int64_t wall_ns, cpu_ns;
     double bytes_a_key;
+    uint64_t keys;
 };
 
-static void timed_add(struct tm_seen *s, struct tm_fp fp, int64_t now_us, struct pauses *p)
+static bool timed_add(const struct contender *c, void *set, uint64_t i, struct pauses *p)
 {
+    struct tm_fp fp = key(order[i]);
+    int64_t now_us = (int64_t)i * WINDOW_US / (int64_t)unique;
     int64_t cpu = now_ns(CLOCK_THREAD_CPUTIME_ID), wall = now_ns(CLOCK_MONOTONIC);
-    tm_seen_add(s, fp, now_us);
+    bool added = c->add(set, fp, now_us);
     wall = now_ns(CLOCK_MONOTONIC) - wall;
     cpu = now_ns(CLOCK_THREAD_CPUTIME_ID) - cpu;
     p->wall_ns = wall > p->wall_ns ? wall : p->wall_ns;
     p->cpu_ns = cpu > p->cpu_ns ? cpu : p->cpu_ns;
+    return added;
 }
 
-/* Every insertion timed, the set growing, then keys expiring. */
-static void run_pauses(void)
+/* Every insertion timed while the set grows; then, in the seen-set, keys expire. */
+static struct pauses run_pauses(const struct contender *c)
 {
-    struct tm_seen *s = make_seen();
+    void *set = c->create();
     struct pauses p = {0};
     for (uint64_t i = 0; i < ops; i++) {
-        timed_add(s, key(order[i]), (int64_t)i * WINDOW_US / (int64_t)unique, &p);
-        struct tm_seen_stats stats = tm_seen_stats(s);
-        double bytes = (double)stats.memory_bytes / (double)stats.keys;
-        if (stats.keys > 100000 && bytes > p.bytes_a_key)
+        p.keys += timed_add(c, set, i, &p);
+        uint64_t keys = c == &seen ? tm_seen_stats(set).keys : p.keys;
+        double bytes = (double)c->bytes(set) / (double)keys;
+        if (keys > 100000 && bytes > p.bytes_a_key)
             p.bytes_a_key = bytes;
     }
-    printf("longest insertion of %" PRIu64 ": %.1f us wall, %.1f us processor; most memory %.1f bytes/key\n", ops,
-           (double)p.wall_ns / 1e3, (double)p.cpu_ns / 1e3, p.bytes_a_key);
-    tm_seen_destroy(s);
+    tm_bench_note("%-24s longest insertion %.1f us wall, %.1f us processor; most memory %.1f bytes/key\n", c->name,
+                  (double)p.wall_ns / 1e3, (double)p.cpu_ns / 1e3, p.bytes_a_key);
+    c->destroy(set);
+    return p;
+}
+
+static void report(const char *name, double figure, const char *unit, double floor, const char *floor_is)
+{
+    tm_bench_report(&(struct tm_bench_result){name, figure, unit, floor, floor_is});
 }
 
 int main(int argc, char **argv)
 {
-    unique = (argc > 1 ? strtoull(argv[1], NULL, 10) : 10) * 1000000;
+    tm_bench_begin(&argc, argv);
+    unique = (argc > 1 ? strtoull(argv[1], NULL, 10) : tm_bench_quick ? 1 : 10) * 1000000;
     if (unique == 0 || unique > 1000000000) {
         fprintf(stderr, "usage: bench_seen [MILLION_KEYS], 1 to 1000\n");
         return 2;
@@ -192,11 +277,24 @@ int main(int argc, char **argv)
     ops = unique * 3 / BATCH * BATCH;
     make_order();
     run_keys();
+    double floor[2], rate[2];
     for (int prefetch = 0; prefetch < 2; prefetch++) {
-        run_plain(prefetch);
-        run_seen(prefetch);
+        floor[prefetch] = run(&plain, prefetch);
+        rate[prefetch] = run(&seen, prefetch);
     }
-    run_pauses();
+    struct pauses ours = run_pauses(&seen);
+#ifdef TM_BENCH
+    double theirs[2] = {run(&abseil, false), run(&abseil, true)};
+    struct pauses absls = run_pauses(&abseil);
+    report("seen/single", rate[0], "keys/s", theirs[0], abseil.name);
+    report("seen/batch", rate[1], "keys/s", theirs[1], "absl::flat_hash_set, prefetching");
+    report("seen/bytes", ours.bytes_a_key, "bytes/key", absls.bytes_a_key, abseil.name);
+    report("seen/pause", (double)ours.cpu_ns / 1e3, "us", (double)absls.cpu_ns / 1e3, abseil.name);
+#else
+    report("seen/bytes", ours.bytes_a_key, "bytes/key", 0, NULL);
+    report("seen/pause", (double)ours.cpu_ns / 1e3, "us", 0, NULL);
+#endif
+    report("seen/plain", rate[1], "keys/s", floor[1], "plain table, prefetching");
     free(order);
     return 0;
 }

@@ -2,8 +2,10 @@
  * What a session of the control socket costs the policy thread: to open one, in time and memory, and to run a short command,
  * from its start to its answer. Without a process around it; bench_repl.py measures the whole under load.
  *
- *     build/release/tests/bench_session
+ *     build/release/tests/bench_session [--quick] [--json]
  */
+#include "report.h"
+
 #include "base/clock.h"
 #include "base/log.h"
 #include "script/session.h"
@@ -63,14 +65,15 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void measure(struct tm_session *session, const char *text)
+static void measure(struct tm_session *session, const char *name, const char *text)
 {
     static int64_t took_us[COMMANDS];
     struct tm_error err;
     char json[200];
     int len = snprintf(json, sizeof json, "{\"op\":\"eval\",\"json\":true,\"text\":\"%s\"}", text);
     int64_t begun_us = tm_clock_thread_us();
-    for (int i = 0; i < COMMANDS; i++) {
+    int commands = tm_bench_quick ? COMMANDS / 10 : COMMANDS;
+    for (int i = 0; i < commands; i++) {
         int64_t at_us = tm_clock_mono_us();
         if (tm_session_start(session, json, (size_t)len, &err) < 0)
             abort();
@@ -78,14 +81,16 @@ static void measure(struct tm_session *session, const char *text)
         took_us[i] = tm_clock_mono_us() - at_us;
         usleep(500); /* not more than the share of all sessions */
     }
-    double cpu_us = (double)(tm_clock_thread_us() - begun_us) / COMMANDS;
-    qsort(took_us, COMMANDS, sizeof *took_us, compare);
-    printf("%-12s  p50 %5lld us   p99 %5lld us   %6.1f us of CPU time\n", text, (long long)took_us[COMMANDS / 2],
-           (long long)took_us[COMMANDS * 99 / 100], cpu_us);
+    double cpu_us = (double)(tm_clock_thread_us() - begun_us) / commands;
+    qsort(took_us, (size_t)commands, sizeof *took_us, compare);
+    tm_bench_note("%-12s  p50 %5lld us   p99 %5lld us   %6.1f us of CPU time\n", text, (long long)took_us[commands / 2],
+                  (long long)took_us[commands * 99 / 100], cpu_us);
+    tm_bench_report(&(struct tm_bench_result){.name = name, .figure = cpu_us, .unit = "us"});
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    tm_bench_begin(&argc, argv);
     struct tm_session *sessions[SESSIONS];
     struct tm_error err;
     tm_log_init(TM_LOG_ERROR, TM_LOG_LOGFMT, NULL);
@@ -100,10 +105,12 @@ int main(void)
             fprintf(stderr, "%s\n", err.message);
             return 1;
         }
-    printf("a session     %.1f ms to open, %ld KiB\n", (double)(tm_clock_thread_us() - begun_us) / SESSIONS / 1e3,
-           (resident_bytes() - before) / SESSIONS / 1024);
-    measure(sessions[0], "1 + 1");
-    measure(sessions[0], "#links()");
+    double open_ms = (double)(tm_clock_thread_us() - begun_us) / SESSIONS / 1e3;
+    double kib = (double)(resident_bytes() - before) / SESSIONS / 1024;
+    tm_bench_report(&(struct tm_bench_result){.name = "session/open", .figure = open_ms, .unit = "ms"});
+    tm_bench_report(&(struct tm_bench_result){.name = "session/memory", .figure = kib, .unit = "KiB"});
+    measure(sessions[0], "session/sum", "1 + 1");
+    measure(sessions[0], "session/links", "#links()");
     for (int i = 0; i < SESSIONS; i++)
         tm_session_destroy(sessions[i]);
     tm_sessions_destroy(set);

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -195,6 +196,42 @@ static void test_prepare(void **state)
     tm_loop_destroy(t.loop);
 }
 
+static char order[4];
+
+static void note_plain(void *arg)
+{
+    (void)arg;
+    if (strlen(order) < sizeof order - 1)
+        strcat(order, "p");
+}
+
+static void note_early(void *arg)
+{
+    (void)arg;
+    if (strlen(order) < sizeof order - 1)
+        strcat(order, "e");
+}
+
+/* Whatever the order in which they were started, or its reverse. */
+static void test_early_prepare_comes_first(void **state)
+{
+    (void)state;
+    struct test t;
+    struct tm_prepare before, early, after;
+    set_up(&t);
+    tm_prepare_init(&before, t.loop, note_plain, NULL);
+    tm_prepare_init_early(&early, t.loop, note_early, NULL);
+    tm_prepare_init(&after, t.loop, note_plain, NULL);
+    tm_timer_init(&t.timer, t.loop, on_fire, &t);
+    tm_timer_start(&t.timer, 0, 0);
+    tm_loop_run(t.loop);
+    assert_string_equal(order, "epp");
+    tm_prepare_fini(&before);
+    tm_prepare_fini(&early);
+    tm_prepare_fini(&after);
+    tm_loop_destroy(t.loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -205,6 +242,7 @@ int main(void)
         cmocka_unit_test(test_io),
         cmocka_unit_test(test_signal),
         cmocka_unit_test(test_prepare),
+        cmocka_unit_test(test_early_prepare_comes_first),
     };
     return cmocka_run_group_tests_name("loop/loop", tests, NULL, NULL);
 }

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define SUBJECTS (TM_FIGURES_LINKS > TM_WATCH_GATHERERS_MAX ? TM_FIGURES_LINKS : TM_WATCH_GATHERERS_MAX)
-#define FIGURES 6 /* of a subject, at most */
+#define FIGURES 7 /* of a subject, at most */
 
 /* A connection or a gatherer, with its series. */
 struct subject {
@@ -53,6 +53,10 @@ static const struct figure of_gatherer[] = {
      "Age of the oldest row that was read from the gatherer and is not in production."},
     {TM_METRIC_GAUGE, "dedup_gatherer_last_row_timestamp_seconds", "",
      "When the newest row that came from the gatherer had arrived there, Unix time."},
+    {TM_METRIC_COUNTER, "dedup_gatherer_sampled_records_total", "",
+     "Records of a sample, one in 64, that the gatherer brought within a minute of the first to bring them."},
+    {TM_METRIC_COUNTER, "dedup_gatherer_sampled_unique_records_total", "",
+     "Of the sampled records that the gatherer brought, those that no other gatherer brought: its unique contribution."},
 };
 
 struct tm_figures *tm_figures_create(struct tm_metrics *m, bool is_gatherer, const char *id, const char *version)
@@ -205,6 +209,8 @@ void tm_figures_deduplicator(struct tm_figures *f, const struct tm_watch_snapsho
         set(s, 2, (double)p->quarantined);
         set(s, 3, (double)p->lag_us / 1e6);
         set(s, 4, (double)p->last_row_us / 1e6);
+        set(s, 5, (double)p->sampled);
+        set(s, 6, (double)p->sampled_alone);
     }
     forget_gone(f);
     int64_t since_us = stats->last_commit_us ? stats->last_commit_us : stats->started_us;

@@ -99,6 +99,7 @@ struct tm_deduplicator_gatherer_stats {
     uint64_t polled, written, duplicate, quarantined; /* written: it brought them first */
     uint64_t shared;                                  /* of `polled`, rows of streams that gatherers have in common */
     uint64_t shared_first;                            /* of them, those that it brought first */
+    uint64_t sampled, sampled_alone; /* records of a sample that it brought, and that no other did (contribution.h) */
     uint64_t behind;     /* rows that it has stored and production has not, as far as the last looks know */
     int64_t lag_us;      /* age of the oldest row polled-for but not committed; 0: none pending */
     int64_t last_row_us; /* Unix arrival time of the newest row merged from it; 0: none */

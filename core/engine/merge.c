@@ -63,6 +63,8 @@ static int choose_row(struct tm_merge *m, struct tm_work *w, struct tm_batch *b,
     }
     if ((w->seen && tm_seen_contains(w->seen, r->fp)) || (TM_PLANTED(skip_row) && r->fp.lo % 1000 == 1)) {
         b->duplicate++;
+        if (tm_contribution_samples(r->fp))
+            tm_contribution_copy(m->contribution, r->fp, b->peer->id);
         return suspect(m, w, &choice);
     }
     if (is_late(m, w, r, now_us))
@@ -258,6 +260,32 @@ static void learn(struct tm_work *w, int64_t now_us)
         (void)tm_seen_add(w->payloads, payload_fp_of(&c[i]), now_us);
 }
 
+/* Where production had some of the rows already it does not say which, so none of them is in the sample. */
+static void sample(struct tm_merge *m, struct tm_work *w, int64_t now_us)
+{
+    const struct tm_choice *c = choices_of(&w->choices);
+    for (size_t i = 0; !w->conflicts && i < count_of(&w->choices); i++)
+        if (!c[i].refused && tm_contribution_samples(fp_of(&c[i])))
+            tm_contribution_first(m->contribution, fp_of(&c[i]), c[i].batch->peer->id, now_us);
+    c = choices_of(&w->repeats);
+    for (size_t i = 0; i < count_of(&w->repeats); i++)
+        if (!c[i].refused && tm_contribution_samples(fp_of(&c[i])))
+            tm_contribution_copy(m->contribution, fp_of(&c[i]), c[i].batch->peer->id);
+}
+
+static void note_contributions(struct tm_merge *m, int64_t now_us)
+{
+    tm_contribution_settle(m->contribution, now_us);
+    pthread_mutex_lock(&m->d->lock);
+    for (size_t i = 0; i < m->settings->options.gatherer_count; i++) {
+        struct tm_peer *peer = m->settings->peers[i];
+        struct tm_contribution_counts counts = tm_contribution_of(m->contribution, peer->id);
+        peer->stats.sampled = counts.brought;
+        peer->stats.sampled_alone = counts.alone;
+    }
+    pthread_mutex_unlock(&m->d->lock);
+}
+
 static void count_work(const struct tm_stream_metrics *s, const struct tm_work *w)
 {
     tm_metric_add(s->polled, w->polled);
@@ -280,10 +308,12 @@ void tm_merge_committed(struct tm_merge *m)
         if (!w->seen)
             continue;
         learn(w, now_us);
+        sample(m, w, now_us);
         struct tm_seen_stats s = tm_seen_stats(w->seen);
         keys += s.keys;
         bytes += s.memory_bytes + (w->payloads ? tm_seen_stats(w->payloads).memory_bytes : 0);
     }
+    note_contributions(m, now_us);
     tm_metric_set(m->d->seen_keys, (double)keys);
     tm_metric_set(m->d->seen_bytes, (double)bytes);
 }
@@ -424,6 +454,7 @@ int tm_merge_create(struct tm_deduplicator *d, const struct tm_dedup_settings *s
     struct tm_merge *m = calloc(1, sizeof *m);
     TM_FATAL_UNLESS(m);
     m->d = d;
+    m->contribution = tm_contribution_create();
     int rc = tm_merge_set_settings(m, settings, err);
     if (rc) {
         tm_merge_destroy(m);
@@ -438,6 +469,7 @@ void tm_merge_destroy(struct tm_merge *m)
     if (!m)
         return;
     free_works(m->works, m->work_count);
+    tm_contribution_destroy(m->contribution);
     tm_fpset_fini(&m->pending);
     free(m);
 }

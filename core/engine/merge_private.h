@@ -3,6 +3,7 @@
 #define TM_ENGINE_MERGE_PRIVATE_H
 
 #include "dedup/seen.h"
+#include "engine/contribution.h"
 #include "engine/days.h"
 #include "engine/fpset.h"
 #include "engine/merge.h"
@@ -38,6 +39,7 @@ struct tm_merge {
     struct tm_work *works;                    /* one a stream, by its index */
     size_t work_count;
     struct tm_fpset pending; /* keys that this transaction is about to store */
+    struct tm_contribution *contribution;
     struct tm_days days;
     struct tm_pg *pg;        /* during store */
     struct tm_work *storing; /* during a COPY */

@@ -165,6 +165,8 @@ static void add_gatherer(struct tm_deduplicator_gatherer_stats *all, const struc
     all->quarantined += one->quarantined;
     all->shared += one->shared;
     all->shared_first += one->shared_first;
+    all->sampled += one->sampled;
+    all->sampled_alone += one->sampled_alone;
     all->behind += one->behind;
     all->lag_us = most(all->lag_us, one->lag_us);
     all->last_row_us = most(all->last_row_us, one->last_row_us);

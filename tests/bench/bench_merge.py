@@ -93,9 +93,9 @@ def catch_up(directory: Path, stores: PostgresCluster, production: PostgresClust
 
     parts = {"stores": stores.process, "production": production.process, "deduplicator": dedup.process}
     dedup.process.start()
-    perf = _perf(dedup.process.pid, profile) if profile else None
     with servers.running(dedup):
         first, began = reached(1)
+        perf = _perf(dedup.process.pid, profile) if profile else None  # its threads are there now
         before = {part: cpu_s(process.pid) for part, process in parts.items()}
         reached(total // 5)
         early = dedup.process.rss_mb

@@ -22,7 +22,8 @@ RESULTS = HERE / "RESULTS.md"
 TIMEOUT_S = 1800.0
 NOTES_CHARS = 2000  # of a failure
 SYMBOLS = 12  # of a profile
-_SAMPLES = re.compile(r"^\s*(\d+\.\d+%)\s+(\S+)\s+(\S+)\s+(?:\[[.k]\]\s+)?(\S.*?)(?:\s+-\s+-)?\s*$")
+LIBRARIES = 8
+_SAMPLES = re.compile(r"^\s*(\d+\.\d+%)\s+(\S+)\s+(\S+)(?:\s+(?:\[[.k]\]\s+)?(\S.*?))??(?:\s+-\s+-)?\s*$")
 
 
 def argv(bench: Bench, build: Path, *options: str, root: Path = paths.ROOT) -> list[str]:
@@ -81,8 +82,8 @@ def write(every: Sequence[Result], profiles: Mapping[str, list[str]], load_befor
 
 
 def profile(bench: Bench) -> list[str]:
-    """Where its time goes: thread, library and function of most samples, the most first. Of programs in Python that of the
-    daemon which they measure. Nothing for one that cannot be profiled."""
+    """Where its time goes: threads and libraries, then functions, those with most samples first. Of programs in Python that of
+    the daemon which they measure. Nothing for one that cannot be profiled."""
     if not bench.profiled:
         return []
     with tempfile.TemporaryDirectory(prefix="tidemill-") as scratch:
@@ -93,7 +94,11 @@ def profile(bench: Bench) -> list[str]:
         done = subprocess.run(words, cwd=scratch, stdout=sys.stderr, check=False)
         if done.returncode or not data.exists():
             return []
-        text = subprocess.run(["perf", "report", "-i", str(data), "--stdio", "--no-children", "-g", "none", "-s",
-                               "comm,dso,symbol", "-w", "12,24,0"], capture_output=True, text=True, check=False).stdout
-        found = (_SAMPLES.match(line) for line in text.splitlines())
-        return [f"{m[1]:>7}  {m[2]:<12} {m[3]:<24} {m[4]}" for m in found if m][:SYMBOLS]
+        return [*_samples(data, "comm,dso")[:LIBRARIES], "", *_samples(data, "comm,dso,symbol")[:SYMBOLS]]
+
+
+def _samples(data: Path, by: str) -> list[str]:
+    text = subprocess.run(["perf", "report", "-i", str(data), "--stdio", "--no-children", "-g", "none", "-s", by,
+                           "-w", "12,24,0"], capture_output=True, text=True, check=False).stdout
+    found = (_SAMPLES.match(line) for line in text.splitlines())
+    return [f"{m[1]:>7}  {m[2]:<12} {m[3]:<24} {m[4] or ''}".rstrip() for m in found if m]

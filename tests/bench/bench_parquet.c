@@ -8,6 +8,8 @@
  *
  *     bench_parquet [ROUNDS [LEVEL [FILE]]]        FILE: kept, for a look with other tools
  */
+#include "report.h"
+
 #include "archive/parquet.h"
 
 #include "base/clock.h"
@@ -187,11 +189,6 @@ static size_t zstd_all(const struct rows *r)
     return len;
 }
 
-static void report(const char *what, double s, size_t bytes)
-{
-    printf("%-28s %8.2f M rows/s %8.1f MB/s of tuples or text\n", what, ROWS / s / 1e6, (double)bytes / s / 1e6);
-}
-
 static double seconds_since(int64_t start)
 {
     return (double)(tm_clock_thread_us() - start) / 1e6;
@@ -199,7 +196,8 @@ static double seconds_since(int64_t start)
 
 int main(int argc, char **argv)
 {
-    int rounds = argc > 1 ? atoi(argv[1]) : 5, level = argc > 2 ? atoi(argv[2]) : 0;
+    tm_bench_begin(&argc, argv);
+    int rounds = argc > 1 ? atoi(argv[1]) : tm_bench_quick ? 1 : 5, level = argc > 2 ? atoi(argv[2]) : 0;
     double writing = 1e9, reading = 1e9, csv = 1e9, s;
     static struct rows r;
     struct tm_buf file = {0};
@@ -216,13 +214,13 @@ int main(int argc, char **argv)
         packed = zstd_all(&r);
         csv = (s = seconds_since(start)) < csv ? s : csv;
     }
-    printf("%d delta rows, %.1f bytes each as tuples, best of %d rounds, processor time\n", ROWS,
-           (double)r.tuples.len / ROWS, rounds);
-    report("write", writing, r.tuples.len);
-    report("read", reading, r.tuples.len);
-    report("zstd -3 of the CSV, alone", csv, r.csv.len);
-    printf("%-28s %8.2f bytes a row\n%-28s %8.2f bytes a row\n", "Parquet", (double)file.len / ROWS, "CSV | zstd",
-           (double)packed / ROWS);
+    tm_bench_note("%d delta rows, %.1f bytes each as tuples, best of %d rounds, processor time\n", ROWS,
+                  (double)r.tuples.len / ROWS, rounds);
+    tm_bench_report(&(struct tm_bench_result){"parquet/write", ROWS / writing, "rows/s", ROWS / csv,
+                                              "zstd -3 of the rows' CSV, alone"});
+    tm_bench_report(&(struct tm_bench_result){.name = "parquet/read", .figure = ROWS / reading, .unit = "rows/s"});
+    tm_bench_report(&(struct tm_bench_result){"parquet/bytes", (double)file.len / ROWS, "bytes/row",
+                                              (double)packed / ROWS, "zstd -3 of the rows' CSV"});
     FILE *keep = argc > 3 ? fopen(argv[3], "wb") : NULL;
     if (keep && (fwrite(file.data, 1, file.len, keep) != file.len || fclose(keep)))
         return 1;

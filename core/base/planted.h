@@ -14,7 +14,6 @@ enum tm_planted_bug {
     TM_PLANTED_double_row,   /* engine/intake.c: what has no key is journaled twice */
     TM_PLANTED_silent_gap,   /* engine/intake.c: the gap ledger stays empty */
     TM_PLANTED_lose_market,  /* engine/batch.c: a shard takes a market in a hundred for another's, and nobody has it */
-    TM_PLANTED_no_fence, /* engine/production.c and cursors.c: a transaction asks neither for the lease nor where cursors stand */
     TM_PLANTED_forget_fsync, /* journal/writer.c: called durable, but not synced */
 };
 

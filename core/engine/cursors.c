@@ -1,4 +1,3 @@
-#include "base/planted.h"
 #include "engine/dedup_private.h"
 
 #include <inttypes.h>
@@ -154,7 +153,7 @@ static int build(struct tm_buf *sql, unsigned shard, const struct tm_cursor_move
                     "), moved AS (UPDATE tidemill.cursors c SET seq = v.seq, hash = v.hash, updated_at = "
                     "now() "
                     "FROM v WHERE c.gatherer = v.g AND c.epoch = v.e AND c.stream = v.s AND c.shard = %u "
-                    "AND %s AND NOT EXISTS (SELECT FROM tidemill.gatherers r WHERE r.gatherer = "
+                    "AND c.seq = v.was AND NOT EXISTS (SELECT FROM tidemill.gatherers r WHERE r.gatherer = "
                     "v.g AND r.epoch = v.e AND r.state = 'retired') RETURNING 1), known AS (INSERT INTO "
                     "tidemill.gatherers (gatherer, epoch) SELECT DISTINCT g, e FROM v WHERE was = 0 ORDER BY "
                     "1, 2 ON CONFLICT DO NOTHING), made AS (INSERT INTO tidemill.cursors "
@@ -165,7 +164,7 @@ static int build(struct tm_buf *sql, unsigned shard, const struct tm_cursor_move
                     "o.gatherer = g AND o.epoch = e AND o.stream = s AND o.shard = k) ORDER BY 1, 2, 3, 4 ON "
                     "CONFLICT DO NOTHING RETURNING shard) "
                     "SELECT (SELECT count(*) FROM moved) + (SELECT count(*) FROM made WHERE shard = %u)",
-                    shard, TM_PLANTED(no_fence) ? "true" : "c.seq = v.was", shard, shard, shard);
+                    shard, shard, shard, shard);
 }
 
 int tm_cursors_move(struct tm_pg *pg, unsigned shard, const struct tm_cursor_move *moves, size_t count,

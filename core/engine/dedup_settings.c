@@ -72,13 +72,19 @@ static void copy_options(struct tm_dedup_settings *s, const struct tm_deduplicat
     o->poll_rows_max = from->poll_rows_max ? from->poll_rows_max : POLL_ROWS_MAX;
     o->batch_rows_max = from->batch_rows_max ? from->batch_rows_max : BATCH_ROWS_MAX;
     o->shards = from->shards ? from->shards : 1;
-    o->queue_bytes_max = (from->queue_bytes_max ? from->queue_bytes_max : TM_DEDUPLICATOR_QUEUE_BYTES) / o->shards;
+    o->queue_bytes_max = from->queue_bytes_max ? from->queue_bytes_max : TM_DEDUPLICATOR_QUEUE_BYTES;
     o->accept_past_us = from->accept_past_us ? from->accept_past_us : ACCEPT_US;
     o->retain = copy_times(s->arena, from->retain, from->retain_count);
     o->compress = copy_times(s->arena, from->compress, from->compress_count);
     o->lease_us = from->lease_us ? from->lease_us : LEASE_US;
     o->standby_wait_us = from->standby_wait_us ? from->standby_wait_us : STANDBY_WAIT_US;
     o->accept_future_us = from->accept_future_us ? from->accept_future_us : ACCEPT_US;
+}
+
+/* The bound is the process's: of one shard and one gatherer. */
+static size_t queue_share(const struct tm_deduplicator_options *o)
+{
+    return o->queue_bytes_max / o->shards / o->gatherer_count;
 }
 
 /* ---- metrics ---- */
@@ -262,7 +268,7 @@ int tm_peers_start(struct tm_deduplicator *d, const struct tm_dedup_settings *se
         return rc;
     }
     for (size_t i = 0; i < o->gatherer_count; i++)
-        tm_queue_set_bytes_max(settings->peers[i]->queue, o->queue_bytes_max / o->gatherer_count);
+        tm_queue_set_bytes_max(settings->peers[i]->queue, queue_share(o));
     return TM_OK;
 }
 
@@ -283,8 +289,7 @@ static void choose_peers(struct tm_deduplicator *d, struct tm_dedup_settings *s)
     for (size_t i = 0; i < o->gatherer_count; i++) {
         struct tm_peer *peer = tm_dedup_settings_peer(d->settings, o->gatherers[i].id);
         bool same = peer && strcmp(peer->conninfo, o->gatherers[i].conninfo) == 0;
-        s->peers[i] = same ? peer_take(peer)
-                           : peer_create(d, &o->gatherers[i], s->number, o->queue_bytes_max / o->gatherer_count);
+        s->peers[i] = same ? peer_take(peer) : peer_create(d, &o->gatherers[i], s->number, queue_share(o));
     }
 }
 

@@ -1,7 +1,6 @@
 #include "engine/production.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/planted.h"
 #include "store/drift.h"
 #include "store/keys.h"
 #include "store/migrate.h"
@@ -116,7 +115,7 @@ int tm_production_begin(struct tm_production *p, struct tm_error *err)
     char sql[sizeof p->expect + 80];
     bool alone = atomic_load(&p->d->unreplicated);
     (void)snprintf(sql, sizeof sql, "BEGIN; SET LOCAL synchronous_commit = %s; %s", alone ? "local" : p->durability,
-                   TM_PLANTED(no_fence) ? "SELECT 1" : p->expect);
+                   p->expect);
     return tm_pg_exec(p->pg, sql, err);
 }
 

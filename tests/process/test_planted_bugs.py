@@ -19,7 +19,6 @@ BUGS = [
     ("double_row", "X12", "rows are there twice"),
     ("silent_gap", "A4", "calls whole"),
     ("lose_market", "X11b", "rows were lost"),
-    ("no_fence", "X11b", "cursors moved back"),
     ("forget_fsync", "X3", "it has lost records that were taken from it|rows were lost|calls whole"),
 ]
 

@@ -66,6 +66,7 @@ static void copy_options(struct tm_dedup_settings *s, const struct tm_deduplicat
         retain[i].stream = tm_arena_strdup(s->arena, from->retain[i].stream);
     }
     o->retain = retain;
+    o->archive = tm_archive_settings_copy(&from->archive, s->arena);
     o->lease_us = from->lease_us ? from->lease_us : LEASE_US;
     o->standby_wait_us = from->standby_wait_us ? from->standby_wait_us : STANDBY_WAIT_US;
     o->accept_future_us = from->accept_future_us ? from->accept_future_us : ACCEPT_US;

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "engine/dedup_settings.h"
 #include "engine/clerk.h"
+#include "engine/exporter.h"
 #include "engine/merge.h"
 #include "record/keys.h"
 
@@ -253,6 +254,7 @@ int tm_deduplicator_start(const struct tm_deduplicator_options *options, struct 
     rc = rc ? rc : tm_merger_start(d, err);
     rc = rc ? rc : tm_peers_start(d, d->settings, err);
     rc = rc ? rc : tm_clerk_start(d, &d->clerk, err);
+    rc = rc ? rc : tm_exporter_start(d, &d->exporter, err);
     if (rc) {
         tm_deduplicator_stop(d);
         return rc;
@@ -265,6 +267,7 @@ void tm_deduplicator_stop(struct tm_deduplicator *d)
 {
     atomic_store(&d->closing, true);
     tm_stop_request(&d->quit);
+    tm_exporter_stop(d->exporter);
     tm_clerk_stop(d->clerk);
     tm_peers_stop(d);
     tm_merger_join(d);

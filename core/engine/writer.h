@@ -45,6 +45,7 @@ struct tm_writer_options {
     uint64_t store_bytes_max;  /* of the local store; 0: no bound */
     const char *const *expire; /* streams whose unacknowledged rows may go at the bound; NULL-terminated; NULL: none */
     int64_t partition_rows;    /* of a new store's partitions; 0: TM_PARTITION_ROWS */
+    struct tm_archive_settings archive; /* `to` NULL: none */
     tm_retain_submit *submit;  /* rows for the journal; NULL: nothing expires */
     void *submit_arg;
 };

@@ -234,6 +234,16 @@ static void verify_retain(struct tm_config *config, struct tm_problems *problems
     }
 }
 
+static void verify_archive(struct tm_config *config, const struct tm_archive_settings *archive,
+                           struct tm_problems *problems)
+{
+    struct tm_error err;
+    if (tm_archive_settings_check(archive, config->plan, &err) < 0) {
+        (void)tm_error_wrap(&err, "archive");
+        tm_problem_add(problems, config->where, err.message);
+    }
+}
+
 /* Only rows of streams can expire, and the ledger that explains it never does. */
 static void verify_expire(struct tm_config *config, struct tm_problems *problems)
 {
@@ -288,8 +298,10 @@ void tm_config_verify(struct tm_config *config, struct tm_problems *problems)
         if (config->role == TM_CONFIG_GATHERER) {
             verify_journal(config, problems);
             verify_expire(config, problems);
+            verify_archive(config, &config->gatherer.archive, problems);
         } else {
             verify_retain(config, problems);
+            verify_archive(config, &config->deduplicator.archive, problems);
         }
     }
     config->gatherer.plan = config->plan_def;

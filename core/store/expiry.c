@@ -1,4 +1,5 @@
 #include "store/expiry.h"
+#include "store/exports.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -73,13 +74,24 @@ static int next(struct tm_pg *pg, const char *stream, int64_t keep_us, struct tm
     return found;
 }
 
-int tm_expiry_step(struct tm_pg *pg, const char *stream, int64_t keep_us, struct tm_expired *out, struct tm_error *err)
+/* Before it is announced: what was announced is told as gone already. */
+static int check_archived(struct tm_pg *pg, const char *stream, const struct tm_expired *e, struct tm_error *err)
+{
+    bool all;
+    int rc = tm_exports_has_day(pg, stream, e->partition, e->day, &all, err);
+    return rc || all ? rc : tm_error_set(err, TM_ESTATE, "%s: not all of the day is in the archive yet", e->partition);
+}
+
+int tm_expiry_step(struct tm_pg *pg, const char *stream, int64_t keep_us, bool archived, struct tm_expired *out,
+                   struct tm_error *err)
 {
     char state[16], sql[192];
     int rc = next(pg, stream, keep_us, out, state, err);
     if (rc <= 0)
         return rc;
-    rc = strcmp(state, "false") == 0 ? announce(pg, stream, out, err) : TM_OK;
+    rc = archived && strcmp(state, "false") == 0 ? check_archived(pg, stream, out, err) : TM_OK;
+    if (!rc && strcmp(state, "false") == 0)
+        rc = announce(pg, stream, out, err);
     if (!rc && strcmp(state, "detached") != 0)
         rc = detach(pg, stream, out, strcmp(state, "true") == 0, err);
     (void)snprintf(sql, sizeof sql, "DROP TABLE %s", out->partition);

@@ -4,6 +4,8 @@ local tm = require "tidemill"
 require "kalshi.streams"
 require "tidemill.runs" -- what the gatherers' recovery routines do
 
+local archive = tm.env "TIDEMILL_ARCHIVE"                    -- "s3://bucket/prefix" or "file:///directory"; none: no archive
+
 tm.deduplicator {
   id           = tm.env("TIDEMILL_ID", "dedup"),
   production   = tm.env("TIDEMILL_PRODUCTION", "dbname=kalshi"),
@@ -17,6 +19,11 @@ tm.deduplicator {
     orderbook_deltas = tm.env("TIDEMILL_RETAIN_DELTAS", "90d"),
     tickers          = tm.env("TIDEMILL_RETAIN_TICKERS", "30d"),
   },
+  archive      = archive and {
+    to = archive, credentials = tm.env "TIDEMILL_ARCHIVE_CREDENTIALS",
+    lag = tm.env("TIDEMILL_ARCHIVE_LAG", "1h"), wait = tm.env("TIDEMILL_ARCHIVE_WAIT", "6h"),
+    approve = tm.env("TIDEMILL_ARCHIVE_APPROVE", "yes") ~= "no",
+  } or nil,
   standby_wait = tm.env("TIDEMILL_STANDBY_WAIT", "10s"),
   alert_state  = tm.env "TIDEMILL_ALERT_STATE",             -- a file, so that a restart does not tell everything anew
   accept_past  = tm.env("TIDEMILL_ACCEPT_PAST", "7d"), -- longer, to replay old recordings

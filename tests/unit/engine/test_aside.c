@@ -62,12 +62,12 @@ static void a_day_that_is_old_goes(void **state)
     db_exec(w->production,
             "CREATE TABLE orderbook_deltas_p20200101 (LIKE orderbook_deltas)"); /* detached by hand: not ours */
     for (int i = 0; i < 2; i++) { /* the days that ended more than three days ago: five and four days back */
-        int rc = tm_expiry_step(pg, "orderbook_deltas", 3 * DAY_US - HOUR_US * 24 + HOUR_US, &gone, &err);
+        int rc = tm_expiry_step(pg, "orderbook_deltas", 3 * DAY_US - HOUR_US * 24 + HOUR_US, false, &gone, &err);
         if (rc != 1)
             fail_msg("%d: %s", rc, rc < 0 ? err.message : "nothing to drop");
         assert_int_equal(gone.rows, 1);
     }
-    assert_int_equal(tm_expiry_step(pg, "orderbook_deltas", 30 * DAY_US, &gone, &err), 0);
+    assert_int_equal(tm_expiry_step(pg, "orderbook_deltas", 30 * DAY_US, false, &gone, &err), 0);
     db_same(w->production, "SELECT stream, rows, from_ts, to_ts FROM tidemill.dropped",
             "SELECT 'orderbook_deltas', 1::int8, d, d + interval '1 day' FROM (SELECT (now() AT TIME ZONE "
             "'UTC')::date::timestamp AT TIME ZONE 'UTC' - n * interval '1 day' FROM generate_series(4, 5) n) x (d)");
@@ -90,8 +90,8 @@ static void a_day_that_went_halfway_goes(void **state)
             "'\"orderbook_deltas_p\"YYYYMMDD'); BEGIN "
             "INSERT INTO tidemill.dropped (stream, partition, from_ts, to_ts, rows) VALUES ('orderbook_deltas', name, "
             "now(), now(), 0); EXECUTE 'ALTER TABLE orderbook_deltas DETACH PARTITION ' || name; END $$");
-    assert_int_equal(tm_expiry_step(pg, "orderbook_deltas", 10 * DAY_US, &gone, &err), 1);
-    assert_int_equal(tm_expiry_step(pg, "orderbook_deltas", 10 * DAY_US, &gone, &err), 0);
+    assert_int_equal(tm_expiry_step(pg, "orderbook_deltas", 10 * DAY_US, false, &gone, &err), 1);
+    assert_int_equal(tm_expiry_step(pg, "orderbook_deltas", 10 * DAY_US, false, &gone, &err), 0);
     tm_pg_close(pg);
 }
 

@@ -96,6 +96,8 @@ static int store_object(struct tm_restoring *r, const struct tm_manifest *m, str
     r->object_stored = 0;
     rc = read_object(r, m, tm_restore_take, err);
     rc = rc ? rc : tm_restore_end_gap(r, m->object, err);
+    if (!rc && m->of_gatherer && r->o->side == TM_COPY_PRODUCTION)
+        rc = tm_restore_close(r, m, err);
     return rc ? rc : tm_restore_note_done(r, m, err);
 }
 

@@ -33,6 +33,9 @@ int tm_restore_is_done(struct tm_restoring *r, const struct tm_manifest *m, bool
 int tm_restore_note_done(struct tm_restoring *r, const struct tm_manifest *m, struct tm_error *err) TM_MUST_CHECK;
 int tm_restore_forget_done(struct tm_restoring *r, struct tm_error *err) TM_MUST_CHECK;
 
+/* All rows of a gatherer's manifest are there: they are not absent any more, and the ledger's gap is closed. */
+int tm_restore_close(struct tm_restoring *r, const struct tm_manifest *m, struct tm_error *err) TM_MUST_CHECK;
+
 /* A named gap into tidemill.absent, once; and off again. */
 int tm_restore_put_gap(struct tm_restoring *r, const struct tm_restore_gap *gap, struct tm_error *err) TM_MUST_CHECK;
 int tm_restore_end_gap(struct tm_restoring *r, const char *object, struct tm_error *err) TM_MUST_CHECK;

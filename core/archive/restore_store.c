@@ -270,6 +270,23 @@ int tm_restore_forget_done(struct tm_restoring *r, struct tm_error *err)
     return run(r->o->pg, "DELETE FROM tidemill.restored WHERE archive = $1", 1, values, err);
 }
 
+int tm_restore_close(struct tm_restoring *r, const struct tm_manifest *m, struct tm_error *err)
+{
+    char first[24], last[24];
+    const char *values[] = {m->gatherer, m->epoch, m->stream, first, last};
+    (void)snprintf(first, sizeof first, "%" PRId64, m->first_seq);
+    (void)snprintf(last, sizeof last, "%" PRId64, m->last_seq);
+    int rc = run(r->o->pg,
+                 "UPDATE tidemill.absent SET reason = 'restored' WHERE gatherer = $1 AND epoch = $2::uuid AND stream = $3 "
+                 "AND reason = 'expired' AND first_seq >= $4::int8 AND last_seq <= $5::int8",
+                 5, values, err);
+    return rc ? rc
+              : run(r->o->pg,
+                    "UPDATE gaps SET closed_by = 'archive' WHERE gatherer = $1 AND epoch = $2::uuid AND stream = $3 AND "
+                    "reason = 'expired' AND first_seq >= $4::int8 AND last_seq <= $5::int8",
+                    5, values, err);
+}
+
 /* ---- named gaps ---- */
 
 int tm_restore_put_gap(struct tm_restoring *r, const struct tm_restore_gap *gap, struct tm_error *err)

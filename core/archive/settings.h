@@ -18,7 +18,6 @@ struct tm_archive_settings {
     const char *credentials; /* of S3; NULL: see there */
     int64_t lag_us;          /* a period is exported so long after its end; negative: TM_ARCHIVE_LAG_US */
     int64_t wait_us; /* and at most so much later, while a gatherer still has something of it; negative: the default */
-    bool approve;    /* what the archive could restore waits for a person's word */
     const struct tm_archive_schedule *schedule; /* what is not named goes by what it is */
     size_t schedule_count;
 };

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "engine/dedup_private.h"
+#include "engine/refill.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -166,6 +167,15 @@ static void sweep(struct tm_exporter *x)
         tm_log(TM_LOG_INFO, "archive", "remains of unfinished uploads were removed", TM_F_U64("count", removed));
 }
 
+static bool bring_back(struct tm_exporter *x, const struct tm_export_sink *sink, const struct tm_plan *plan)
+{
+    struct tm_error err;
+    int rc = x->failed || !is_merging(x) ? 0 : tm_refill_step(sink, plan, &err);
+    if (rc < 0 && rc != TM_ESTOPPED)
+        fail(x, "restore", TM_EXPORT_ARCHIVE, &err);
+    return rc > 0;
+}
+
 /* All streams once; true: at once again. */
 static bool look(struct tm_exporter *x, const struct tm_dedup_settings *settings)
 {
@@ -188,6 +198,7 @@ static bool look(struct tm_exporter *x, const struct tm_dedup_settings *settings
         .pg = x->pg, .target = x->target, .settings = &o->archive, .production = identity, .stop = &x->stop.stopped};
     for (size_t i = 0; i < tm_plan_stream_count(o->plan) && tm_pg_is_open(x->pg) && is_merging(x); i++)
         more |= export_stream(x, &sink, tm_plan_stream(o->plan, i)) > 0;
+    more |= bring_back(x, &sink, o->plan);
     sweep(x);
     return more && !x->failed;
 }

@@ -50,7 +50,6 @@ static void read_archive(lua_State *L, int index, struct tm_arena *arena, struct
     out->credentials = tm_table_string(L, at, "credentials", arena);
     out->lag_us = tm_table_int(L, at, "lag_us", TM_ARCHIVE_LAG_US);
     out->wait_us = tm_table_int(L, at, "wait_us", TM_ARCHIVE_WAIT_US);
-    out->approve = tm_table_bool(L, at, "approve");
     out->schedule = tm_table_list(L, at, "schedule", sizeof *out->schedule, read_schedule, arena, &out->schedule_count);
     lua_pop(L, 1);
 }

@@ -97,6 +97,11 @@ static const char meta_production[] =
     "    WHERE h < (SELECT horizon_ts FROM tidemill.export_cursors WHERE stream = of_stream)\n"
     "    ON CONFLICT (stream, from_ts) DO UPDATE SET at = clock_timestamp()\n"
     "$tidemill$;\n"
+    /* what policy asks to be brought back from the archive (engine/refill.h) */
+    "CREATE TABLE IF NOT EXISTS tidemill.restores (\n"
+    "    manifest text COLLATE \"C\" PRIMARY KEY, state text NOT NULL DEFAULT 'wanted' CHECK (state IN ('wanted', 'looked',\n"
+    "    'approved', 'done', 'failed')), asked_at timestamptz NOT NULL DEFAULT now(), changed_at timestamptz NOT NULL DEFAULT\n"
+    "    now(), rows int8, bytes int8, stored int8, duplicate int8, detail text);\n"
     /* who writes a shard, and the fence of its transactions (store/lease.h) */
     "CREATE TABLE IF NOT EXISTS tidemill.leases (\n"
     "    shard int4 PRIMARY KEY, holder text NOT NULL DEFAULT '', token text NOT NULL DEFAULT '',\n"

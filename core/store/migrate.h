@@ -21,6 +21,8 @@
  *   tidemill.late        key (gatherer, epoch, stream, seq); at, columns, tuple: rows of days that were sealed (store/late.h)
  *   tidemill.dropped     key (stream, partition); from_ts, to_ts, rows, at: days that retention dropped (store/expiry.h)
  *   tidemill.exports, export_cursors, export_late: what is in the archive (store/exports.h)
+ *   tidemill.restores    key manifest; state, asked_at, changed_at, rows, bytes, stored, duplicate, detail: what policy asks
+ *                        to be brought back from the archive (engine/refill.h)
  *   tidemill.conflicts   id, at, stream, key, stored, came, gatherer (NULL: not known): records of one key that do not agree
  *   tidemill.leases      key shard; holder, token, generation, released, taken_at, expires_at: who writes (store/lease.h)
  * Both

@@ -4,11 +4,12 @@ local tm = require "tidemill"
 require "kalshi.streams"
 require "tidemill.runs" -- what the gatherers' recovery routines do
 
-local archive = tm.env "TIDEMILL_ARCHIVE"                    -- "s3://bucket/prefix" or "file:///directory"; none: no archive
+local production = tm.env("TIDEMILL_PRODUCTION", "dbname=kalshi")
+local archive = tm.env "TIDEMILL_ARCHIVE" -- "s3://bucket/prefix" or "file:///directory"; none: no archive
 
 tm.deduplicator {
   id           = tm.env("TIDEMILL_ID", "dedup"),
-  production   = tm.env("TIDEMILL_PRODUCTION", "dbname=kalshi"),
+  production   = production,
   gatherers    = tm.env("TIDEMILL_GATHERERS", "g1=dbname=kalshi_ts"),
   health       = tm.env("TIDEMILL_HEALTH", "127.0.0.1:8080"),
   metrics      = tm.env("TIDEMILL_METRICS", "127.0.0.1:9090"),
@@ -28,6 +29,8 @@ tm.deduplicator {
   alert_state  = tm.env "TIDEMILL_ALERT_STATE",             -- a file, so that a restart does not tell everything anew
   accept_past  = tm.env("TIDEMILL_ACCEPT_PAST", "7d"), -- longer, to replay old recordings
 }
+
+if archive then require "recovery.archive" { production = tm.sql { conninfo = production } } end
 
 require "alerts" ()
 

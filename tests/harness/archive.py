@@ -1,0 +1,131 @@
+"""The archive of a lab: a directory, the commands that look at it, and damage to it."""
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Iterator
+
+from .lab import Lab
+from .paths import ROOT, program
+from .waiting import wait_until
+
+TIMED = {"trades": "exchange_ts", "orderbook_deltas": "exchange_ts", "tickers": "exchange_ts"}  # by the exchange's time
+
+
+@dataclass
+class Manifest:
+    """What a manifest says, and where it is."""
+
+    path: Path
+    text: dict[str, Any]
+
+    @property
+    def rows(self) -> int:
+        """That the object must have."""
+        return int(self.text["rows"])
+
+    @property
+    def stream(self) -> str:
+        """Of its rows."""
+        return str(self.text["stream"])
+
+    def moment(self, name: str) -> datetime:
+        """"from" or "to"."""
+        return datetime.fromisoformat(str(self.text[name]).replace("Z", "+00:00"))
+
+
+class Archive:
+    """Give it to the processes before they start."""
+
+    def __init__(self, lab: Lab, **environment: str) -> None:
+        self.lab = lab
+        self.directory = lab.directory / "archive"
+        self.url = f"file://{self.directory}"
+        self._environment = {"TIDEMILL_ARCHIVE": self.url, **environment}
+
+    def give(self, gatherers: bool = False) -> None:
+        """The deduplicator has it, and the gatherers, too."""
+        daemons = [self.lab.deduplicator, *(self.lab.gatherers.values() if gatherers else ())]
+        for daemon in daemons:
+            daemon.process.env.update(self._environment)
+
+    # ---- commands ----
+
+    def run(self, *arguments: str, production: str | None = None) -> subprocess.CompletedProcess[str]:
+        """A command with the deduplicator's environment; "SCRIPT" stands for its script."""
+        daemon = self.lab.deduplicator
+        script = str(self.lab.options.deduplicator_script or ROOT / daemon.script)
+        environment = {**os.environ, **daemon.process.env, **({"TIDEMILL_PRODUCTION": production} if production else {})}
+        words = [script if word == "SCRIPT" else word for word in arguments]
+        return subprocess.run([str(program("tidemill")), *words], env=environment, cwd=daemon.directory,
+                              capture_output=True, text=True, timeout=300, check=False)
+
+    def ask(self, *arguments: str, status: int = 0, production: str | None = None) -> dict[str, Any]:
+        """What a command says with --json."""
+        done = self.run(*arguments, "--json", production=production)
+        if done.returncode != status:
+            raise AssertionError(f"tidemill {' '.join(arguments)}: exit status {done.returncode}, expected {status}: "
+                                 f"{done.stdout}{done.stderr}")
+        return dict(json.loads(done.stdout.splitlines()[-1]))
+
+    # ---- what is there ----
+
+    def manifests(self, tree: str = "raw") -> Iterator[Manifest]:
+        """All of a tree, in the order of their names."""
+        for path in sorted(self.directory.glob(f"manifest/{tree}/**/*.json")):
+            yield Manifest(path, json.loads(path.read_text()))
+
+    def object_of(self, manifest: Manifest) -> Path:
+        """Where its object is."""
+        return self.directory / str(manifest.text["object"])
+
+    def wait_whole(self, until: datetime | None = None, timeout: float = 120.0) -> None:
+        """Wait until the streams with the exchange's time are there up to a moment (all of production), and nothing is
+        noted as late."""
+        wait_until("production is in the archive", lambda: not self.behind(until), timeout,
+                   lambda: f"{self.behind(until)}\n{self.lab.deduplicator.process.log_tail()}")
+
+    def behind(self, until: datetime | None = None) -> dict[str, tuple[int, int]]:
+        """Streams of which production and archive have another number of rows: (production, archive)."""
+        production, found = self.lab.production, {}
+        for stream, column in TIMED.items():
+            rows = production.value(f"SELECT count(*) FROM {stream} WHERE {column} < coalesce(%s::timestamptz, 'infinity')",
+                                    (until,))
+            there = production.value("SELECT coalesce(sum(archived_rows), 0)::int8 FROM tidemill.exports WHERE stream = %s AND "
+                                     "from_ts < coalesce(%s::timestamptz, 'infinity')", (stream, until))
+            late = production.value("SELECT count(*) FROM tidemill.export_late WHERE stream = %s", (stream,))
+            if rows != there or late:
+                found[stream] = (rows, there)
+        return found
+
+    # ---- damage ----
+
+    def flip(self, manifest: Manifest) -> None:
+        """One bit of its object is another."""
+        path = self.object_of(manifest)
+        path.chmod(0o600)
+        with open(path, "r+b") as file:
+            file.seek(path.stat().st_size // 2)
+            byte = file.read(1)
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte[0] ^ 0x10]))
+
+    def hide(self, manifest: Manifest) -> None:
+        """Its object is not there any more."""
+        path = self.object_of(manifest)
+        path.rename(path.with_suffix(".hidden"))
+
+    def show(self, manifest: Manifest) -> None:
+        """It is there again."""
+        path = self.object_of(manifest)
+        path.with_suffix(".hidden").rename(path)
+
+
+def fingerprint(lab: Lab, stream: str, where: str = "true", database: str | None = None) -> tuple[Any, ...]:
+    """The rows as one value."""
+    return lab.production.query(f"SELECT count(*), md5(string_agg(md5(t::text), '' ORDER BY md5(t::text))) FROM {stream} t "
+                                f"WHERE {where}", database=database)[0]

@@ -153,13 +153,11 @@ static void read_hash(struct reading *r, uint8_t out[TM_SHA256_BYTES])
 {
     char text[2 * TM_SHA256_BYTES + 1];
     read_text(r, "sha256", text, sizeof text, true);
+    if (!r->rc && strspn(text, "0123456789abcdef") != sizeof text - 1)
+        (void)refuse(r, "sha256", "64 hex digits");
     for (size_t i = 0; !r->rc && i < TM_SHA256_BYTES; i++) {
-        unsigned byte;
-        if (sscanf(text + 2 * i, "%2x", &byte) != 1) {
-            (void)refuse(r, "sha256", "64 hex digits");
-            return;
-        }
-        out[i] = (uint8_t)byte;
+        const char pair[3] = {text[2 * i], text[2 * i + 1]};
+        out[i] = (uint8_t)strtoul(pair, NULL, 16);
     }
 }
 

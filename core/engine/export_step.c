@@ -5,7 +5,14 @@
 
 #include <string.h>
 
-#define SETTLE_US (60 * TM_US_PER_S) /* nothing more comes for an hour: at most; else the lag */
+/* A period is looked at again when nothing more has come for it for so long: as long as the lag, within these. */
+#define SETTLE_MIN_US (2 * TM_US_PER_S)
+#define SETTLE_MAX_US (60 * TM_US_PER_S)
+
+static int64_t settle_us_of(const struct tm_archive_settings *s)
+{
+    return s->lag_us < SETTLE_MIN_US ? SETTLE_MIN_US : s->lag_us > SETTLE_MAX_US ? SETTLE_MAX_US : s->lag_us;
+}
 
 static int run_period(const struct tm_export_sink *sink, const struct tm_stream *stream, struct tm_export_done *done,
                       struct tm_export_step *out, struct tm_error *err)
@@ -43,8 +50,7 @@ static int late_period(const struct tm_export_sink *sink, const struct tm_stream
                        struct tm_export_step *out, struct tm_error *err)
 {
     struct tm_export_late late;
-    int64_t settle_us = sink->settings->lag_us < SETTLE_US ? sink->settings->lag_us : SETTLE_US;
-    int rc = tm_exports_late(sink->pg, stream->name, settle_us, &late, err);
+    int rc = tm_exports_late(sink->pg, stream->name, settle_us_of(sink->settings), &late, err);
     if (rc <= 0)
         return rc;
     struct tm_period p = late.from_us == INT64_MIN

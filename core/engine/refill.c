@@ -82,6 +82,10 @@ int tm_refill_step(const struct tm_export_sink *sink, const struct tm_plan *plan
                                          .gap = note_gap,
                                          .arg = &a};
     rc = tm_restore(&options, &counts, err);
+    if (!rc && options.dry_run && *a.why) { /* nothing will come of it but a gap that has a name */
+        options.dry_run = false;
+        rc = tm_restore(&options, &counts, err);
+    }
     if (is_hopeless(rc)) {
         (void)snprintf(a.why, sizeof a.why, "%.259s", err->message);
         rc = TM_OK;

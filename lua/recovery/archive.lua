@@ -22,7 +22,7 @@ local WISH = "INSERT INTO tidemill.restores (manifest) SELECT DISTINCT substr(de
 
 local NEW = "SELECT count(*)::int4 AS count FROM (SELECT DISTINCT substr(detail, 11) AS manifest FROM tidemill.absent"
   .. " WHERE reason = 'expired' AND starts_with(detail, 'archived: ')) a LEFT JOIN tidemill.restores r USING (manifest)"
-  .. " WHERE r.manifest IS NULL OR r.state IN ('wanted', 'approved')"
+  .. " WHERE r.manifest IS NULL OR r.state IN ('wanted', 'approved') OR (r.state = 'looked' AND $1)"
 
 local LOOKED = "SELECT manifest, rows::float8 AS rows, bytes::float8 AS bytes FROM tidemill.restores WHERE state = 'looked'"
   .. " AND ($1 = '' OR manifest = $1) ORDER BY asked_at, manifest"
@@ -59,7 +59,7 @@ end
 
 local function recover(run, event, settings)
   local db, wanted = settings.production, event.manifest or ""
-  if run:dry() then return run:step("would ask the archive", { manifests = query(db, NEW)[1].count }) end
+  if run:dry() then return run:step("would ask the archive", { manifests = query(db, NEW, not settings.approve)[1].count }) end
   local since = query(db, "SELECT now()::text AS at")[1].at
   query(db, WISH)
   wait_until_idle(run, db)
@@ -97,7 +97,7 @@ return function(given)
   }
   -- a run is for something; that there is nothing to do is not worth one
   tm.every(settings.every, function()
-    local rows = settings.production:query(NEW) -- production is away: the next look will tell
+    local rows = settings.production:query(NEW, not settings.approve) -- production is away: the next look will tell
     if rows and rows[1].count > 0 then tm.routine.run(ROUTINE, SUBJECT, {}) end
   end)
 end

@@ -1,91 +1,118 @@
-"""The archive: production goes into Parquet hour by hour and comes back row by row; what is missing there is named."""
+"""The archive: production goes into Parquet hour by hour and comes back row by row, each row once, whatever is killed or lost on
+the way; what is missing there is named."""
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
-from typing import Any, Callable
+from typing import Callable
 
-from harness import Lab, wait_until
-from harness.paths import ROOT, program
+from harness import Lab
+from harness.archive import TIMED, Archive, fingerprint
 
 MakeLab = Callable[..., Lab]
 
-STREAMS = ("trades", "orderbook_deltas", "tickers")  # with the exchange's time, which is some hours ago here
-TIME = "exchange_ts"
-
 
 def _hours_ago(hours: int) -> datetime:
-    """The last minutes of an hour, so that the events go on into the next one."""
-    return datetime.now(timezone.utc).replace(minute=59, second=57, microsecond=0) - timedelta(hours=hours + 1)
+    """Shortly before the end of an hour, so that the events go on into the next one."""
+    return datetime.now(timezone.utc).replace(minute=59, second=58, microsecond=0) - timedelta(hours=hours + 1)
 
 
-def _lab(make_lab: MakeLab, archive: Path, **more: Any) -> Lab:
-    environment = {"TIDEMILL_ARCHIVE": f"file://{archive}", "TIDEMILL_ARCHIVE_LAG": "0s"}
-    return make_lab(gatherers=1, deduplicator_env=environment, **{
-        "exchange": {"seed": 11, "markets": 30, "rate": 2000, "seconds": 6,
-                     "start-time": _hours_ago(3).strftime("%Y-%m-%dT%H:%M:%SZ")}, **more})
+def _text(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def tidemill(lab: Lab, *arguments: str, production: str | None = None) -> subprocess.CompletedProcess[str]:
-    """A command with the deduplicator's environment."""
-    daemon = lab.deduplicator
-    environment = {**os.environ, **daemon.process.env, **({"TIDEMILL_PRODUCTION": production} if production else {})}
-    return subprocess.run([str(program("tidemill")), *arguments], env=environment, cwd=daemon.directory,
-                          capture_output=True, text=True, timeout=100, check=False)
+def _rows(lab: Lab) -> int:
+    return sum(lab.production.value(f"SELECT count(*) FROM {stream}") for stream in TIMED)
 
 
-def _script(lab: Lab) -> str:
-    return str(lab.options.deduplicator_script or ROOT / lab.deduplicator.script)
+def _archived(archive: Archive) -> int:
+    return sum(manifest.rows for manifest in archive.manifests() if manifest.stream in TIMED)
 
 
-def answer(done: subprocess.CompletedProcess[str], status: int = 0) -> dict[str, Any]:
-    """What a command with --json says."""
-    assert done.returncode == status, f"exit status {done.returncode}: {done.stdout}{done.stderr}"
-    return dict(json.loads(done.stdout.splitlines()[-1]))
-
-
-def _exported(lab: Lab) -> dict[str, int]:
-    return {stream: int(rows) for stream, rows in lab.production.query(
-        "SELECT stream, sum(archived_rows) FROM tidemill.exports GROUP BY 1")}
-
-
-def _rows(lab: Lab) -> dict[str, int]:
-    return {stream: lab.production.value(f"SELECT count(*) FROM {stream}") for stream in STREAMS}
-
-
-def _wait_archived(lab: Lab) -> None:
-    rows = _rows(lab)
-    wait_until("all of production is in the archive",
-               lambda: all(_exported(lab).get(stream, 0) == rows[stream] for stream in STREAMS) and not lab.production.value(
-                   "SELECT count(*) FROM tidemill.export_late"), 60, lambda: f"{_exported(lab)} of {rows}")
-
-
-def test_production_goes_out_and_comes_back(make_lab: MakeLab, tmp_path: Path) -> None:
-    archive = tmp_path / "archive"
-    lab = _lab(make_lab, archive)
+def _goes_out_once(lab: Lab, archive: Archive) -> None:
+    """Under load, with rows of hours that are in the archive already, and a deduplicator that is killed meanwhile."""
     lab.start()
+    for events in (2000, 5000):
+        lab.wait_emitted(events)
+        lab.deduplicator.process.kill()
+        lab.deduplicator.start()
     lab.wait_emitted()
     lab.drain()
-    assert lab.verify().clean
-    _wait_archived(lab)
-    objects = sorted(archive.glob("raw/*/year=*/month=*/day=*/hour=*/*.parquet"))
-    assert len(objects) >= 2 * len(STREAMS), objects
-    begin = _hours_ago(4).strftime("%Y-%m-%dT%H:%M:%SZ")
-    span = ("--since", begin, "--until", datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"), "--json")
-    whole = answer(tidemill(lab, "archive", "verify", _script(lab), "--deep", "--json"))
-    assert whole["gaps"] == [] and whole["rows"] >= sum(_rows(lab).values())
-    # into an empty database, twice
+    verdict = lab.verify()
+    assert verdict.clean, str(verdict)
+    archive.wait_whole()
+    assert _archived(archive) == _rows(lab)
+    parts = {int(manifest.text["part"]) for manifest in archive.manifests()}
+    assert parts > {0}, "nothing came late, so this proves little"
+    hours = {manifest.text["from"] for manifest in archive.manifests() if manifest.stream == "orderbook_deltas"}
+    assert len(hours) >= 2, hours
+    metrics = lab.deduplicator.metrics()
+    assert metrics.sum("export_rows_total") > 0 and metrics.sum("export_errors_total") == 0
+
+
+def _comes_back(lab: Lab, archive: Archive, span: tuple[str, ...]) -> None:
+    """Into an empty database, twice."""
     lab.production.execute("CREATE DATABASE copy")
     copy = lab.production.conninfo("copy")
-    dry = answer(tidemill(lab, "restore", _script(lab), *span, "--dry-run", production=copy))
-    assert dry["dry_run"] and dry["rows"] == whole["rows"]
-    first = answer(tidemill(lab, "restore", _script(lab), *span, production=copy))
-    assert first["stored"] == first["rows"] == whole["rows"], first
-    again = answer(tidemill(lab, "restore", _script(lab), *span, production=copy))
+    dry = archive.ask("restore", "SCRIPT", *span, "--dry-run", production=copy)
+    assert dry["rows"] == _rows(lab) and dry["stored"] == 0, dry
+    assert lab.production.value("SELECT count(*) FROM tidemill.restored") == 0
+    first = archive.ask("restore", "SCRIPT", *span, production=copy)
+    assert first["stored"] == first["rows"] == _rows(lab), first
+    for stream in TIMED:
+        assert fingerprint(lab, stream, database="copy") == fingerprint(lab, stream), stream
+    again = archive.ask("restore", "SCRIPT", *span, production=copy)
     assert again["stored"] == 0 and again["duplicate"] == again["rows"], again
-    for stream in STREAMS:
-        text = f"SELECT md5(string_agg(t::text, ';' ORDER BY t::text)) FROM {stream} t"
-        assert lab.production.query(text, database="copy") == lab.production.query(text), stream
+
+
+def _is_found_again(lab: Lab, archive: Archive) -> None:
+    """Production does not know any more what is archived, and a manifest was not written: nothing is written twice."""
+    before = sorted(archive.directory.glob("raw/**/*.parquet"))
+    rows = _archived(archive)
+    lab.deduplicator.process.stop()
+    one = next(manifest for manifest in archive.manifests() if manifest.stream == "trades" and manifest.rows)
+    one.path.unlink()
+    lab.production.execute("TRUNCATE tidemill.exports, tidemill.export_cursors, tidemill.export_late")
+    lab.deduplicator.start()
+    archive.wait_whole()
+    assert sorted(archive.directory.glob("raw/**/*.parquet")) == before and _archived(archive) == rows
+    assert one.path.exists()
+
+
+def _names_what_is_missing(lab: Lab, archive: Archive, span: tuple[str, ...]) -> None:
+    """One object is damaged, one is gone: two gaps, and the rest comes back."""
+    objects = [manifest for manifest in archive.manifests() if manifest.stream == "orderbook_deltas" and manifest.rows > 10]
+    damaged, lost = objects[0], objects[-1]
+    assert damaged.path != lost.path
+    archive.flip(damaged)
+    archive.hide(lost)
+    named = sorted(str(one.text["object"]) for one in (damaged, lost))
+    deep = archive.ask("archive", "verify", "SCRIPT", "--deep", status=1)
+    assert sorted(gap["object"] for gap in deep["gaps"]) == named
+    shallow = archive.ask("archive", "verify", "SCRIPT", status=1)
+    assert [gap["object"] for gap in shallow["gaps"]] == [lost.text["object"]], "a look without --deep reads no object"
+    lab.production.execute("CREATE DATABASE rest")
+    rest = lab.production.conninfo("rest")
+    done = archive.ask("restore", "SCRIPT", *span, status=1, production=rest)
+    assert sorted(gap["object"] for gap in done["gaps"]) == named
+    assert done["stored"] == _rows(lab) - damaged.rows - lost.rows
+    lines = lab.production.query("SELECT sum(rows)::int8, count(*) FROM tidemill.absent WHERE reason = 'archive'", database="rest")
+    assert lines == [(damaged.rows + lost.rows, 2)]
+    archive.show(lost)
+    archive.flip(damaged)
+    whole = archive.ask("restore", "SCRIPT", *span, production=rest)
+    assert whole["stored"] == damaged.rows + lost.rows
+    assert lab.production.query("SELECT count(*) FROM tidemill.absent", database="rest") == [(0,)]
+    for stream in TIMED:
+        assert fingerprint(lab, stream, database="rest") == fingerprint(lab, stream), stream
+
+
+def test_production_goes_out_once_and_comes_back(make_lab: MakeLab) -> None:
+    lab = make_lab(gatherers=1, exchange={"seed": 11, "markets": 30, "rate": 3000, "seconds": 4,
+                                          "start-time": _text(_hours_ago(3))})
+    archive = Archive(lab, TIDEMILL_ARCHIVE_LAG="0s")
+    archive.give()
+    _goes_out_once(lab, archive)
+    span = ("--since", _text(_hours_ago(5)), "--until", _text(datetime.now(timezone.utc)), "--streams", ",".join(TIMED))
+    _comes_back(lab, archive, span)
+    _is_found_again(lab, archive)
+    _names_what_is_missing(lab, archive, span)

@@ -144,7 +144,7 @@ static int put_head(struct making *m, enum tm_parquet_page_type type, size_t val
     const struct tm_buf *body = &m->e->packed;
     tm_buf_clear(&m->e->head);
     tm_thrift_put_struct(&t, 0);
-    tm_thrift_put_i32(&t, 1, type);
+    tm_thrift_put_i32(&t, 1, (int32_t)type);
     tm_thrift_put_i32(&t, 2, (int32_t)m->e->page.len);
     tm_thrift_put_i32(&t, 3, (int32_t)body->len);
     tm_thrift_put_i32(&t, 4, (int32_t)crc32(0, body->data, (uInt)body->len));
@@ -155,7 +155,7 @@ static int put_head(struct making *m, enum tm_parquet_page_type type, size_t val
     } else {
         tm_thrift_put_struct(&t, 5);
         tm_thrift_put_i32(&t, 1, (int32_t)values);
-        tm_thrift_put_i32(&t, 2, m->out->encoding);
+        tm_thrift_put_i32(&t, 2, (int32_t)m->out->encoding);
         tm_thrift_put_i32(&t, 3, TM_PARQUET_RLE);
         tm_thrift_put_i32(&t, 4, TM_PARQUET_RLE);
     }
@@ -299,7 +299,7 @@ static void put_encodings(struct tm_thrift_out *t, const struct tm_parquet_chunk
 {
     bool dictionary = chunk->encoding == TM_PARQUET_DICT;
     tm_thrift_put_list(t, 2, TM_THRIFT_I32, dictionary ? 3 : 2);
-    tm_thrift_put_i32(t, 0, chunk->encoding);
+    tm_thrift_put_i32(t, 0, (int32_t)chunk->encoding);
     tm_thrift_put_i32(t, 0, TM_PARQUET_RLE); /* of the levels */
     if (dictionary)
         tm_thrift_put_i32(t, 0, TM_PARQUET_PLAIN); /* of the dictionary page */
@@ -312,7 +312,7 @@ void tm_parquet_put_chunk(struct tm_thrift_out *t, const struct tm_parquet_value
     tm_thrift_put_struct(t, 0);
     tm_thrift_put_i64(t, 2, 0); /* file_offset, as the format wants it */
     tm_thrift_put_struct(t, 3);
-    tm_thrift_put_i32(t, 1, v->form.physical);
+    tm_thrift_put_i32(t, 1, (int32_t)v->form.physical);
     put_encodings(t, chunk);
     tm_thrift_put_list(t, 3, TM_THRIFT_BINARY, 1);
     tm_thrift_put_string(t, 0, v->column.name);
@@ -327,7 +327,7 @@ void tm_parquet_put_chunk(struct tm_thrift_out *t, const struct tm_parquet_value
     tm_thrift_put_list(t, 13, TM_THRIFT_STRUCT, dictionary ? 2 : 1);
     if (dictionary)
         put_encoding_stats(t, TM_PARQUET_DICTIONARY_PAGE, TM_PARQUET_PLAIN, 1);
-    put_encoding_stats(t, TM_PARQUET_DATA_PAGE, chunk->encoding, chunk->data_pages);
+    put_encoding_stats(t, TM_PARQUET_DATA_PAGE, (int)chunk->encoding, chunk->data_pages);
     tm_thrift_put_end(t);
     tm_thrift_put_end(t);
 }

@@ -112,7 +112,7 @@ static void put_leaf(struct tm_thrift_out *t, const struct tm_parquet_column *c)
 {
     struct tm_parquet_form form = tm_parquet_form_of(c);
     tm_thrift_put_struct(t, 0);
-    tm_thrift_put_i32(t, 1, form.physical);
+    tm_thrift_put_i32(t, 1, (int32_t)form.physical);
     if (form.physical == TM_PARQUET_FIXED)
         tm_thrift_put_i32(t, 2, form.width);
     tm_thrift_put_i32(t, 3, c->nullable ? TM_PARQUET_OPTIONAL : TM_PARQUET_REQUIRED);
@@ -184,7 +184,8 @@ static void get_logical(struct tm_thrift_in *t, struct tm_thrift_field outer, st
 
 static struct element get_element(struct tm_thrift_in *t, struct tm_thrift_field outer)
 {
-    struct element e = {.form = {.physical = (enum tm_parquet_physical)-1}, .repetition = -1, .children = -1};
+    struct element e = {.form = {.physical = (enum tm_parquet_physical)-1, .converted = -1}, .repetition = -1};
+    e.children = -1;
     for (struct tm_thrift_field f = tm_thrift_enter(t, outer); tm_thrift_next(t, &f);) {
         if (f.id == 1)
             e.form.physical = (enum tm_parquet_physical)tm_thrift_i32(t, f);
@@ -196,6 +197,8 @@ static struct element get_element(struct tm_thrift_in *t, struct tm_thrift_field
             e.name = tm_thrift_binary(t, f, &e.name_len);
         else if (f.id == 5)
             e.children = tm_thrift_i32(t, f);
+        else if (f.id == 6)
+            e.form.converted = tm_thrift_i32(t, f);
         else if (f.id == 10)
             get_logical(t, f, &e.form);
         else
@@ -213,7 +216,7 @@ static bool match_type(const struct tm_parquet_form *form, struct tm_parquet_col
         struct tm_parquet_form own = tm_parquet_form_of(c);
         bool sized = form->physical != TM_PARQUET_FIXED || form->width == own.width;
         if (own.physical == form->physical && own.logical == form->logical && own.scale == form->scale &&
-            own.precision == form->precision && own.bits == form->bits && sized)
+            own.precision == form->precision && own.bits == form->bits && own.converted == form->converted && sized)
             return true;
     }
     return false;

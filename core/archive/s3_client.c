@@ -233,18 +233,16 @@ static int try_all(struct tm_s3_client *c, const struct tm_s3_call *call, const 
 {
     size_t before = call->to ? call->to->len : 0;
     unsigned most = call->tries ? call->tries : c->tries, tries = 0;
-    bool again, renewed = false, unsure = false;
+    bool again, renewed = false;
     int rc;
     for (;; tries++) {
         rc = judge(call, attempt(c, call, hash, reply, err), reply, &again, err);
-        reply->unsure = unsure;
         if (rc && !renewed && reply->answer.status && keys_refused(reply)) {
             renewed = true;
             again = tm_s3_credentials_renew(c->credentials, tm_clock_wall_us());
         }
         if (!rc || !again)
             return rc;
-        unsure = true;
         if (call->to)
             call->to->len = before;
         if (tries + 1 >= most)

@@ -63,7 +63,7 @@ static int64_t time_of(const struct tm_s3_client *c, const struct tm_s3_call *ca
     uint64_t bytes = call->body_len + (call->to ? call->to_max : 0);
     return call->time_us ? call->time_us
            : call->slow  ? SLOW_US
-                         : c->quiet_us + (int64_t)(bytes * 1000000 / BYTES_PER_S_MIN);
+                         : 2 * c->quiet_us + (int64_t)(bytes * 1000000 / BYTES_PER_S_MIN);
 }
 
 static int attempt(struct tm_s3_client *c, const struct tm_s3_call *call, const char *hash, struct tm_s3_reply *reply,
@@ -115,6 +115,14 @@ static bool is_one_of(const char *code, const char *const *codes)
     return false;
 }
 
+/* What a server says goes into errors: printable. */
+static void make_one_line(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            *text = ' ';
+}
+
 /* Reads what an error says: its code, and `message` for people. */
 static void read_error(const struct tm_s3_call *call, struct tm_s3_reply *reply, char *message, size_t size)
 {
@@ -128,6 +136,8 @@ static void read_error(const struct tm_s3_call *call, struct tm_s3_reply *reply,
         return;
     (void)tm_s3_xml_text(inside, "Code", reply->code, sizeof reply->code);
     (void)tm_s3_xml_text(inside, "Message", message, size);
+    make_one_line(reply->code);
+    make_one_line(message);
     if (in_200) /* as if it had been said in time; InternalError is what S3 sends so */
         a->status = 500;
 }
@@ -233,18 +243,16 @@ static int try_all(struct tm_s3_client *c, const struct tm_s3_call *call, const 
 {
     size_t before = call->to ? call->to->len : 0;
     unsigned most = call->tries ? call->tries : c->tries, tries = 0;
-    bool again, renewed = false, unsure = false;
+    bool again, renewed = false;
     int rc;
     for (;; tries++) {
         rc = judge(call, attempt(c, call, hash, reply, err), reply, &again, err);
-        reply->unsure = unsure;
         if (rc && !renewed && reply->answer.status && keys_refused(reply)) {
             renewed = true;
             again = tm_s3_credentials_renew(c->credentials, tm_clock_wall_us());
         }
         if (!rc || !again)
             return rc;
-        unsure = true;
         if (call->to)
             call->to->len = before;
         if (tries + 1 >= most)

@@ -41,7 +41,6 @@ struct tm_s3_call {
 struct tm_s3_reply {
     struct tm_s3_answer answer; /* but for `error`, which is read and freed */
     char code[64];              /* S3's word for an error; "" if it said none */
-    bool unsure;                /* an attempt before this answer had none or a 5xx: it may have been done */
 };
 
 int tm_s3_client_init(struct tm_s3_client *c, const struct tm_target_options *options,

@@ -19,7 +19,7 @@
 #include <limits.h>
 
 struct tm_s3_place {
-    char name[200];                        /* s3://bucket/prefix, for people */
+    char name[200];                        /* s3://bucket/prefix/, for people */
     char prefix[TM_TARGET_PREFIX_MAX + 2]; /* "" or with a slash at its end */
     char base[400];                        /* scheme, host and, with path_style, bucket; no slash at its end */
     char scope[100];                       /* for libcurl: aws:amz:REGION:s3 */

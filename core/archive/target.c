@@ -281,7 +281,7 @@ static int compare(const struct tm_target *t, const char *key, const uint8_t *ex
         (void)snprintf(a + 2 * i, 3, "%02x", expected[i]);
         (void)snprintf(b + 2 * i, 3, "%02x", got[i]);
     }
-    return tm_error_set(err, TM_ECORRUPT, "%s %s: expected SHA-256 %s, got %s", t->name, key, a, b);
+    return tm_error_set(err, TM_ECORRUPT, "%s/%s: expected SHA-256 %s, got %s", t->name, key, a, b);
 }
 
 int tm_target_verify(struct tm_target *target, const char *key, const struct tm_put_result *expected,
@@ -293,7 +293,7 @@ int tm_target_verify(struct tm_target *target, const char *key, const struct tm_
     if (rc)
         return rc;
     if (object.size != expected->size)
-        return tm_error_set(err, TM_ECORRUPT, "%s %s: expected %llu bytes, got %llu", target->name, key,
+        return tm_error_set(err, TM_ECORRUPT, "%s/%s: expected %llu bytes, got %llu", target->name, key,
                             (unsigned long long)expected->size, (unsigned long long)object.size);
     EVP_MD_CTX *hash = EVP_MD_CTX_new();
     if (!hash || !EVP_DigestInit_ex(hash, EVP_sha256(), NULL))

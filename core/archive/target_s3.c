@@ -32,7 +32,8 @@ static int s3_open(const struct tm_target_options *o, void **self, char *name, s
         free(s);
         return rc;
     }
-    (void)snprintf(name, size, "%s", s->client.place.name);
+    const char *named = s->client.place.name;
+    (void)snprintf(name, size, "%.*s", (int)strlen(named) - 1, named);
     *self = s;
     return TM_OK;
 }

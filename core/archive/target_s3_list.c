@@ -28,11 +28,15 @@ static bool decode(char *text)
 {
     char *to = text;
     for (const char *c = text; *c; c++) {
-        int high = *c == '%' ? hex_digit(c[1]) : 0, low = *c == '%' && high >= 0 ? hex_digit(c[2]) : 0;
-        if (high < 0 || low < 0 || (*c == '%' && !(high | low)))
+        if (*c != '%') {
+            *to++ = *c == '+' ? ' ' : *c;
+            continue;
+        }
+        int high = hex_digit(c[1]), low = high < 0 ? -1 : hex_digit(c[2]);
+        if (high < 0 || low < 0 || !(high | low))
             return false;
-        *to++ = *c == '%' ? (char)(high * 16 + low) : *c == '+' ? ' ' : *c;
-        c += *c == '%' ? 2 : 0;
+        *to++ = (char)(high * 16 + low);
+        c += 2;
     }
     *to = '\0';
     return true;

@@ -119,6 +119,7 @@ static int send_part(struct s3_put *put, struct tm_error *err)
     struct tm_s3_call call = {.method = "PUT",
                               .key = put->key,
                               .params = {{"partNumber", number}, {"uploadId", put->upload_id}},
+                              .headers = {type_header},
                               .body = put->part.data,
                               .body_len = put->part.len};
     rc = tm_s3_client_call(&put->s->client, &call, &reply, err);
@@ -272,25 +273,34 @@ static int complete(struct s3_put *put, const char *condition, struct tm_s3_repl
     return rc;
 }
 
-/* The last request, and what its outcome means; `publish` is one of the two above. */
-static int publish(struct s3_put *put, uint64_t size,
-                   int (*send)(struct s3_put *, const char *, struct tm_s3_reply *, struct tm_error *),
-                   struct tm_error *err)
+/*
+ * The last request, and what its outcome means. "It is there already" and "there is no such upload" may be what an attempt
+ * of our own has left whose answer was lost; not all of them are known here, as libcurl, too, sends a request again when
+ * it finds a kept connection dead.
+ */
+static int publish(struct s3_put *put, uint64_t size, struct tm_error *err)
 {
+    bool multipart = put->upload_id[0];
     struct tm_s3_reply reply;
-    int rc = send(put, if_none_match, &reply, err);
+    struct tm_error there;
+    int rc = multipart ? complete(put, if_none_match, &reply, err) : put_whole(put, if_none_match, &reply, err);
     if (rc && reply.answer.status == 501)
-        rc = send(put, NULL, &reply, err);
-    bool perhaps_done = reply.unsure && (rc == TM_ECONFLICT || rc == TM_ENOENT);
-    return rc && !perhaps_done ? rc : check_there(put, size, err);
+        rc = multipart ? complete(put, NULL, &reply, err) : put_whole(put, NULL, &reply, err);
+    if (!rc)
+        return check_there(put, size, err);
+    if (rc != TM_ECONFLICT && !(multipart && rc == TM_ENOENT))
+        return rc;
+    int found = check_there(put, size, &there);
+    if (found == TM_ECORRUPT)
+        *err = there;
+    return found == TM_ECORRUPT || !found ? found : rc;
 }
 
 int tm_s3_put_finish(void *arg, uint64_t size, struct tm_error *err)
 {
     struct s3_put *put = arg;
-    bool multipart = put->upload_id[0];
-    int rc = multipart && put->part.len ? send_part(put, err) : TM_OK;
-    rc = rc ? rc : publish(put, size, multipart ? complete : put_whole, err);
+    int rc = put->upload_id[0] && put->part.len ? send_part(put, err) : TM_OK;
+    rc = rc ? rc : publish(put, size, err);
     if (rc)
         tm_s3_put_abort(put);
     else

@@ -24,8 +24,8 @@ struct exporting {
     struct tm_exported *out;
     struct tm_parquet_column columns[TM_COLUMNS_MAX];
     size_t column_count;
-    struct tm_buf names;                  /* of the columns, "a,b,c" */
-    uint8_t parts[TM_ARCHIVE_PARTS + 1];  /* what there is of each */
+    struct tm_buf names;                 /* of the columns, "a,b,c" */
+    uint8_t parts[TM_ARCHIVE_PARTS + 1]; /* what there is of each */
     enum tm_archive_kind listing;
     struct tm_hash_key hash_key;
     struct tm_fpset held; /* records that the archive has */
@@ -89,7 +89,8 @@ static int read_coverage(const struct exporting *x, struct tm_buf *out, struct t
         "\"from\", max(to_ts) AS \"to\" FROM gaps WHERE (stream IS NULL OR stream = $1) AND reason NOT IN ('whole', "
         "'unsubscribed') AND received_at >= $2::timestamptz - interval '30 days' AND from_ts < $3::timestamptz GROUP BY 1 "
         "HAVING coalesce(max(to_ts), 'infinity') >= $2::timestamptz), "
-        "few AS (SELECT gatherer, reason, ticker, \"from\", \"to\" FROM g ORDER BY \"from\", gatherer LIMIT " GAPS_MAX ") "
+        "few AS (SELECT gatherer, reason, ticker, \"from\", \"to\" FROM g ORDER BY \"from\", gatherer LIMIT " GAPS_MAX
+        ") "
         "SELECT json_build_object('cursors', (SELECT coalesce(json_agg(c), '[]') FROM (SELECT gatherer, epoch, seq FROM "
         "tidemill.cursors WHERE stream = $1 ORDER BY 1, 2) c), 'gaps', (SELECT coalesce(json_agg(few), '[]') FROM few), "
         "'gaps_left_out', (SELECT count(*) FROM g) - (SELECT count(*) FROM few), 'absent', (SELECT coalesce(json_agg(a), "
@@ -240,11 +241,8 @@ static int read_manifest(struct exporting *x, unsigned part, struct tm_manifest 
 
 static int hold_part(struct exporting *x, const struct tm_manifest *m, struct tm_error *err)
 {
-    struct tm_object_reading reading = {.key = m->object,
-                                        .what = m->what,
-                                        .rows = m->rows,
-                                        .columns = x->columns,
-                                        .column_count = x->column_count};
+    struct tm_object_reading reading = {
+        .key = m->object, .what = m->what, .rows = m->rows, .columns = x->columns, .column_count = x->column_count};
     int rc = m->rows ? tm_object_read(x->e->target, &reading, hold_rows, x, err) : TM_OK;
     if (rc == TM_ENOENT || rc == TM_ECORRUPT) {
         x->out->damaged++;
@@ -341,8 +339,8 @@ static int write_part(struct exporting *x, struct tm_error *err)
     int rc = copy_sql(x, &sql) ? tm_error_set(err, TM_ENOMEM, "out of memory for an export") : TM_OK;
     rc = rc ? rc : tm_object_writer_create(x->e->target, key, x->columns, x->column_count, &x->writer, err);
     rc = rc ? rc : tm_pg_copy_each(x->e->pg, (const char *)sql.data, take_row, x, err);
-    if (!rc && (put_key(x, tm_object_writer_first(x->writer), &first) ||
-                put_key(x, tm_object_writer_last(x->writer), &last)))
+    if (!rc &&
+        (put_key(x, tm_object_writer_first(x->writer), &first) || put_key(x, tm_object_writer_last(x->writer), &last)))
         rc = tm_error_set(err, TM_ENOMEM, "out of memory for an export");
     struct tm_parquet_span seqs = {0};
     if (!rc && x->e->stream->observer)

@@ -28,10 +28,10 @@ struct tm_export {
 };
 
 struct tm_exported {
-    unsigned parts;          /* the archive has now; 0: never, as a period without rows has a part too */
-    uint64_t rows;           /* production has */
-    uint64_t archived_rows;  /* all parts together */
-    uint64_t bytes;          /* likewise */
+    unsigned parts;         /* the archive has now; 0: never, as a period without rows has a part too */
+    uint64_t rows;          /* production has */
+    uint64_t archived_rows; /* all parts together */
+    uint64_t bytes;         /* likewise */
     uint64_t new_rows, new_bytes;
     unsigned adopted, damaged; /* objects that got their manifest; that are not what their manifest promises */
     bool at_target;            /* where it failed: there, or else in production */

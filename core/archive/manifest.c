@@ -63,7 +63,8 @@ static void add_object(struct tm_json *j, const struct tm_manifest *m)
     tm_json_add(j, "\"");
 }
 
-int tm_manifest_put(const struct tm_manifest *m, const struct tm_manifest_more *more, int64_t now_us, struct tm_buf *out)
+int tm_manifest_put(const struct tm_manifest *m, const struct tm_manifest_more *more, int64_t now_us,
+                    struct tm_buf *out)
 {
     struct tm_json j = {.out = out};
     tm_json_add(&j, "{\"version\":1,\"kind\":\"%s\",\"stream\":\"%s\"", m->of_gatherer ? "gatherer" : "production",

@@ -24,7 +24,7 @@
 struct tm_manifest {
     bool of_gatherer;
     char stream[64], object[TM_ARCHIVE_KEY]; /* object "": there are no rows */
-    int64_t from_us, to_us;                  /* of the rows' column; of a gatherer: of their arrival, 0 where not known */
+    int64_t from_us, to_us; /* of the rows' column; of a gatherer: of their arrival, 0 where not known */
     unsigned part;
     uint64_t rows;
     struct tm_put_result what; /* size and hash of the object */

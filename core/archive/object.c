@@ -137,8 +137,8 @@ static int read_at(void *arg, uint64_t offset, void *bytes, size_t len, struct t
     return tm_target_read_at(s->target, s->key, offset, bytes, len, err);
 }
 
-static int hand_over(struct tm_parquet_reader *reader, const struct tm_object_reading *r, tm_object_take *take, void *arg,
-                     struct tm_error *err)
+static int hand_over(struct tm_parquet_reader *reader, const struct tm_object_reading *r, tm_object_take *take,
+                     void *arg, struct tm_error *err)
 {
     struct tm_buf tuples = {0};
     size_t rows, group;

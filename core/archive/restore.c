@@ -76,11 +76,8 @@ static int count_only(void *arg, const uint8_t *tuples, size_t len, size_t rows,
 
 static int read_object(struct tm_restoring *r, const struct tm_manifest *m, tm_object_take *take, struct tm_error *err)
 {
-    struct tm_object_reading reading = {.key = m->object,
-                                        .what = m->what,
-                                        .rows = m->rows,
-                                        .columns = r->columns,
-                                        .column_count = r->column_count};
+    struct tm_object_reading reading = {
+        .key = m->object, .what = m->what, .rows = m->rows, .columns = r->columns, .column_count = r->column_count};
     return tm_object_read(r->o->target, &reading, take, r, err);
 }
 

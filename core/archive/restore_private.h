@@ -13,8 +13,8 @@ struct tm_restoring {
     const struct tm_stream *stream;
     struct tm_parquet_column columns[TM_COLUMNS_MAX];
     size_t column_count;
-    struct tm_buf names;   /* of the columns, "a,b,c" */
-    const char *object;    /* that rows come from, for messages */
+    struct tm_buf names; /* of the columns, "a,b,c" */
+    const char *object;  /* that rows come from, for messages */
     uint64_t object_stored;
     bool conflicts; /* the last batch met rows that were there */
     struct tm_buf spans;

@@ -31,21 +31,23 @@ static int make_restored(struct tm_restoring *r, struct tm_error *err)
     struct tm_buf sql = {0}, keys = {0};
     int rc = tm_schema_key_columns(r->stream, &keys);
     const char *key = rc ? NULL : tm_buf_cstr(&keys);
-    rc = key ? tm_buf_printf(&sql,
-                             "CREATE SCHEMA IF NOT EXISTS restored; CREATE TABLE IF NOT EXISTS restored.%s AS SELECT %s, "
-                             "'archive'::text AS origin FROM public.%s WHERE false; ",
-                             name, columns, name)
+    rc = key ? tm_buf_printf(
+                   &sql,
+                   "CREATE SCHEMA IF NOT EXISTS restored; CREATE TABLE IF NOT EXISTS restored.%s AS SELECT %s, "
+                   "'archive'::text AS origin FROM public.%s WHERE false; ",
+                   name, columns, name)
              : TM_ENOMEM;
     if (!rc && !r->stream->within_us)
         rc = tm_buf_printf(&sql, "CREATE UNIQUE INDEX IF NOT EXISTS %s_key ON restored.%s (%s); ", name, name, key);
     if (!rc && r->stream->within_us)
         rc = tm_buf_printf(&sql, "CREATE INDEX IF NOT EXISTS %s_key ON restored.%s (received_at); ", name, name);
-    rc = rc ? rc
-            : tm_buf_printf(&sql,
-                            "CREATE OR REPLACE VIEW restored.all_%s AS SELECT %s, 'feed'::text AS origin FROM public.%s "
-                            "UNION ALL SELECT %s, origin FROM restored.%s; CREATE TEMP TABLE IF NOT EXISTS "
-                            "stage_restored_%s AS SELECT %s FROM public.%s WHERE false",
-                            name, columns, name, columns, name, name, columns, name);
+    rc =
+        rc ? rc
+           : tm_buf_printf(&sql,
+                           "CREATE OR REPLACE VIEW restored.all_%s AS SELECT %s, 'feed'::text AS origin FROM public.%s "
+                           "UNION ALL SELECT %s, origin FROM restored.%s; CREATE TEMP TABLE IF NOT EXISTS "
+                           "stage_restored_%s AS SELECT %s FROM public.%s WHERE false",
+                           name, columns, name, columns, name, name, columns, name);
     const char *text = rc ? NULL : tm_buf_cstr(&sql);
     rc = text ? tm_pg_exec(r->o->pg, text, err) : tm_error_set(err, TM_ENOMEM, "out of memory for a table");
     tm_buf_fini(&sql);
@@ -71,18 +73,20 @@ static int put_restored(struct tm_restoring *r, const struct tm_span_bytes *span
 {
     const char *name = r->stream->name, *columns = (const char *)r->names.data;
     struct tm_buf copy = {0}, merge = {0};
-    int rc = tm_buf_printf(&copy, "TRUNCATE pg_temp.stage_restored_%s; COPY pg_temp.stage_restored_%s (%s) FROM STDIN "
-                                  "(FORMAT binary)",
+    int rc = tm_buf_printf(&copy,
+                           "TRUNCATE pg_temp.stage_restored_%s; COPY pg_temp.stage_restored_%s (%s) FROM STDIN "
+                           "(FORMAT binary)",
                            name, name, columns);
     rc = rc ? rc
-            : tm_buf_printf(&merge,
-                            "WITH put AS (INSERT INTO restored.%s (%s, origin) SELECT %s, 'archive' FROM "
-                            "pg_temp.stage_restored_%s s%s%s%s ON CONFLICT DO NOTHING RETURNING 1) SELECT count(*) FROM put",
-                            name, columns, columns, name, r->stream->within_us ? " WHERE NOT EXISTS (SELECT FROM restored." : "",
-                            r->stream->within_us ? name : "",
-                            r->stream->within_us ? " t WHERE t.received_at = s.received_at AND (to_jsonb(t) - 'origin') = "
-                                                   "to_jsonb(s))"
-                                                 : "");
+            : tm_buf_printf(
+                  &merge,
+                  "WITH put AS (INSERT INTO restored.%s (%s, origin) SELECT %s, 'archive' FROM "
+                  "pg_temp.stage_restored_%s s%s%s%s ON CONFLICT DO NOTHING RETURNING 1) SELECT count(*) FROM put",
+                  name, columns, columns, name, r->stream->within_us ? " WHERE NOT EXISTS (SELECT FROM restored." : "",
+                  r->stream->within_us ? name : "",
+                  r->stream->within_us ? " t WHERE t.received_at = s.received_at AND (to_jsonb(t) - 'origin') = "
+                                         "to_jsonb(s))"
+                                       : "");
     const char *copy_text = rc ? NULL : tm_buf_cstr(&copy), *merge_text = rc ? NULL : tm_buf_cstr(&merge);
     rc = copy_text && merge_text ? tm_pg_exec(r->o->pg, "BEGIN", err) : tm_error_set(err, TM_ENOMEM, "out of memory");
     rc = rc ? rc : tm_pg_copy_in(r->o->pg, copy_text, spans, count, err);
@@ -246,8 +250,8 @@ int tm_restore_is_done(struct tm_restoring *r, const struct tm_manifest *m, bool
     int64_t count = 0;
     hex_of(m, hash);
     int rc = tm_pg_query_number(
-        r->o->pg, "SELECT count(*) FROM tidemill.restored WHERE archive = $1 AND object = $2 AND sha256 = $3", 3, values,
-        &count, err);
+        r->o->pg, "SELECT count(*) FROM tidemill.restored WHERE archive = $1 AND object = $2 AND sha256 = $3", 3,
+        values, &count, err);
     *done = count > 0;
     return rc;
 }
@@ -276,10 +280,11 @@ int tm_restore_close(struct tm_restoring *r, const struct tm_manifest *m, struct
     const char *values[] = {m->gatherer, m->epoch, m->stream, first, last};
     (void)snprintf(first, sizeof first, "%" PRId64, m->first_seq);
     (void)snprintf(last, sizeof last, "%" PRId64, m->last_seq);
-    int rc = run(r->o->pg,
-                 "UPDATE tidemill.absent SET reason = 'restored' WHERE gatherer = $1 AND epoch = $2::uuid AND stream = $3 "
-                 "AND reason = 'expired' AND first_seq >= $4::int8 AND last_seq <= $5::int8",
-                 5, values, err);
+    int rc =
+        run(r->o->pg,
+            "UPDATE tidemill.absent SET reason = 'restored' WHERE gatherer = $1 AND epoch = $2::uuid AND stream = $3 "
+            "AND reason = 'expired' AND first_seq >= $4::int8 AND last_seq <= $5::int8",
+            5, values, err);
     return rc ? rc
               : run(r->o->pg,
                     "UPDATE gaps SET closed_by = 'archive' WHERE gatherer = $1 AND epoch = $2::uuid AND stream = $3 AND "
@@ -296,12 +301,13 @@ int tm_restore_put_gap(struct tm_restoring *r, const struct tm_restore_gap *gap,
                             gap->to_us ? tm_period_text(gap->to_us, to) : NULL};
     (void)snprintf(detail, sizeof detail, "%s: %s", *gap->object ? gap->object : "-", gap->why);
     (void)snprintf(rows, sizeof rows, "%" PRIu64, gap->rows);
-    return run(r->o->pg,
-               "INSERT INTO tidemill.absent (gatherer, epoch, stream, first_seq, last_seq, rows, reason, detail, from_ts, "
-               "to_ts) SELECT 'archive', '" NOBODY "', $1, 0, 0, $2::int8, 'archive', $3, $4::timestamptz, "
-               "$5::timestamptz WHERE NOT EXISTS (SELECT FROM tidemill.absent WHERE reason = 'archive' AND stream = $1 AND "
-               "detail = $3 AND from_ts IS NOT DISTINCT FROM $4::timestamptz)",
-               5, values, err);
+    return run(
+        r->o->pg,
+        "INSERT INTO tidemill.absent (gatherer, epoch, stream, first_seq, last_seq, rows, reason, detail, from_ts, "
+        "to_ts) SELECT 'archive', '" NOBODY "', $1, 0, 0, $2::int8, 'archive', $3, $4::timestamptz, "
+        "$5::timestamptz WHERE NOT EXISTS (SELECT FROM tidemill.absent WHERE reason = 'archive' AND stream = $1 AND "
+        "detail = $3 AND from_ts IS NOT DISTINCT FROM $4::timestamptz)",
+        5, values, err);
 }
 
 int tm_restore_end_gap(struct tm_restoring *r, const char *object, struct tm_error *err)

@@ -35,11 +35,11 @@ const struct tm_cli_option tm_restore_options_of_cli[] = {
 
 /* ---- status ---- */
 
-#define STATUS_SQL                                                                                                     \
-    "SELECT to_char(c.next_ts AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), (SELECT count(*) FROM tidemill.exports e WHERE "   \
-    "e.stream = $1), (SELECT coalesce(sum(rows), 0) FROM tidemill.exports e WHERE e.stream = $1), (SELECT "                 \
-    "coalesce(sum(bytes), 0) FROM tidemill.exports e WHERE e.stream = $1), (SELECT count(*) FROM tidemill.export_late l "   \
-    "WHERE l.stream = $1), greatest(0, extract(epoch FROM now() - c.next_ts) - ($2::int8 + $3::int8) / 1e6)::int8 FROM "    \
+#define STATUS_SQL                                                                                                        \
+    "SELECT to_char(c.next_ts AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), (SELECT count(*) FROM tidemill.exports e WHERE " \
+    "e.stream = $1), (SELECT coalesce(sum(rows), 0) FROM tidemill.exports e WHERE e.stream = $1), (SELECT "               \
+    "coalesce(sum(bytes), 0) FROM tidemill.exports e WHERE e.stream = $1), (SELECT count(*) FROM tidemill.export_late l " \
+    "WHERE l.stream = $1), greatest(0, extract(epoch FROM now() - c.next_ts) - ($2::int8 + $3::int8) / 1e6)::int8 FROM "  \
     "tidemill.export_cursors c WHERE c.stream = $1"
 
 static int print_stream(struct tm_archive_session *s, const struct tm_stream *stream, struct tm_buf *out,
@@ -58,11 +58,12 @@ static int print_stream(struct tm_archive_session *s, const struct tm_stream *st
     const char *every = length_us == TM_PERIOD_DAY_US ? "day" : "hour";
 #define TEXT(column, none) (known ? PQgetvalue(r, 0, column) : (none))
     if (s->json)
-        rc = tm_buf_printf(out,
-                           "%s{\"stream\":\"%s\",\"every\":\"%s\",\"until\":\"%s\",\"periods\":%s,\"rows\":%s,\"bytes\":%s,"
-                           "\"late_hours\":%s,\"lag_seconds\":%s}",
-                           out->len > 1 ? "," : "", stream->name, every, TEXT(0, ""), TEXT(1, "0"), TEXT(2, "0"),
-                           TEXT(3, "0"), TEXT(4, "0"), TEXT(5, "0"));
+        rc = tm_buf_printf(
+            out,
+            "%s{\"stream\":\"%s\",\"every\":\"%s\",\"until\":\"%s\",\"periods\":%s,\"rows\":%s,\"bytes\":%s,"
+            "\"late_hours\":%s,\"lag_seconds\":%s}",
+            out->len > 1 ? "," : "", stream->name, every, TEXT(0, ""), TEXT(1, "0"), TEXT(2, "0"), TEXT(3, "0"),
+            TEXT(4, "0"), TEXT(5, "0"));
     else
         rc = tm_buf_printf(out, "%-22s %-5s %-17s %9s %14s %16s %6s %10s\n", stream->name, every, TEXT(0, "-"),
                            TEXT(1, "0"), TEXT(2, "0"), TEXT(3, "0"), TEXT(4, "0"), TEXT(5, "0"));
@@ -106,11 +107,8 @@ static int export_all(struct tm_archive_session *s, struct tm_export_step *sum, 
 {
     char identity[128] = "";
     int rc = tm_pg_query_text(s->pg, "SELECT current_database()", 0, NULL, identity, sizeof identity, err);
-    struct tm_export_sink sink = {.pg = s->pg,
-                                  .target = s->target,
-                                  .settings = &s->settings,
-                                  .production = identity,
-                                  .stop = &s->stop.stopped};
+    struct tm_export_sink sink = {
+        .pg = s->pg, .target = s->target, .settings = &s->settings, .production = identity, .stop = &s->stop.stopped};
     for (size_t i = 0; !rc && i < tm_plan_stream_count(s->config->plan);) {
         const struct tm_stream *stream = tm_plan_stream(s->config->plan, i);
         struct tm_export_step step;
@@ -197,7 +195,8 @@ int tm_archive_command(const struct tm_cli *cli)
     if (rc)
         return rc;
     if (s.config->role == TM_CONFIG_GATHERER && verbs[i].run != verify) {
-        (void)tm_error_set(&err, TM_EINVAL, "%s declares a gatherer; expected the deduplicator's script", cli->files[1]);
+        (void)tm_error_set(&err, TM_EINVAL, "%s declares a gatherer; expected the deduplicator's script",
+                           cli->files[1]);
         return tm_archive_end(&s, TM_EINVAL, &err);
     }
     tm_archive_heed_signals(&s);
@@ -246,7 +245,8 @@ static void print_restored(const struct tm_archive_session *s, const struct tm_r
     if (c->resumed)
         printf("%" PRIu64 " rows had been done by a restore that was interrupted\n", c->resumed);
     if (c->sealed)
-        printf("%" PRIu64 " rows are of days that production keeps no longer (retain); they were left out\n", c->sealed);
+        printf("%" PRIu64 " rows are of days that production keeps no longer (retain); they were left out\n",
+               c->sealed);
     printf("%u gaps\n", c->gaps);
 }
 

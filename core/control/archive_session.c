@@ -36,9 +36,11 @@ static int read_span(struct tm_archive_session *s)
     s->since_us = INT64_MIN;
     s->until_us = INT64_MAX;
     if (since && !read_moment(since, &s->since_us))
-        return tm_cli_usage(cli->command, "--since: expected a moment like 2026-11-26 or 2026-11-26T05:00, got %s", since);
+        return tm_cli_usage(cli->command, "--since: expected a moment like 2026-11-26 or 2026-11-26T05:00, got %s",
+                            since);
     if (until && !read_moment(until, &s->until_us))
-        return tm_cli_usage(cli->command, "--until: expected a moment like 2026-11-26 or 2026-11-26T05:00, got %s", until);
+        return tm_cli_usage(cli->command, "--until: expected a moment like 2026-11-26 or 2026-11-26T05:00, got %s",
+                            until);
     if (s->since_us >= s->until_us)
         return tm_cli_usage(cli->command, "--until: expected a moment after --since");
     return TM_EXIT_OK;
@@ -73,8 +75,7 @@ static int read_target(struct tm_archive_session *s)
 {
     const char *from = tm_cli_value(s->cli, "--from");
     struct tm_error err;
-    s->settings =
-        s->config->role == TM_CONFIG_GATHERER ? s->config->gatherer.archive : s->config->deduplicator.archive;
+    s->settings = s->config->role == TM_CONFIG_GATHERER ? s->config->gatherer.archive : s->config->deduplicator.archive;
     if (from)
         s->settings.to = from;
     if (!s->settings.to)
@@ -157,7 +158,8 @@ int tm_archive_end(struct tm_archive_session *s, int rc, const struct tm_error *
 {
     end_line(s);
     if (rc < 0)
-        fprintf(stderr, "%s: %s\n", s->who, rc == TM_ESTOPPED ? "stopped; the same command goes on from here" : err->message);
+        fprintf(stderr, "%s: %s\n", s->who,
+                rc == TM_ESTOPPED ? "stopped; the same command goes on from here" : err->message);
     tm_pg_close(s->pg);
     tm_target_close(s->target);
     signal(SIGINT, SIG_DFL);
@@ -184,8 +186,9 @@ void tm_archive_tell(void *arg, const struct tm_restore_counts *c)
         bar[i] = i < full ? '#' : '.';
     bar[BAR_WIDTH] = '\0';
     double seconds = (double)(now_us - s->started_us) / 1e6;
-    fprintf(stderr, "\r[%s] %" PRIu64 "/%" PRIu64 " objects, %" PRIu64 " rows, %.0f rows/s%s\033[K", bar, c->objects_done,
-            c->objects, c->rows_done, seconds > 0 ? (double)c->rows_done / seconds : 0, c->gaps ? ", with gaps" : "");
+    fprintf(stderr, "\r[%s] %" PRIu64 "/%" PRIu64 " objects, %" PRIu64 " rows, %.0f rows/s%s\033[K", bar,
+            c->objects_done, c->objects, c->rows_done, seconds > 0 ? (double)c->rows_done / seconds : 0,
+            c->gaps ? ", with gaps" : "");
     fflush(stderr);
 }
 

@@ -78,9 +78,9 @@ struct tm_deduplicator_options {
     int64_t lease_us;         /* a holder that is silent for so long is replaced; 0: 1.5 s */
     const struct tm_deduplicator_retain *retain; /* what is not named is kept for ever */
     size_t retain_count;
-    int64_t standby_wait_us; /* COMMIT waits so long for production's synchronous standby; 0: 10 s */
+    int64_t standby_wait_us;            /* COMMIT waits so long for production's synchronous standby; 0: 10 s */
     struct tm_archive_settings archive; /* `to` NULL: none (engine/exporter.h) */
-    struct tm_taps *taps;    /* engine/tap.h, at the start alone; NULL: none */
+    struct tm_taps *taps;               /* engine/tap.h, at the start alone; NULL: none */
 };
 
 enum tm_peer_state { TM_PEER_CONNECTING, TM_PEER_CONNECTED, TM_PEER_DOWN, TM_PEER_STOPPED /* hole, fork */ };

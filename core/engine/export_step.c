@@ -53,11 +53,9 @@ static int late_period(const struct tm_export_sink *sink, const struct tm_stream
     int rc = tm_exports_late(sink->pg, stream->name, settle_us_of(sink->settings), &late, err);
     if (rc <= 0)
         return rc;
-    struct tm_period p = late.from_us == INT64_MIN
-                             ? tm_period_at(late.hour_us, length_us)
-                             : (struct tm_period){.from_us = late.from_us, .to_us = late.to_us};
-    struct tm_export_done done = {
-        .from_us = p.from_us, .to_us = p.to_us, .next_us = INT64_MIN, .late_until = late.at};
+    struct tm_period p = late.from_us == INT64_MIN ? tm_period_at(late.hour_us, length_us)
+                                                   : (struct tm_period){.from_us = late.from_us, .to_us = late.to_us};
+    struct tm_export_done done = {.from_us = p.from_us, .to_us = p.to_us, .next_us = INT64_MIN, .late_until = late.at};
     out->late = true;
     return run_period(sink, stream, &done, out, err);
 }

@@ -105,11 +105,13 @@ static void tell(struct tm_exporter *x, const struct tm_stream *stream, const st
     tm_metric_add(counter_of(x, "export_rows_total", "Rows written to the archive.", stream->name), step->rows);
     tm_metric_add(counter_of(x, "export_bytes_total", "Bytes of objects written to the archive.", stream->name),
                   step->bytes);
-    tm_metric_add(counter_of(x, "export_objects_total", "Objects written to the archive.", stream->name), step->objects);
+    tm_metric_add(counter_of(x, "export_objects_total", "Objects written to the archive.", stream->name),
+                  step->objects);
     tm_metric_add(x->errors[TM_EXPORT_DAMAGED], step->damaged);
     tm_metric_observe_us(x->duration, step->took_us);
     if (step->damaged)
-        tm_log(TM_LOG_ERROR, "archive", "objects are missing or not what their manifests promise; their rows are written again",
+        tm_log(TM_LOG_ERROR, "archive",
+               "objects are missing or not what their manifests promise; their rows are written again",
                TM_F_STR("stream", stream->name), TM_F_STR("from", tm_period_text(step->period.from_us, from)),
                TM_F_U64("objects", step->damaged));
     if (step->rows)
@@ -232,8 +234,9 @@ int tm_exporter_start(struct tm_deduplicator *d, struct tm_exporter **out, struc
     x->d = d;
     TM_FATAL_UNLESS(tm_stop_init(&x->stop) == TM_OK);
     for (size_t i = 0; i < TM_EXPORT_FAULTS; i++)
-        x->errors[i] = tm_metrics_counter(d->metrics, "export_errors_total",
-                                          "Exports that failed, by where; objects that are not what they were.", faults[i]);
+        x->errors[i] =
+            tm_metrics_counter(d->metrics, "export_errors_total",
+                               "Exports that failed, by where; objects that are not what they were.", faults[i]);
     x->duration = tm_metrics_histogram(d->metrics, "export_duration_seconds", "Of one period into the archive.", NULL);
     if (pthread_create(&x->thread, NULL, exporter_main, x)) {
         tm_stop_fini(&x->stop);

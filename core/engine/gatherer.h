@@ -58,8 +58,8 @@ struct tm_gatherer_options {
     const char *const *expire;
     int64_t partition_rows;
     struct tm_archive_settings archive; /* what has to leave the store unsynced goes there first; `to` NULL: nowhere */
-    int64_t key_margin_us; /* a key may begin so long after what was taken (record/keys.h); 0: 5 s */
-    struct tm_taps *taps;  /* engine/tap.h, at the start alone; NULL: none */
+    int64_t key_margin_us;              /* a key may begin so long after what was taken (record/keys.h); 0: 5 s */
+    struct tm_taps *taps;               /* engine/tap.h, at the start alone; NULL: none */
 };
 
 int tm_gatherer_start(const struct tm_gatherer_options *options, struct tm_gatherer **out,

@@ -182,7 +182,8 @@ int tm_merge_note_late(struct tm_merge *m, struct tm_work *w, struct tm_error *e
         return TM_OK;
     for (size_t i = 0; !rc && i < count_of(&w->choices); i++) {
         int64_t hour = hour_of(&c[i]);
-        if (hour + TM_PERIOD_HOUR_US > newest_us || (count && hours[count - 1] == hour) || add_hour(hours, &count, hour))
+        if (hour + TM_PERIOD_HOUR_US > newest_us || (count && hours[count - 1] == hour) ||
+            add_hour(hours, &count, hour))
             continue;
         rc = tm_exports_note_late(m->pg, w->stream->name, hours, count, err);
         count = 0;

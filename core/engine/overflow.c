@@ -109,9 +109,9 @@ int tm_overflow_start(struct tm_metrics *metrics, const char *gatherer, struct t
     struct tm_overflow *o = calloc(1, sizeof *o);
     TM_FATAL_UNLESS(o);
     o->metrics = metrics;
-    o->errors = tm_metrics_counter(metrics, "export_errors_total",
-                                   "Exports that failed, by where; objects that are not what they were.",
-                                   "type=\"archive\"");
+    o->errors =
+        tm_metrics_counter(metrics, "export_errors_total",
+                           "Exports that failed, by where; objects that are not what they were.", "type=\"archive\"");
     (void)snprintf(o->gatherer, sizeof o->gatherer, "%s", gatherer);
     TM_FATAL_UNLESS(tm_stop_init(&o->stop) == TM_OK);
     pthread_mutex_init(&o->lock, NULL);
@@ -164,8 +164,9 @@ enum tm_overflow_state tm_overflow_look(struct tm_overflow *o, const struct tm_r
 {
     pthread_mutex_lock(&o->lock);
     enum tm_overflow_state state = o->state;
-    bool same = state == TM_OVERFLOW_BUSY || (state != TM_OVERFLOW_IDLE && strcmp(o->job.part.table, part->table) == 0 &&
-                                              o->job.part.last == part->last);
+    bool same =
+        state == TM_OVERFLOW_BUSY ||
+        (state != TM_OVERFLOW_IDLE && strcmp(o->job.part.table, part->table) == 0 && o->job.part.last == part->last);
     if (same && state == TM_OVERFLOW_DONE)
         *out = o->done;
     pthread_mutex_unlock(&o->lock);

@@ -18,7 +18,7 @@
 struct tm_overflow;
 
 enum tm_overflow_state {
-    TM_OVERFLOW_IDLE,   /* it was given nothing, or something else */
+    TM_OVERFLOW_IDLE, /* it was given nothing, or something else */
     TM_OVERFLOW_BUSY,
     TM_OVERFLOW_DONE,
     TM_OVERFLOW_FAILED, /* logged; may be offered again */

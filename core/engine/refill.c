@@ -15,10 +15,11 @@ struct asked {
 static int next(struct tm_pg *pg, struct asked *a, struct tm_error *err)
 {
     PGresult *r;
-    int rc = tm_pg_query(pg,
-                         "SELECT manifest, state = 'approved' FROM tidemill.restores WHERE state IN ('wanted', 'approved') "
-                         "ORDER BY state, asked_at, manifest LIMIT 1",
-                         0, NULL, &r, err);
+    int rc =
+        tm_pg_query(pg,
+                    "SELECT manifest, state = 'approved' FROM tidemill.restores WHERE state IN ('wanted', 'approved') "
+                    "ORDER BY state, asked_at, manifest LIMIT 1",
+                    0, NULL, &r, err);
     if (rc)
         return rc;
     int found = PQntuples(r);
@@ -43,7 +44,10 @@ static int answer(struct tm_pg *pg, const struct asked *a, const struct tm_resto
                             *a->why       ? "failed"
                             : a->approved ? "done"
                                           : "looked",
-                            numbers[0], numbers[1], a->approved ? numbers[2] : NULL, a->approved ? numbers[3] : NULL,
+                            numbers[0],
+                            numbers[1],
+                            a->approved ? numbers[2] : NULL,
+                            a->approved ? numbers[3] : NULL,
                             *a->why ? a->why : NULL};
     const uint64_t what[] = {c->rows, c->bytes, c->stored, c->duplicate};
     PGresult *r;

@@ -38,10 +38,8 @@ static int gap_row(const struct tm_retain *r, const struct tm_retain_context *c,
     gap.first = p->acknowledged >= p->first ? p->acknowledged + 1 : p->first;
     gap.last = p->last;
     (void)snprintf(gap.detail, sizeof gap.detail,
-                   "%s: %" PRIu64 " rows, seq %" PRId64 " to %" PRId64
-                   ", left the full store %s",
-                   p->stream, p->rows, gap.first, gap.last,
-                   *p->archived ? "for the archive" : "before production had them");
+                   "%s: %" PRIu64 " rows, seq %" PRId64 " to %" PRId64 ", left the full store %s", p->stream, p->rows,
+                   gap.first, gap.last, *p->archived ? "for the archive" : "before production had them");
     memcpy(id, gap.id, 16);
     struct tm_gap_scope scope = {.stream = p->stream};
     return tm_gap_row(&gap, c->plan, &scope, (struct tm_gap_end){p->to_us, "expired"}, tm_clock_wall_us(), out, &row);

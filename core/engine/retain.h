@@ -50,12 +50,12 @@ struct tm_retain_context {
     const char *gatherer;
     int32_t epoch_no;
     int64_t partition_rows, keep_us;
-    uint64_t bytes_max;        /* 0: none */
-    const char *const *expire; /* NULL-terminated; NULL: none */
+    uint64_t bytes_max;           /* 0: none */
+    const char *const *expire;    /* NULL-terminated; NULL: none */
     struct tm_overflow *overflow; /* NULL: no archive */
     const struct tm_archive_settings *archive;
-    const char *conninfo;      /* of the store, for the archive's session */
-    tm_retain_submit *submit;  /* NULL: nothing expires, as there is no ledger */
+    const char *conninfo;     /* of the store, for the archive's session */
+    tm_retain_submit *submit; /* NULL: nothing expires, as there is no ledger */
     void *arg;
 };
 

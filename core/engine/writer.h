@@ -46,7 +46,7 @@ struct tm_writer_options {
     const char *const *expire; /* streams whose unacknowledged rows may go at the bound; NULL-terminated; NULL: none */
     int64_t partition_rows;    /* of a new store's partitions; 0: TM_PARTITION_ROWS */
     struct tm_archive_settings archive; /* `to` NULL: none */
-    tm_retain_submit *submit;  /* rows for the journal; NULL: nothing expires */
+    tm_retain_submit *submit;           /* rows for the journal; NULL: nothing expires */
     void *submit_arg;
 };
 

@@ -269,8 +269,8 @@ static void add_key_index(struct text *t, const struct tm_stream *s)
 static void add_time_index(struct text *t, const struct tm_stream *s)
 {
     if (s->partition == TM_PARTITION_HASH && s->time_column >= 0 && s->time_column != s->received_column)
-        add(t, "CREATE INDEX IF NOT EXISTS %s_time ON %s USING brin (%s) WITH (autosummarize = on);\n", s->name, s->name,
-            s->columns[s->time_column].name);
+        add(t, "CREATE INDEX IF NOT EXISTS %s_time ON %s USING brin (%s) WITH (autosummarize = on);\n", s->name,
+            s->name, s->columns[s->time_column].name);
 }
 
 static void add_production(struct text *t, const struct tm_stream *s)

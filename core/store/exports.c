@@ -10,8 +10,7 @@
 #define US_OF(expr) "(extract(epoch FROM " expr ") * 1000000)::int8"
 
 /* Shorter than a lease, whose renewals wait behind us. */
-#define BARRIER_SQL                                                                                                    \
-    "BEGIN; SET LOCAL lock_timeout = '500ms'; LOCK TABLE tidemill.leases IN EXCLUSIVE MODE; COMMIT"
+#define BARRIER_SQL "BEGIN; SET LOCAL lock_timeout = '500ms'; LOCK TABLE tidemill.leases IN EXCLUSIVE MODE; COMMIT"
 
 struct number {
     char text[24];
@@ -49,11 +48,12 @@ int tm_exports_note_late(struct tm_pg *pg, const char *stream, const int64_t *ho
         rc = tm_buf_printf(&list, "%s%" PRId64, i ? "," : "", hours[i]);
     rc = rc ? rc : tm_buf_append(&list, "}", 1);
     const char *values[] = {stream, rc ? NULL : tm_buf_cstr(&list)};
-    rc = values[1] ? run(pg,
-                         "SELECT tidemill.note_late($1, ARRAY(SELECT timestamptz 'epoch' + h * interval '1 microsecond' "
-                         "FROM unnest($2::int8[]) h ORDER BY 1))",
-                         2, values, NULL, err)
-                   : tm_error_set(err, TM_ENOMEM, "out of memory for late hours");
+    rc = values[1]
+             ? run(pg,
+                   "SELECT tidemill.note_late($1, ARRAY(SELECT timestamptz 'epoch' + h * interval '1 microsecond' "
+                   "FROM unnest($2::int8[]) h ORDER BY 1))",
+                   2, values, NULL, err)
+             : tm_error_set(err, TM_ENOMEM, "out of memory for late hours");
     tm_buf_fini(&list);
     return rc;
 }
@@ -78,8 +78,8 @@ static int read_cursor(struct tm_pg *pg, const char *stream, int64_t *next_us, s
 {
     PGresult *r;
     const char *values[] = {stream};
-    int rc =
-        tm_pg_query(pg, "SELECT " US_OF("next_ts") " FROM tidemill.export_cursors WHERE stream = $1", 1, values, &r, err);
+    int rc = tm_pg_query(pg, "SELECT " US_OF("next_ts") " FROM tidemill.export_cursors WHERE stream = $1", 1, values,
+                         &r, err);
     if (rc)
         return rc;
     *next_us = PQntuples(r) ? us_at(r, 0) : INT64_MIN;
@@ -104,16 +104,15 @@ int tm_exports_heard(struct tm_pg *pg, const char *stream, int64_t *now_us, int6
     /* an epoch that a gatherer has left behind moves no more; what it still has comes late */
     int rc = tm_pg_query(
         pg,
-        "SELECT " US_OF("now()") ", count(*) = 0, bool_or(until IS NULL), " US_OF("min(until)") " FROM (SELECT g.gatherer, "
-        "max(h.until) AS until FROM tidemill.gatherers g LEFT JOIN tidemill.heard($1) h USING (gatherer, epoch) "
-        "WHERE g.state = 'active' GROUP BY 1) x",
+        "SELECT " US_OF("now()") ", count(*) = 0, bool_or(until IS NULL), " US_OF(
+            "min(until)") " FROM (SELECT g.gatherer, "
+                          "max(h.until) AS until FROM tidemill.gatherers g LEFT JOIN tidemill.heard($1) h USING (gatherer, epoch) "
+                          "WHERE g.state = 'active' GROUP BY 1) x",
         1, values, &r, err);
     if (rc)
         return rc;
     *now_us = us_at(r, 0);
-    *heard_us = PQgetvalue(r, 0, 1)[0] == 't'   ? INT64_MAX
-                : PQgetvalue(r, 0, 2)[0] == 't' ? INT64_MIN
-                                                : us_at(r, 3);
+    *heard_us = PQgetvalue(r, 0, 1)[0] == 't' ? INT64_MAX : PQgetvalue(r, 0, 2)[0] == 't' ? INT64_MIN : us_at(r, 3);
     PQclear(r);
     return TM_OK;
 }
@@ -123,9 +122,9 @@ int tm_exports_close(struct tm_pg *pg, const char *stream, int64_t until_us, str
     struct number until;
     struct tm_error ignored;
     const char *values[] = {stream, put(&until, until_us)};
-    int rc = run(pg,
-                 "UPDATE tidemill.export_cursors SET horizon_ts = greatest(horizon_ts, " TIME_OF(2) ") WHERE stream = $1",
-                 2, values, NULL, err);
+    int rc = run(
+        pg, "UPDATE tidemill.export_cursors SET horizon_ts = greatest(horizon_ts, " TIME_OF(2) ") WHERE stream = $1", 2,
+        values, NULL, err);
     if (rc)
         return rc;
     rc = tm_pg_exec(pg, BARRIER_SQL, err);
@@ -142,15 +141,17 @@ int tm_exports_late(struct tm_pg *pg, const char *stream, int64_t settle_us, str
     struct number settle;
     PGresult *r;
     const char *values[] = {stream, put(&settle, settle_us)};
-    int rc = tm_pg_query(pg,
-                         "SELECT " US_OF("l.from_ts") ", " US_OF("e.from_ts") ", " US_OF("e.to_ts") ", (SELECT max(at) FROM "
-                         "tidemill.export_late n WHERE n.stream = l.stream AND n.from_ts >= coalesce(e.from_ts, l.from_ts) "
-                         "AND n.from_ts < coalesce(e.to_ts, l.from_ts + interval '1 hour')) FROM tidemill.export_late l "
-                         "LEFT JOIN tidemill.exports e ON e.stream = l.stream AND e.from_ts <= l.from_ts AND "
-                         "l.from_ts < e.to_ts JOIN tidemill.export_cursors c ON c.stream = l.stream WHERE l.stream = $1 "
-                         "AND l.at <= now() - $2::int8 * interval '1 microsecond' AND l.from_ts < c.next_ts "
-                         "ORDER BY l.from_ts LIMIT 1",
-                         2, values, &r, err);
+    int rc = tm_pg_query(
+        pg,
+        "SELECT " US_OF("l.from_ts") ", " US_OF("e.from_ts") ", " US_OF(
+            "e.to_ts") ", (SELECT max(at) FROM "
+                       "tidemill.export_late n WHERE n.stream = l.stream AND n.from_ts >= coalesce(e.from_ts, l.from_ts) "
+                       "AND n.from_ts < coalesce(e.to_ts, l.from_ts + interval '1 hour')) FROM tidemill.export_late l "
+                       "LEFT JOIN tidemill.exports e ON e.stream = l.stream AND e.from_ts <= l.from_ts AND "
+                       "l.from_ts < e.to_ts JOIN tidemill.export_cursors c ON c.stream = l.stream WHERE l.stream = $1 "
+                       "AND l.at <= now() - $2::int8 * interval '1 microsecond' AND l.from_ts < c.next_ts "
+                       "ORDER BY l.from_ts LIMIT 1",
+        2, values, &r, err);
     if (rc)
         return rc;
     int found = PQntuples(r);
@@ -175,12 +176,14 @@ static int note_period(struct tm_pg *pg, const struct tm_export_done *d, struct 
                             put(&archived, (int64_t)d->archived_rows),
                             put(&bytes, (int64_t)d->bytes),
                             d->archive};
-    return run(pg,
-               "INSERT INTO tidemill.exports (stream, from_ts, to_ts, parts, rows, archived_rows, bytes, archive) VALUES "
-               "($1, " TIME_OF(2) ", " TIME_OF(3) ", $4, $5, $6, $7, $8) ON CONFLICT (stream, from_ts) DO UPDATE SET "
+    return run(
+        pg,
+        "INSERT INTO tidemill.exports (stream, from_ts, to_ts, parts, rows, archived_rows, bytes, archive) VALUES "
+        "($1, " TIME_OF(2) ", " TIME_OF(
+            3) ", $4, $5, $6, $7, $8) ON CONFLICT (stream, from_ts) DO UPDATE SET "
                "to_ts = excluded.to_ts, parts = excluded.parts, rows = excluded.rows, archived_rows = "
                "excluded.archived_rows, bytes = excluded.bytes, archive = excluded.archive, at = now()",
-               8, values, NULL, err);
+        8, values, NULL, err);
 }
 
 static int move_cursor(struct tm_pg *pg, const struct tm_export_done *d, struct tm_error *err)
@@ -188,10 +191,11 @@ static int move_cursor(struct tm_pg *pg, const struct tm_export_done *d, struct 
     struct number to, next;
     int moved = 0;
     const char *values[] = {d->stream, put(&to, d->to_us), put(&next, d->next_us)};
-    int rc = run(pg,
-                 "UPDATE tidemill.export_cursors SET next_ts = " TIME_OF(2) ", updated_at = now() WHERE stream = $1 AND "
-                 "next_ts = " TIME_OF(3),
-                 3, values, &moved, err);
+    int rc =
+        run(pg,
+            "UPDATE tidemill.export_cursors SET next_ts = " TIME_OF(2) ", updated_at = now() WHERE stream = $1 AND "
+                                                                       "next_ts = " TIME_OF(3),
+            3, values, &moved, err);
     if (!rc && moved != 1)
         return tm_error_set(err, TM_ECONFLICT, "%s: another process has moved the export's cursor", d->stream);
     return rc;
@@ -202,8 +206,8 @@ static int forget_late(struct tm_pg *pg, const struct tm_export_done *d, struct 
     struct number from, to;
     const char *values[] = {d->stream, put(&from, d->from_us), put(&to, d->to_us), d->late_until};
     return run(pg,
-               "DELETE FROM tidemill.export_late WHERE stream = $1 AND from_ts >= " TIME_OF(2) " AND from_ts < " TIME_OF(
-                   3) " AND at <= $4::timestamptz",
+               "DELETE FROM tidemill.export_late WHERE stream = $1 AND from_ts >= " TIME_OF(
+                   2) " AND from_ts < " TIME_OF(3) " AND at <= $4::timestamptz",
                4, values, NULL, err);
 }
 

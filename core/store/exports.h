@@ -51,7 +51,8 @@ int tm_exports_late(struct tm_pg *pg, const char *stream, int64_t settle_us, str
 
 struct tm_export_done {
     const char *stream, *archive;
-    int64_t from_us, to_us, next_us; /* next_us: where the cursor was; INT64_MIN: it stays, the period was exported before */
+    int64_t from_us, to_us,
+        next_us; /* next_us: where the cursor was; INT64_MIN: it stays, the period was exported before */
     unsigned parts;
     uint64_t rows, archived_rows, bytes;
     const char *late_until; /* notes of the period up to this `at` are dealt with; NULL: none */

@@ -116,8 +116,15 @@ static int note_absent(struct tm_pg *pg, const struct tm_retention_part *p, cons
     char first[24], last[24], rows[24], before[24];
     int64_t from = p->expires && p->acknowledged >= p->first ? p->acknowledged + 1 : p->first;
     char detail[sizeof p->archived + 16];
-    const char *values[] = {gatherer, p->epoch, p->stream, first, last, rows, p->expires ? "expired" : "released",
-                            before,   p->expires && *p->archived ? detail : NULL};
+    const char *values[] = {gatherer,
+                            p->epoch,
+                            p->stream,
+                            first,
+                            last,
+                            rows,
+                            p->expires ? "expired" : "released",
+                            before,
+                            p->expires && *p->archived ? detail : NULL};
     (void)snprintf(detail, sizeof detail, "archived: %s", p->archived);
     PGresult *result;
     (void)snprintf(first, sizeof first, "%" PRId64, from);

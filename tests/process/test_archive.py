@@ -3,10 +3,13 @@ the way; what is missing there is named."""
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
-from typing import Callable
+from decimal import Decimal
+from typing import Any, Callable
 
 from harness import Lab
 from harness.archive import TIMED, Archive, fingerprint
+
+from test_parquet import Readers
 
 MakeLab = Callable[..., Lab]
 
@@ -64,6 +67,33 @@ def _comes_back(lab: Lab, archive: Archive, span: tuple[str, ...]) -> None:
     assert again["stored"] == 0 and again["duplicate"] == again["rows"], again
 
 
+SUMS = {  # what somebody may ask of both, in DuckDB's words and in production's
+    "trades": ("count(*), sum(price), sum(count), count(DISTINCT trade_id), max(epoch_us(exchange_ts))",
+               "count(*), sum(price) * 0.000001, sum(count) * 0.01, count(DISTINCT trade_id), "
+               "max((extract(epoch FROM exchange_ts) * 1000000)::int8)"),
+    "orderbook_deltas": ("count(*), sum(price), sum(delta), count(DISTINCT ticker), sum(occurrence)",
+                         "count(*), sum(price) * 0.000001, sum(delta) * 0.01, count(DISTINCT ticker), sum(occurrence)"),
+    "tickers": ("count(*), sum(yes_bid), sum(volume), count(price), min(epoch_us(exchange_ts))",
+                "count(*), sum(yes_bid) * 0.000001, sum(volume) * 0.01, count(price), "
+                "min((extract(epoch FROM exchange_ts) * 1000000)::int8)"),
+}
+
+
+def _numbers(row: Any) -> list[Decimal]:
+    return [Decimal(str(value)) for value in row]
+
+
+def _is_read_by_duckdb(lab: Lab, archive: Archive) -> None:
+    """Counts and sums of each stream are those of production's SQL."""
+    readers = Readers()
+    for stream, (theirs, ours) in SUMS.items():
+        rows, = readers.ask({"sql": f"SELECT {theirs} FROM read_parquet('{archive.directory}/raw/{stream}/**/*.parquet')"})
+        assert _numbers(rows[0]) == _numbers(lab.production.query(f"SELECT {ours} FROM {stream}")[0]), stream
+    assert readers.process.stdin
+    readers.process.stdin.close()
+    assert readers.process.wait(20) == 0
+
+
 def _is_found_again(lab: Lab, archive: Archive) -> None:
     """Production does not know any more what is archived, and a manifest was not written: nothing is written twice."""
     before = sorted(archive.directory.glob("raw/**/*.parquet"))
@@ -113,6 +143,7 @@ def test_production_goes_out_once_and_comes_back(make_lab: MakeLab) -> None:
     archive.give()
     _goes_out_once(lab, archive)
     span = ("--since", _text(_hours_ago(5)), "--until", _text(datetime.now(timezone.utc)), "--streams", ",".join(TIMED))
+    _is_read_by_duckdb(lab, archive)
     _comes_back(lab, archive, span)
     _is_found_again(lab, archive)
     _names_what_is_missing(lab, archive, span)

@@ -29,7 +29,8 @@ static void test_names(void **state)
     tm_period_key(TM_ARCHIVE_OBJECT, "trades", hour, 0, key);
     assert_string_equal(key, "raw/trades/year=2026/month=11/day=26/hour=05/trades-20261126T05-0000.parquet");
     tm_period_key(TM_ARCHIVE_MANIFEST, "orderbook_snapshots", day, 12, key);
-    assert_string_equal(key, "manifest/raw/orderbook_snapshots/year=2026/month=11/day=26/orderbook_snapshots-20261126-0012.json");
+    assert_string_equal(
+        key, "manifest/raw/orderbook_snapshots/year=2026/month=11/day=26/orderbook_snapshots-20261126-0012.json");
     /* before 1970 the hour still begins before the moment */
     hour = tm_period_at(-1, HOUR);
     assert_true(hour.from_us == -HOUR && hour.to_us == 0);
@@ -81,7 +82,8 @@ static void test_manifest_round(void **state)
 {
     (void)state;
     struct tm_manifest m = example(), back;
-    struct tm_manifest_more more = {.columns = "trade_id,price", .first = "{\"trade_id\":\"a\"}", .coverage = "{\"gaps\":[]}"};
+    struct tm_manifest_more more = {
+        .columns = "trade_id,price", .first = "{\"trade_id\":\"a\"}", .coverage = "{\"gaps\":[]}"};
     struct tm_buf text = {0};
     struct tm_error err;
     assert_int_equal(tm_manifest_put(&m, &more, MOMENT, &text), TM_OK);
@@ -104,11 +106,16 @@ static void test_manifest_refused(void **state)
 {
     (void)state;
     static const char *const changes[][2] = {
-        {"\"version\":1", "\"version\":2"},      {"\"rows\":9007199254740993", "\"rows\":-1"},
-        {"\"rows\":9007199254740993", "\"rows\":\"7\""}, {"\"bytes\":4711", "\"bytes\":4.5"},
-        {"\"object\":\"raw/", "\"object\":\"/etc/"},     {"\"object\":\"raw/", "\"object\":\"raw/../"},
-        {"\"sha256\":\"01", "\"sha256\":\"0x"},          {"\"from\":\"2026-", "\"from\":\"26-"},
-        {"\"stream\":\"trades\"", "\"stream\":5"},       {"\"part\":3,", ""},
+        {"\"version\":1", "\"version\":2"},
+        {"\"rows\":9007199254740993", "\"rows\":-1"},
+        {"\"rows\":9007199254740993", "\"rows\":\"7\""},
+        {"\"bytes\":4711", "\"bytes\":4.5"},
+        {"\"object\":\"raw/", "\"object\":\"/etc/"},
+        {"\"object\":\"raw/", "\"object\":\"raw/../"},
+        {"\"sha256\":\"01", "\"sha256\":\"0x"},
+        {"\"from\":\"2026-", "\"from\":\"26-"},
+        {"\"stream\":\"trades\"", "\"stream\":5"},
+        {"\"part\":3,", ""},
     };
     struct tm_manifest m = example(), back;
     struct tm_manifest_more more = {0};
@@ -118,9 +125,9 @@ static void test_manifest_refused(void **state)
         assert_int_equal(tm_manifest_put(&m, &more, MOMENT, &text), TM_OK);
         const char *whole = tm_buf_cstr(&text), *at = strstr(whole, changes[i][0]);
         assert_non_null(at);
-        assert_int_equal(tm_buf_printf(&other, "%.*s%s%s", (int)(at - whole), whole, changes[i][1],
-                                       at + strlen(changes[i][0])),
-                         TM_OK);
+        assert_int_equal(
+            tm_buf_printf(&other, "%.*s%s%s", (int)(at - whole), whole, changes[i][1], at + strlen(changes[i][0])),
+            TM_OK);
         assert_int_equal(tm_manifest_read(&other, &back, &err), TM_ECORRUPT);
         assert_non_null(strstr(err.message, "manifest"));
         tm_buf_fini(&text);
@@ -139,16 +146,33 @@ static void test_manifest_refused(void **state)
 
 static struct tm_plan *make_plan(void)
 {
-    static const struct tm_column_def columns[] = {{.name = "id", .type = TM_TYPE_INT8, .not_null = true},
-                                                   {.name = "at", .type = TM_TYPE_TIMESTAMPTZ, .not_null = true},
-                                                   {.name = "received_at", .type = TM_TYPE_TIMESTAMPTZ, .not_null = true}};
+    static const struct tm_column_def columns[] = {
+        {.name = "id", .type = TM_TYPE_INT8, .not_null = true},
+        {.name = "at", .type = TM_TYPE_TIMESTAMPTZ, .not_null = true},
+        {.name = "received_at", .type = TM_TYPE_TIMESTAMPTZ, .not_null = true}};
     static const char *const key[] = {"id", "at", NULL}, *const id[] = {"id", NULL};
     static const struct tm_stream_def streams[] = {
-        {.name = "facts", .columns = columns, .column_count = 3, .key = key, .partition = TM_PARTITION_DAY,
-         .partition_column = "at", .time_column = "at", .window_us = 1000000},
-        {.name = "hashed", .columns = columns, .column_count = 3, .key = id, .partition = TM_PARTITION_HASH,
-         .time_column = "at", .window_us = 1000000},
-        {.name = "seen", .columns = columns, .column_count = 3, .observer = true, .time_column = "at", .window_us = 1000000},
+        {.name = "facts",
+         .columns = columns,
+         .column_count = 3,
+         .key = key,
+         .partition = TM_PARTITION_DAY,
+         .partition_column = "at",
+         .time_column = "at",
+         .window_us = 1000000},
+        {.name = "hashed",
+         .columns = columns,
+         .column_count = 3,
+         .key = id,
+         .partition = TM_PARTITION_HASH,
+         .time_column = "at",
+         .window_us = 1000000},
+        {.name = "seen",
+         .columns = columns,
+         .column_count = 3,
+         .observer = true,
+         .time_column = "at",
+         .window_us = 1000000},
         {.name = "state", .columns = columns, .column_count = 3, .key = id, .mode = TM_STREAM_UPSERT},
     };
     struct tm_plan_def def = {.gatherer = "", .streams = streams, .stream_count = 4};
@@ -165,8 +189,10 @@ static void test_schedule(void **state)
     struct tm_plan *plan = make_plan();
     struct tm_archive_schedule own[] = {{"hashed", TM_PERIOD_DAY_US}, {"facts", 0}};
     struct tm_archive_settings s = {.to = "file:///a"}, none = {0};
-    const struct tm_stream *facts = tm_plan_stream_by_name(plan, "facts"), *hashed = tm_plan_stream_by_name(plan, "hashed"),
-                           *seen = tm_plan_stream_by_name(plan, "seen"), *upsert = tm_plan_stream_by_name(plan, "state");
+    const struct tm_stream *facts = tm_plan_stream_by_name(plan, "facts"),
+                           *hashed = tm_plan_stream_by_name(plan, "hashed"),
+                           *seen = tm_plan_stream_by_name(plan, "seen"),
+                           *upsert = tm_plan_stream_by_name(plan, "state");
     struct tm_error err;
     assert_string_equal(facts->columns[tm_archive_column(facts)].name, "at");
     assert_string_equal(hashed->columns[tm_archive_column(hashed)].name, "at");

@@ -23,8 +23,8 @@ static int run_period(const struct tm_export_sink *sink, const struct tm_stream 
     int64_t started_us = tm_clock_mono_us();
     out->period = (struct tm_period){.from_us = done->from_us, .to_us = done->to_us};
     int rc = tm_exports_close(sink->pg, stream->name, done->to_us, err);
-    if (rc)
-        return rc;
+    if (rc) /* long transactions, as in a catch-up: there is time */
+        return rc == TM_ERETRY && tm_pg_is_open(sink->pg) ? 0 : rc;
     rc = tm_export_period(&export, out->period, &exported, err);
     if (rc) {
         out->fault = exported.at_target ? TM_EXPORT_ARCHIVE : TM_EXPORT_PRODUCTION;

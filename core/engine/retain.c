@@ -14,7 +14,8 @@
 #define SOON_US (200 * TM_US_PER_MS)
 #define LEDGER_WAIT_US (600 * TM_US_PER_S) /* then it was lost on its way, and is written again */
 #define JOURNAL_WAIT_US (5 * TM_US_PER_S)  /* a full server cannot take the ledger's row; by then the journal has it */
-#define WARN_AT 0.8                        /* of the bound */
+#define ARCHIVE_AGAIN_US (10 * TM_US_PER_S)
+#define WARN_AT 0.8 /* of the bound */
 
 void tm_retain_init(struct tm_retain *r, struct tm_metrics *m)
 {
@@ -135,7 +136,14 @@ static bool is_archived(struct tm_retain *r, const struct tm_retain_context *c)
         (void)snprintf(r->part.archived, sizeof r->part.archived, "%s", done.manifest);
         return true;
     case TM_OVERFLOW_FAILED:
-        if (++r->failures >= TM_RETAIN_TRIES)
+        if (!r->failed_us) {
+            r->failed_us = tm_clock_mono_us();
+            r->failures++;
+        }
+        if (r->failures < TM_RETAIN_TRIES && tm_clock_mono_us() - r->failed_us < ARCHIVE_AGAIN_US)
+            return false;
+        r->failed_us = 0;
+        if (r->failures >= TM_RETAIN_TRIES)
             return true;
         break;
     case TM_OVERFLOW_IDLE:

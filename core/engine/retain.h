@@ -42,6 +42,7 @@ struct tm_retain {
     char gap_id[37];
     struct tm_retention_part part;
     unsigned failures; /* of the archive, in a row */
+    int64_t failed_us; /* monotonic, of the last one that is to be tried again; 0: none */
 };
 
 struct tm_retain_context {

@@ -1,10 +1,11 @@
 --- What a gatherer had to let go before production had it, and put into the archive first, comes back from there: in the
 --- deduplicator, which reads in tidemill.absent where such rows are (FAILURES B4, B5).
 ---
----     require "recovery.archive" { production = tm.sql { conninfo = ... } }         -- behind the role, which sets the archive
+---     require "recovery.archive" { production = tm.sql { conninfo = ... } }     -- behind the role, which sets the archive
 ---
 --- Each manifest goes through the table tidemill.restores: wanted, looked (a dry run of the engine's says how many rows, and
---- whether the object is there), approved, done or failed. Where the role's archive has `approve = true` the step from looked to approved is a person's:
+--- whether the object is there), approved, done or failed. Where the role's archive has `approve = true` the step from looked
+--- to approved is a person's:
 ---
 ---     run("unarchive", "archive", { approved = true })                     all that wait, at the REPL
 ---     run("unarchive", "archive", { approved = true, manifest = "..." })   this one

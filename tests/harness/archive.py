@@ -7,10 +7,12 @@ import subprocess
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, Mapping
 
+from .daemons import Deduplicator
 from .lab import Lab
 from .paths import ROOT, program
+from .postgres import PostgresCluster
 from .waiting import wait_until
 
 TIMED = {"trades": "exchange_ts", "orderbook_deltas": "exchange_ts", "tickers": "exchange_ts"}  # by the exchange's time
@@ -39,30 +41,30 @@ class Manifest:
 
 
 class Archive:
-    """Give it to the processes before they start."""
+    """A directory, and production beside it: with the deduplicator's commands, by the stock script or the lab's own."""
 
-    def __init__(self, lab: Lab, **environment: str) -> None:
-        self.lab = lab
-        self.directory = lab.directory / "archive"
-        self.url = f"file://{self.directory}"
-        self._environment = {"TIDEMILL_ARCHIVE": self.url, **environment}
+    def __init__(self, directory: Path, production: PostgresCluster, environment: Mapping[str, str],
+                 script: Path | None = None) -> None:
+        self.directory = directory / "archive"
+        self.production = production
+        self.script = script or ROOT / Deduplicator.script
+        self.settings = {"TIDEMILL_ARCHIVE": f"file://{self.directory}", **environment}
 
-    def give(self, gatherers: bool = False) -> None:
-        """The deduplicator has it, and the gatherers, too."""
-        daemons = [self.lab.deduplicator, *(self.lab.gatherers.values() if gatherers else ())]
-        for daemon in daemons:
-            daemon.process.env.update(self._environment)
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of the commands."""
+        return {**os.environ, "TIDEMILL_PRODUCTION": self.production.conninfo(), **self.settings}
 
     # ---- commands ----
 
     def run(self, *arguments: str, production: str | None = None) -> subprocess.CompletedProcess[str]:
-        """A command with the deduplicator's environment; "SCRIPT" stands for its script."""
-        daemon = self.lab.deduplicator
-        script = str(self.lab.options.deduplicator_script or ROOT / daemon.script)
-        environment = {**os.environ, **daemon.process.env, **({"TIDEMILL_PRODUCTION": production} if production else {})}
-        words = [script if word == "SCRIPT" else word for word in arguments]
-        return subprocess.run([str(program("tidemill")), *words], env=environment, cwd=daemon.directory,
-                              capture_output=True, text=True, timeout=300, check=False)
+        """A command; "SCRIPT" stands for the deduplicator's script, `production` for another database."""
+        environment = {**self.environment, **({"TIDEMILL_PRODUCTION": production} if production else {})}
+        return subprocess.run(self.words(*arguments), env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+    def words(self, *arguments: str) -> list[str]:
+        """The same for whoever starts it himself."""
+        return [str(program("tidemill")), *(str(self.script) if word == "SCRIPT" else word for word in arguments)]
 
     def ask(self, *arguments: str, status: int = 0, production: str | None = None) -> dict[str, Any]:
         """What a command says with --json."""
@@ -87,11 +89,11 @@ class Archive:
         """Wait until the streams with the exchange's time are there up to a moment (all of production), and nothing is
         noted as late."""
         wait_until("production is in the archive", lambda: not self.behind(until), timeout,
-                   lambda: f"{self.behind(until)}\n{self.lab.deduplicator.process.log_tail()}")
+                   lambda: str(self.behind(until)))
 
     def behind(self, until: datetime | None = None) -> dict[str, tuple[int, int]]:
         """Streams of which production and archive have another number of rows: (production, archive)."""
-        production, found = self.lab.production, {}
+        production, found = self.production, {}
         for stream, column in TIMED.items():
             rows = production.value(f"SELECT count(*) FROM {stream} WHERE {column} < coalesce(%s::timestamptz, 'infinity')",
                                     (until,))
@@ -125,7 +127,20 @@ class Archive:
         path.with_suffix(".hidden").rename(path)
 
 
-def fingerprint(lab: Lab, stream: str, where: str = "true", database: str | None = None) -> tuple[Any, ...]:
+class LabArchive(Archive):
+    """Of a lab; give it to the processes before they start."""
+
+    def __init__(self, lab: Lab, **environment: str) -> None:
+        super().__init__(lab.directory, lab.production, environment, lab.options.deduplicator_script)
+        self.lab = lab
+
+    def give(self, gatherers: bool = False) -> None:
+        """The deduplicator has it, and the gatherers, too."""
+        for daemon in [self.lab.deduplicator, *(self.lab.gatherers.values() if gatherers else ())]:
+            daemon.process.env.update(self.settings)
+
+
+def fingerprint(production: PostgresCluster, stream: str, where: str = "true", database: str | None = None) -> tuple[Any, ...]:
     """The rows as one value."""
-    return lab.production.query(f"SELECT count(*), md5(string_agg(md5(t::text), '' ORDER BY md5(t::text))) FROM {stream} t "
-                                f"WHERE {where}", database=database)[0]
+    return production.query(f"SELECT count(*), md5(string_agg(md5(t::text), '' ORDER BY md5(t::text))) FROM {stream} t "
+                            f"WHERE {where}", database=database)[0]

@@ -1,70 +1,87 @@
 """The archive: production goes into Parquet hour by hour and comes back row by row, each row once, whatever is killed or lost on
-the way; what is missing there is named."""
+the way; what is missing there is named. One PostgreSQL and the commands; the drills do it with everything at work."""
 from __future__ import annotations
 
+import random
+import subprocess
+import time
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Callable
 
-from harness import Lab
-from harness.archive import TIMED, Archive, fingerprint
+import pytest
+
+from harness import Lab, PostgresCluster
+from harness.archive import TIMED, Archive, LabArchive, fingerprint
 
 from test_parquet import Readers
 
 MakeLab = Callable[..., Lab]
+MakeCluster = Callable[..., PostgresCluster]
+
+HOURS = 3
+NOW = datetime.now(timezone.utc)
+DAY = (NOW - timedelta(days=2)).replace(hour=0, minute=0, second=0, microsecond=0)
+SPAN = ("--since", (DAY - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M"), "--until",
+        (DAY + timedelta(hours=HOURS + 1)).strftime("%Y-%m-%dT%H:%M"), "--streams", ",".join(TIMED))
+
+FILL = {  # rows of three hours, from `first` on, `step` apart
+    "trades": "INSERT INTO trades SELECT md5('t' || {salt} || i)::uuid, {at}, {at} + interval '9 ms', 'KX-' || i % 7, "
+              "i % 99 * 10000, i * 3 - 50, CASE WHEN i % 5 > 0 THEN (ARRAY['yes', 'no'])[i % 2 + 1] END, i % 3 = 0",
+    "orderbook_deltas": "INSERT INTO orderbook_deltas SELECT 'KX-' || i % 7, {at}, (ARRAY['yes', 'no'])[i % 2 + 1], "
+                        "i % 99 * 10000, 100 - i, i % 2, {at} + interval '9 ms'",
+    "tickers": "INSERT INTO tickers SELECT 'KX-' || i % 7, {at}, nullif(i % 4, 0) * 10000, 10000, 20000, i, i, i, i, i, i, i, "
+               "{at} + interval '9 ms'",
+}
 
 
-def _hours_ago(hours: int) -> datetime:
-    """Shortly before the end of an hour, so that the events go on into the next one."""
-    return datetime.now(timezone.utc).replace(minute=59, second=58, microsecond=0) - timedelta(hours=hours + 1)
+def _fill(production: PostgresCluster, rows: int, salt: int = 0) -> None:
+    step = HOURS * 3600 * 1_000_000 // rows
+    at = f"timestamptz '{DAY.isoformat()}' + i::int8 * {step} * interval '1 microsecond' + {salt} * interval '1 us'"
+    for text in FILL.values():
+        production.execute(f"{text.format(at=at, salt=salt)} FROM generate_series(0, {rows - 1}) i")
 
 
-def _text(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+@pytest.fixture(name="archive")
+def _archive(make_cluster: MakeCluster, directory: Path) -> Archive:
+    """Production with some rows of three hours, two days ago."""
+    production = make_cluster("production", "kalshi")
+    archive = Archive(directory, production, {"TIDEMILL_ARCHIVE_LAG": "0s", "TIDEMILL_ARCHIVE_WAIT": "0s"})
+    migrated = archive.run("migrate", "SCRIPT")
+    assert migrated.returncode == 0, migrated.stderr
+    for stream in ("orderbook_deltas", "tickers"):
+        production.execute(f"CREATE TABLE IF NOT EXISTS {stream}_p{DAY:%Y%m%d} PARTITION OF {stream} FOR VALUES FROM "
+                           f"('{DAY.isoformat()}') TO ('{(DAY + timedelta(days=1)).isoformat()}')")
+    _fill(production, 3000)
+    return archive
 
 
-def _rows(lab: Lab) -> int:
-    return sum(lab.production.value(f"SELECT count(*) FROM {stream}") for stream in TIMED)
+def _run(archive: Archive) -> dict[str, Any]:
+    return archive.ask("archive", "run", "SCRIPT", "--streams", ",".join(TIMED))
+
+
+def _rows(archive: Archive) -> int:
+    return sum(archive.production.value(f"SELECT count(*) FROM {stream}") for stream in TIMED)
 
 
 def _archived(archive: Archive) -> int:
     return sum(manifest.rows for manifest in archive.manifests() if manifest.stream in TIMED)
 
 
-def _goes_out_once(lab: Lab, archive: Archive) -> None:
-    """Under load, with rows of hours that are in the archive already, and a deduplicator that is killed meanwhile."""
-    lab.start()
-    for events in (2000, 5000):
-        lab.wait_emitted(events)
-        lab.deduplicator.process.kill()
-        lab.deduplicator.start()
-    lab.wait_emitted()
-    lab.drain()
-    verdict = lab.verify()
-    assert verdict.clean, str(verdict)
-    archive.wait_whole()
-    assert _archived(archive) == _rows(lab)
-    parts = {int(manifest.text["part"]) for manifest in archive.manifests()}
-    assert parts > {0}, "nothing came late, so this proves little"
-    hours = {manifest.text["from"] for manifest in archive.manifests() if manifest.stream == "orderbook_deltas"}
-    assert len(hours) >= 2, hours
-    metrics = lab.deduplicator.metrics()
-    assert metrics.sum("export_rows_total") > 0 and metrics.sum("export_errors_total") == 0
+def _objects(archive: Archive) -> list[Path]:
+    return sorted(archive.directory.glob("raw/**/*.parquet"))
 
 
-def _comes_back(lab: Lab, archive: Archive, span: tuple[str, ...]) -> None:
-    """Into an empty database, twice."""
-    lab.production.execute("CREATE DATABASE copy")
-    copy = lab.production.conninfo("copy")
-    dry = archive.ask("restore", "SCRIPT", *span, "--dry-run", production=copy)
-    assert dry["rows"] == _rows(lab) and dry["stored"] == 0, dry
-    assert lab.production.value("SELECT count(*) FROM tidemill.restored") == 0
-    first = archive.ask("restore", "SCRIPT", *span, production=copy)
-    assert first["stored"] == first["rows"] == _rows(lab), first
+def _restore(archive: Archive, database: str, *more: str, status: int = 0) -> dict[str, Any]:
+    if not archive.production.query("SELECT 1 FROM pg_database WHERE datname = %s", (database,)):
+        archive.production.execute(f"CREATE DATABASE {database}")
+    return archive.ask("restore", "SCRIPT", *SPAN, *more, status=status, production=archive.production.conninfo(database))
+
+
+def _is_equal(archive: Archive, database: str) -> None:
     for stream in TIMED:
-        assert fingerprint(lab, stream, database="copy") == fingerprint(lab, stream), stream
-    again = archive.ask("restore", "SCRIPT", *span, production=copy)
-    assert again["stored"] == 0 and again["duplicate"] == again["rows"], again
+        assert fingerprint(archive.production, stream, database=database) == fingerprint(archive.production, stream), stream
 
 
 SUMS = {  # what somebody may ask of both, in DuckDB's words and in production's
@@ -83,36 +100,67 @@ def _numbers(row: Any) -> list[Decimal]:
     return [Decimal(str(value)) for value in row]
 
 
-def _is_read_by_duckdb(lab: Lab, archive: Archive) -> None:
+def _is_read_by_duckdb(archive: Archive) -> None:
     """Counts and sums of each stream are those of production's SQL."""
     readers = Readers()
     for stream, (theirs, ours) in SUMS.items():
         rows, = readers.ask({"sql": f"SELECT {theirs} FROM read_parquet('{archive.directory}/raw/{stream}/**/*.parquet')"})
-        assert _numbers(rows[0]) == _numbers(lab.production.query(f"SELECT {ours} FROM {stream}")[0]), stream
+        assert _numbers(rows[0]) == _numbers(archive.production.query(f"SELECT {ours} FROM {stream}")[0]), stream
     assert readers.process.stdin
     readers.process.stdin.close()
     assert readers.process.wait(20) == 0
 
 
-def _is_found_again(lab: Lab, archive: Archive) -> None:
-    """Production does not know any more what is archived, and a manifest was not written: nothing is written twice."""
-    before = sorted(archive.directory.glob("raw/**/*.parquet"))
-    rows = _archived(archive)
-    lab.deduplicator.process.stop()
+def test_each_row_goes_out_once_and_comes_back(archive: Archive) -> None:
+    first = _run(archive)
+    assert first["rows"] == _archived(archive) == _rows(archive) > 0
+    assert first["objects"] == len(_objects(archive)) == HOURS * len(TIMED)
+    assert _run(archive)["rows"] == 0
+    _is_read_by_duckdb(archive)
+    # late rows, of which the merge tells: a part of their own, and nothing twice
+    _fill(archive.production, 100, salt=1)
+    hours = [(DAY + timedelta(hours=hour)).isoformat() for hour in range(HOURS)]
+    for stream in TIMED:
+        archive.production.query("SELECT tidemill.note_late(%s, %s::timestamptz[])", (stream, hours))
+    time.sleep(2.1)  # the shortest time for which an hour must be quiet
+    late = _run(archive)
+    assert late["rows"] == 100 * len(TIMED), late
+    assert _archived(archive) == _rows(archive)
+    assert {int(one.text["part"]) for one in archive.manifests() if one.rows} == {0, 1}
+    _is_read_by_duckdb(archive)
+    # into an empty database, twice
+    dry = _restore(archive, "copy", "--dry-run")
+    assert dry["rows"] == _rows(archive) and dry["stored"] == 0, dry
+    done = _restore(archive, "copy")
+    assert done["stored"] == done["rows"] == _rows(archive), done
+    _is_equal(archive, "copy")
+    again = _restore(archive, "copy")
+    assert again["stored"] == 0 and again["duplicate"] == again["rows"], again
+
+
+def test_kills_and_lost_cursors_write_nothing_twice(archive: Archive) -> None:
+    chance = random.Random(5)
+    for _ in range(8):
+        with subprocess.Popen(archive.words("archive", "run", "SCRIPT"), env=archive.environment, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL) as process:
+            time.sleep(chance.uniform(0.05, 0.5))
+            process.kill()
+    _run(archive)
+    assert _archived(archive) == _rows(archive)
+    before = _objects(archive)
     one = next(manifest for manifest in archive.manifests() if manifest.stream == "trades" and manifest.rows)
-    one.path.unlink()
-    lab.production.execute("TRUNCATE tidemill.exports, tidemill.export_cursors, tidemill.export_late")
-    lab.deduplicator.start()
-    archive.wait_whole()
-    assert sorted(archive.directory.glob("raw/**/*.parquet")) == before and _archived(archive) == rows
-    assert one.path.exists()
+    one.path.unlink()  # as a kill between the object and its manifest leaves it
+    archive.production.execute("TRUNCATE tidemill.exports, tidemill.export_cursors, tidemill.export_late")  # an earlier moment
+    assert _run(archive)["rows"] == 0
+    assert _objects(archive) == before and _archived(archive) == _rows(archive) and one.path.exists()
+    deep = archive.ask("archive", "verify", "SCRIPT", "--deep")
+    assert deep["gaps"] == []
 
 
-def _names_what_is_missing(lab: Lab, archive: Archive, span: tuple[str, ...]) -> None:
-    """One object is damaged, one is gone: two gaps, and the rest comes back."""
-    objects = [manifest for manifest in archive.manifests() if manifest.stream == "orderbook_deltas" and manifest.rows > 10]
+def test_what_is_missing_has_a_name_and_the_rest_comes_back(archive: Archive) -> None:
+    _run(archive)
+    objects = [manifest for manifest in archive.manifests() if manifest.stream == "orderbook_deltas" and manifest.rows]
     damaged, lost = objects[0], objects[-1]
-    assert damaged.path != lost.path
     archive.flip(damaged)
     archive.hide(lost)
     named = sorted(str(one.text["object"]) for one in (damaged, lost))
@@ -120,30 +168,43 @@ def _names_what_is_missing(lab: Lab, archive: Archive, span: tuple[str, ...]) ->
     assert sorted(gap["object"] for gap in deep["gaps"]) == named
     shallow = archive.ask("archive", "verify", "SCRIPT", status=1)
     assert [gap["object"] for gap in shallow["gaps"]] == [lost.text["object"]], "a look without --deep reads no object"
-    lab.production.execute("CREATE DATABASE rest")
-    rest = lab.production.conninfo("rest")
-    done = archive.ask("restore", "SCRIPT", *span, status=1, production=rest)
+    done = _restore(archive, "rest", status=1)
     assert sorted(gap["object"] for gap in done["gaps"]) == named
-    assert done["stored"] == _rows(lab) - damaged.rows - lost.rows
-    lines = lab.production.query("SELECT sum(rows)::int8, count(*) FROM tidemill.absent WHERE reason = 'archive'", database="rest")
+    assert done["stored"] == _rows(archive) - damaged.rows - lost.rows
+    lines = archive.production.query("SELECT sum(rows)::int8, count(*) FROM tidemill.absent WHERE reason = 'archive'",
+                                     database="rest")
     assert lines == [(damaged.rows + lost.rows, 2)]
+    # a whole hour is not there at all: the time between two others has a name
+    middle = objects[1]
+    aside = middle.path.rename(middle.path.with_suffix(".aside"))
+    hole = archive.ask("archive", "verify", "SCRIPT", "--streams", "orderbook_deltas", status=1)
+    assert (middle.text["from"], middle.text["to"]) in [(gap["from"], gap["to"]) for gap in hole["gaps"]]
+    aside.rename(middle.path)
     archive.show(lost)
     archive.flip(damaged)
-    whole = archive.ask("restore", "SCRIPT", *span, production=rest)
+    whole = _restore(archive, "rest")
     assert whole["stored"] == damaged.rows + lost.rows
-    assert lab.production.query("SELECT count(*) FROM tidemill.absent", database="rest") == [(0,)]
-    for stream in TIMED:
-        assert fingerprint(lab, stream, database="rest") == fingerprint(lab, stream), stream
+    assert archive.production.query("SELECT count(*) FROM tidemill.absent", database="rest") == [(0,)]
+    _is_equal(archive, "rest")
 
 
-def test_production_goes_out_once_and_comes_back(make_lab: MakeLab) -> None:
+@pytest.mark.slow
+def test_a_deduplicator_exports_while_it_is_killed(make_lab: MakeLab) -> None:
+    start = datetime.now(timezone.utc).replace(minute=59, second=58, microsecond=0) - timedelta(hours=4)
     lab = make_lab(gatherers=1, exchange={"seed": 11, "markets": 30, "rate": 3000, "seconds": 4,
-                                          "start-time": _text(_hours_ago(3))})
-    archive = Archive(lab, TIDEMILL_ARCHIVE_LAG="0s")
+                                          "start-time": start.strftime("%Y-%m-%dT%H:%M:%SZ")})
+    archive = LabArchive(lab, TIDEMILL_ARCHIVE_LAG="0s")
     archive.give()
-    _goes_out_once(lab, archive)
-    span = ("--since", _text(_hours_ago(5)), "--until", _text(datetime.now(timezone.utc)), "--streams", ",".join(TIMED))
-    _is_read_by_duckdb(lab, archive)
-    _comes_back(lab, archive, span)
-    _is_found_again(lab, archive)
-    _names_what_is_missing(lab, archive, span)
+    lab.start()
+    for events in (2000, 5000):
+        lab.wait_emitted(events)
+        lab.deduplicator.process.kill()
+        lab.deduplicator.start()
+    lab.wait_emitted()
+    lab.drain()
+    verdict = lab.verify()
+    assert verdict.clean, str(verdict)
+    archive.wait_whole()
+    assert _archived(archive) == _rows(archive)
+    assert {int(manifest.text["part"]) for manifest in archive.manifests()} > {0}, "nothing came late, so this proves little"
+    assert lab.deduplicator.metrics().sum("export_rows_total") > 0

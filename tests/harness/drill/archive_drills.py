@@ -4,7 +4,7 @@ from __future__ import annotations
 import time
 from datetime import datetime, timedelta, timezone
 
-from ..archive import TIMED, Archive, Manifest, fingerprint
+from ..archive import TIMED, Archive, LabArchive, Manifest, fingerprint
 from ..lab import Lab
 from ..waiting import wait_until
 from .catalogue import absent, deduplicator_away, drill
@@ -24,11 +24,11 @@ def _moment(text: str) -> datetime:
 
 
 def _give_deduplicator(lab: Lab) -> None:
-    Archive(lab, TIDEMILL_ARCHIVE_LAG="0s").give()
+    LabArchive(lab, TIDEMILL_ARCHIVE_LAG="0s").give()
 
 
 def _give_all(lab: Lab) -> None:
-    Archive(lab, TIDEMILL_ARCHIVE_LAG="0s", TIDEMILL_ARCHIVE_APPROVE="no").give(gatherers=True)
+    LabArchive(lab, TIDEMILL_ARCHIVE_LAG="0s", TIDEMILL_ARCHIVE_APPROVE="no").give(gatherers=True)
 
 
 def _restores_twice(run: Run, archive: Archive, *span: str) -> None:
@@ -40,7 +40,7 @@ def _restores_twice(run: Run, archive: Archive, *span: str) -> None:
     run.expect(first["stored"] == first["rows"] > 0, f"restored into an empty database: {first}")
     run.expect(again["stored"] == 0 and again["duplicate"] == again["rows"], f"the second restore: {again}")
     for stream in TIMED:
-        restored, own = fingerprint(run.lab, stream, database=COPY), fingerprint(run.lab, stream)
+        restored, own = fingerprint(run.lab.production, stream, database=COPY), fingerprint(run.lab.production, stream)
         run.expect(restored == own, f"{stream}: restored are {restored}, production has {own}")
 
 
@@ -51,7 +51,7 @@ def _restores_twice(run: Run, archive: Archive, *span: str) -> None:
        lab={"gatherers": 1, "gatherer_env": {"TIDEMILL_KEEP": "1s", "TIDEMILL_PARTITION_ROWS": "1000"}},
        exchange={"start-time": _ago(days=6)}, prepare=_give_deduplicator)
 def away_within_retention(run: Run) -> None:
-    archive = Archive(run.lab)
+    archive = LabArchive(run.lab)
     deduplicator_away(run)
     store = run.lab.stores["g1"]
     acknowledged = store.value("SELECT max(seq) FROM tidemill.acknowledged WHERE stream = 'orderbook_deltas'")
@@ -75,7 +75,7 @@ def away_within_retention(run: Run) -> None:
             "expected_errors": ("rows were expired", "nothing in it may go", "tidemill.absent says why", "cannot be restored")},
        exchange={"rate": 2 * RATE, "seconds": 12}, prepare=_give_all)
 def away_with_an_archive(run: Run) -> None:
-    archive, gatherer, store = Archive(run.lab), run.lab.gatherers["g1"], run.lab.stores["g1"]
+    archive, gatherer, store = LabArchive(run.lab), run.lab.gatherers["g1"], run.lab.stores["g1"]
     cursors = deduplicator_away(run)
     wait_until("the store is within its bound, and what was announced has gone",
                lambda: gatherer.metrics().sum("tidemill_store_pressure") == 0 and store.value(
@@ -168,7 +168,7 @@ def _only_in(run: Run, manifest: Manifest, cut: str) -> bool:
 @drill("B5", "forty days are gone from production, and only the archive has them", "two named gaps, no other difference",
        lab={"gatherers": 2}, exchange={"seconds": 15, "rate": 1000}, prepare=_give_deduplicator)
 def back_from_the_archive(run: Run) -> None:
-    archive, lab = Archive(run.lab), run.lab
+    archive, lab = LabArchive(run.lab), run.lab
     run.run_for(8000)
     lab.exchange.finish()
     lab.drain()
@@ -190,9 +190,9 @@ def back_from_the_archive(run: Run) -> None:
     took = time.monotonic() - began
     run.figures.more.update(restore_mb_per_s=round(result["bytes"] / took / 1e6, 2), restore_rows_per_s=round(rows / took))
     _judge_gaps(run, result["gaps"], {damaged.stream: damaged, lost.stream: lost}, cut)
-    before = {stream: fingerprint(lab, stream) for stream in TIMED}
+    before = {stream: fingerprint(lab.production, stream) for stream in TIMED}
     again = archive.ask("restore", "SCRIPT", *span, status=1)
-    run.expect(again["stored"] == 0 and before == {stream: fingerprint(lab, stream) for stream in TIMED},
+    run.expect(again["stored"] == 0 and before == {stream: fingerprint(lab.production, stream) for stream in TIMED},
                f"the second restore changed something: {again}")
     archive.flip(damaged)
     archive.show(lost)

@@ -38,7 +38,8 @@ static int make_restored(struct tm_restoring *r, struct tm_error *err)
                    name, columns, name)
              : TM_ENOMEM;
     if (!rc && !r->stream->within_us)
-        rc = tm_buf_printf(&sql, "CREATE UNIQUE INDEX IF NOT EXISTS %s_key ON restored.%s (%s); ", name, name, key);
+        rc = tm_buf_printf(&sql, "CREATE UNIQUE INDEX IF NOT EXISTS %s_key ON restored.%s (%s) NULLS NOT DISTINCT; ",
+                           name, name, key);
     if (!rc && r->stream->within_us)
         rc = tm_buf_printf(&sql, "CREATE INDEX IF NOT EXISTS %s_key ON restored.%s (received_at); ", name, name);
     rc =

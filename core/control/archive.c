@@ -107,8 +107,7 @@ static int export_all(struct tm_archive_session *s, struct tm_export_step *sum, 
 {
     char identity[128] = "";
     int rc = tm_pg_query_text(s->pg, "SELECT current_database()", 0, NULL, identity, sizeof identity, err);
-    struct tm_export_sink sink = {
-        .pg = s->pg, .target = s->target, .settings = &s->settings, .production = identity, .stop = &s->stop.stopped};
+    struct tm_export_sink sink = {.pg = s->pg, .target = s->target, .settings = &s->settings, .production = identity};
     for (size_t i = 0; !rc && i < tm_plan_stream_count(s->config->plan);) {
         const struct tm_stream *stream = tm_plan_stream(s->config->plan, i);
         struct tm_export_step step;

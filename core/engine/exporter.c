@@ -120,14 +120,13 @@ static void tell(struct tm_exporter *x, const struct tm_stream *stream, const st
                TM_F_U64("rows", step->rows), TM_F_U64("bytes", step->bytes));
 }
 
-static int64_t note_lag(struct tm_exporter *x, const struct tm_stream *stream, int64_t lag_us)
+static void note_lag(struct tm_exporter *x, const struct tm_stream *stream, int64_t lag_us)
 {
     char labels[96];
     (void)snprintf(labels, sizeof labels, "stream=\"%s\"", stream->name);
     tm_metric_set(tm_metrics_gauge(x->d->metrics, "export_lag_seconds",
                                    "How long the next period of the archive is overdue; 0: none is due.", labels),
                   (double)lag_us / 1e6);
-    return lag_us;
 }
 
 static void fail(struct tm_exporter *x, const char *what, enum tm_export_fault fault, const struct tm_error *err)
@@ -147,7 +146,7 @@ static int export_stream(struct tm_exporter *x, const struct tm_export_sink *sin
         return 0;
     int rc = tm_export_step(sink, stream, &step, &err);
     if (rc >= 0 || step.lag_us)
-        (void)note_lag(x, stream, step.lag_us);
+        note_lag(x, stream, step.lag_us);
     if (rc > 0)
         tell(x, stream, &step);
     if (rc < 0 && rc != TM_ESTOPPED)
@@ -196,8 +195,7 @@ static bool look(struct tm_exporter *x, const struct tm_dedup_settings *settings
     pthread_mutex_lock(&x->d->lock);
     (void)snprintf(identity, sizeof identity, "%s", x->d->stats.identity);
     pthread_mutex_unlock(&x->d->lock);
-    struct tm_export_sink sink = {
-        .pg = x->pg, .target = x->target, .settings = &o->archive, .production = identity, .stop = &x->stop.stopped};
+    struct tm_export_sink sink = {.pg = x->pg, .target = x->target, .settings = &o->archive, .production = identity};
     for (size_t i = 0; i < tm_plan_stream_count(o->plan) && tm_pg_is_open(x->pg) && is_merging(x); i++)
         more |= export_stream(x, &sink, tm_plan_stream(o->plan, i)) > 0;
     more |= bring_back(x, &sink, o->plan);

@@ -32,7 +32,6 @@ struct tm_export_sink {
     struct tm_target *target;
     const struct tm_archive_settings *settings;
     const char *production; /* NULL: unknown */
-    const atomic_bool *stop;
 };
 
 enum tm_export_fault { TM_EXPORT_PRODUCTION, TM_EXPORT_ARCHIVE, TM_EXPORT_DAMAGED, TM_EXPORT_FAULTS };

@@ -58,8 +58,9 @@ class Archive:
     # ---- commands ----
 
     def run(self, *arguments: str, production: str | None = None) -> subprocess.CompletedProcess[str]:
-        """A command; "SCRIPT" stands for the deduplicator's script, `production` for another database."""
-        environment = {**self.environment, **({"TIDEMILL_PRODUCTION": production} if production else {})}
+        """A command; "SCRIPT" stands for the deduplicator's script, `production` is another database, or another store."""
+        other = {"TIDEMILL_PRODUCTION": production, "TIDEMILL_STORE": production} if production else {}
+        environment = {**self.environment, **other}
         return subprocess.run(self.words(*arguments), env=environment, capture_output=True, text=True, timeout=300, check=False)
 
     def words(self, *arguments: str) -> list[str]:

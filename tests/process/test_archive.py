@@ -14,6 +14,7 @@ import pytest
 
 from harness import Lab, PostgresCluster
 from harness.archive import TIMED, Archive, LabArchive, fingerprint
+from harness.paths import ROOT
 
 from test_parquet import Readers
 
@@ -136,6 +137,21 @@ def test_each_row_goes_out_once_and_comes_back(archive: Archive) -> None:
     _is_equal(archive, "copy")
     again = _restore(archive, "copy")
     assert again["stored"] == 0 and again["duplicate"] == again["rows"], again
+    _restores_beside_a_gatherers_rows(archive)
+
+
+def _restores_beside_a_gatherers_rows(archive: Archive) -> None:
+    """Into a schema that no poller reads, marked, once."""
+    archive.production.execute("CREATE DATABASE store")
+    store = archive.production.conninfo("store")
+    script = str(ROOT / "lua/kalshi/gatherer.lua")
+    for stored in (_rows(archive), 0):
+        done = archive.ask("restore", script, *SPAN, production=store)
+        assert done["stored"] == stored and done["duplicate"] == _rows(archive) - stored, done
+    for stream in TIMED:
+        rows = archive.production.query(f"SELECT count(*), min(origin), max(origin) FROM restored.{stream}", database="store")
+        assert rows == [(archive.production.value(f"SELECT count(*) FROM {stream}"), "archive", "archive")]
+        assert archive.production.query(f"SELECT count(*) FROM {stream}", database="store") == [(0,)], "a poller would read it"
 
 
 def test_kills_and_lost_cursors_write_nothing_twice(archive: Archive) -> None:

@@ -156,7 +156,8 @@ int tm_merge_compare(struct tm_merge *m, struct tm_work *w, struct tm_error *err
 static int64_t hour_of(const struct tm_choice *c)
 {
     const struct tm_batch_row *r = &c->batch->rows[c->row];
-    return tm_period_at(r->time_us != INT64_MIN ? r->time_us : r->received_us, TM_PERIOD_HOUR_US).from_us;
+    int64_t us = r->time_us != INT64_MIN ? r->time_us : r->received_us;
+    return us == INT64_MIN ? INT64_MAX - TM_PERIOD_HOUR_US : tm_period_at(us, TM_PERIOD_HOUR_US).from_us;
 }
 
 static bool add_hour(int64_t *hours, size_t *count, int64_t hour)

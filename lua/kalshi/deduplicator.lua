@@ -5,6 +5,7 @@ require "kalshi.streams"
 require "tidemill.runs" -- what the gatherers' recovery routines do
 
 local production = tm.env("TIDEMILL_PRODUCTION", "dbname=kalshi")
+local every = tm.env("TIDEMILL_ARCHIVE_EVERY", "hour") -- or "day"; observations such as snapshots go by the day
 local archive = tm.env "TIDEMILL_ARCHIVE" -- "s3://bucket/prefix" or "file:///directory"; none: no archive
 
 tm.deduplicator {
@@ -23,6 +24,7 @@ tm.deduplicator {
   archive      = archive and {
     to = archive, credentials = tm.env "TIDEMILL_ARCHIVE_CREDENTIALS",
     lag = tm.env("TIDEMILL_ARCHIVE_LAG", "1h"), wait = tm.env("TIDEMILL_ARCHIVE_WAIT", "6h"),
+    schedule = { trades = every, orderbook_deltas = every, tickers = every, lifecycle = every },
     approve = tm.env("TIDEMILL_ARCHIVE_APPROVE", "yes") ~= "no",
   } or nil,
   standby_wait = tm.env("TIDEMILL_STANDBY_WAIT", "10s"),

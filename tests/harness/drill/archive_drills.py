@@ -27,6 +27,10 @@ def _give_deduplicator(lab: Lab) -> None:
     LabArchive(lab, TIDEMILL_ARCHIVE_LAG="0s").give()
 
 
+def _give_days(lab: Lab) -> None:
+    LabArchive(lab, TIDEMILL_ARCHIVE_LAG="0s", TIDEMILL_ARCHIVE_EVERY="day").give()
+
+
 def _give_all(lab: Lab) -> None:
     LabArchive(lab, TIDEMILL_ARCHIVE_LAG="0s", TIDEMILL_ARCHIVE_APPROVE="no").give(gatherers=True)
 
@@ -166,7 +170,7 @@ def _only_in(run: Run, manifest: Manifest, cut: str) -> bool:
 
 
 @drill("B5", "forty days are gone from production, and only the archive has them", "two named gaps, no other difference",
-       lab={"gatherers": 2}, exchange={"seconds": 15, "rate": 1000}, prepare=_give_deduplicator)
+       lab={"gatherers": 2}, exchange={"seconds": 15, "rate": 1000}, prepare=_give_days)
 def back_from_the_archive(run: Run) -> None:
     archive, lab = LabArchive(run.lab), run.lab
     run.run_for(8000)

@@ -120,14 +120,12 @@ def _wait_asked(run: Run, state: str, count: int) -> None:
 
 # ---- B5 ----
 
+_BEFORE = "exchange_ts - d * interval '1 day' AS exchange_ts, received_at - d * interval '1 day' AS received_at"
 _SPREAD = {  # what comes by the exchange's time, as it was on each of the days before
-    "trades": "md5(trade_id::text || d)::uuid, exchange_ts - d * interval '1 day', received_at - d * interval '1 day', ticker, "
-              "price, count, taker_side, is_block_trade",
-    "orderbook_deltas": "ticker, exchange_ts - d * interval '1 day', side, price, delta, occurrence, "
-                        "received_at - d * interval '1 day'",
-    "tickers": "ticker, exchange_ts - d * interval '1 day', price, yes_bid, yes_ask, yes_bid_size, yes_ask_size, "
-               "last_trade_size, volume, open_interest, dollar_volume, dollar_open_interest, "
-               "received_at - d * interval '1 day'",
+    "trades": "md5(trade_id::text || d)::uuid AS trade_id, ticker, price, count, taker_side, is_block_trade",
+    "orderbook_deltas": "ticker, side, price, delta, occurrence",
+    "tickers": "ticker, price, yes_bid, yes_ask, yes_bid_size, yes_ask_size, last_trade_size, volume, open_interest, "
+               "dollar_volume, dollar_open_interest",
 }
 
 
@@ -143,13 +141,14 @@ def _spread(run: Run) -> str:
                 "'UTC')::date - n; IF to_regclass('" + stream + "_p' || to_char(d, 'YYYYMMDD')) IS NULL THEN EXECUTE "
                 "format('CREATE TABLE %I PARTITION OF " + stream + " FOR VALUES FROM (%L) TO (%L)', '" + stream + "_p' || "
                 "to_char(d, 'YYYYMMDD'), d::text || ' 00:00:00+00', (d + 1)::text || ' 00:00:00+00'); END IF; END LOOP; END $$")
+        production.execute("CREATE SCHEMA IF NOT EXISTS forty")
+        production.execute(f"CREATE TABLE forty.{stream} AS SELECT {columns}, {_BEFORE} FROM {stream}, "
+                           f"generate_series(1, {DAYS}) d")
         names = ", ".join(name for name, in production.query(
-            "SELECT column_name FROM information_schema.columns WHERE table_name = %s AND table_schema = 'public' "
-            "ORDER BY ordinal_position", (stream,)))
-        production.execute(f"CREATE SCHEMA IF NOT EXISTS forty; CREATE TABLE forty.{stream} AS SELECT {columns} FROM {stream}, "
-                           f"generate_series(1, {DAYS}) d; INSERT INTO {stream} ({names}) SELECT * FROM forty.{stream}; "
-                           f"DROP TABLE forty.{stream}; CREATE TABLE forty.{stream} AS SELECT * FROM {stream} WHERE "
-                           f"{TIMED[stream]} < '{cut}'")
+            "SELECT column_name FROM information_schema.columns WHERE table_name = %s AND table_schema = 'forty'", (stream,)))
+        production.execute(f"INSERT INTO {stream} ({names}) SELECT {names} FROM forty.{stream}")
+        production.execute(f"DROP TABLE forty.{stream}")
+        production.execute(f"CREATE TABLE forty.{stream} AS SELECT * FROM {stream} WHERE {TIMED[stream]} < '{cut}'")
     return str(cut)
 
 

@@ -28,7 +28,8 @@ def _give_deduplicator(lab: Lab) -> None:
 
 
 def _give_days(lab: Lab) -> None:
-    LabArchive(lab, TIDEMILL_ARCHIVE_LAG="0s", TIDEMILL_ARCHIVE_EVERY="day").give()
+    LabArchive(lab, TIDEMILL_ARCHIVE_LAG="0s", TIDEMILL_ARCHIVE_EVERY="day", TIDEMILL_RETAIN_TICKERS="365d",
+               TIDEMILL_RETAIN_DELTAS="365d").give()
 
 
 def _give_all(lab: Lab) -> None:

@@ -89,16 +89,17 @@ def away_with_an_archive(run: Run) -> None:
     lines = store.query("SELECT rows, detail FROM tidemill.absent WHERE reason = 'expired'")
     run.expect(len(lines) >= 3, f"only {len(lines)} partitions were expired, so this proves little")
     run.expect(all(detail and detail.startswith("archived: ") for _, detail in lines), f"not archived: {lines}")
-    # of what was archived, production may have acknowledged some before it went
-    left_out = [one for one in archive.manifests("unsynced")
-                if f"archived: {one.path.relative_to(archive.directory)}" in [detail for _, detail in lines]][:2]
+    # of what was archived first production may have some; the last has to come back
+    left_out = [one for one in archive.manifests("unsynced") if one.stream == "orderbook_deltas" and
+                f"archived: {one.path.relative_to(archive.directory)}" in [detail for _, detail in lines]][-2:]
     archive.flip(left_out[0])
     archive.hide(left_out[1])
     run.mend_it(run.lab.deduplicator.process.start)
     run.recovered()
     run.lab.drain()
+    stepped = run.lab.production.value("SELECT count(DISTINCT detail) FROM tidemill.absent WHERE detail LIKE 'archived: %'")
     _wait_asked(run, "failed", 2)
-    _wait_asked(run, "done", len(lines) - 2)
+    _wait_asked(run, "done", stepped - 2)
     named = run.lab.production.value("SELECT coalesce(sum(rows), 0)::int8 FROM tidemill.absent WHERE reason = 'archive'")
     run.expect(named == sum(one.rows for one in left_out), f"{named} rows have a named gap, {left_out}")
     missing = run.lab.verify().figures().missing
@@ -107,7 +108,7 @@ def away_with_an_archive(run: Run) -> None:
     archive.flip(left_out[0])
     archive.show(left_out[1])
     run.lab.production.execute("UPDATE tidemill.restores SET state = 'wanted' WHERE state = 'failed'")
-    _wait_asked(run, "done", len(lines))
+    _wait_asked(run, "done", stepped)
     left = run.lab.production.value("SELECT count(*) FROM tidemill.absent WHERE reason IN ('archive', 'expired')")
     run.expect(left == 0, f"{left} gaps have a name although all is there")
     run.expect(len(cursors) > 0, "the deduplicator had merged nothing before")

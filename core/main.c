@@ -4,6 +4,7 @@
  * Exit status: 0 fine, 1 failed, 2 usage, 78 bad configuration.
  */
 #include "control/alerts.h"
+#include "control/archive.h"
 #include "control/asking.h"
 #include "control/cli.h"
 #include "control/coverage.h"
@@ -132,6 +133,10 @@ static const struct tm_cli_command commands[] = {
      1, tm_rewind_command},
     {"reshard", "SCRIPT", "share production in as many shards as the script says; its deduplicators must be stopped",
      NULL, 1, 1, tm_reshard_command},
+    {"archive", "status|run|verify FILE", "what of production is in the archive; export what is due; is it whole?",
+     tm_archive_options, 2, 2, tm_archive_command},
+    {"restore", "FILE", "bring rows back from the archive: into production, or beside a gatherer's own",
+     tm_restore_options_of_cli, 1, 1, tm_restore_command},
     {"version", NULL, "print the version", NULL, 0, 0, version},
     {0},
 };

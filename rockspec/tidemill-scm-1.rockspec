@@ -27,6 +27,7 @@ build = {
     ["kalshi.markets"] = "lua/kalshi/markets.lua",
     ["kalshi.session"] = "lua/kalshi/session.lua",
     ["kalshi.streams"] = "lua/kalshi/streams.lua",
+    ["recovery.archive"] = "lua/recovery/archive.lua",
     ["recovery.backfill"] = "lua/recovery/backfill.lua",
     ["recovery.common"] = "lua/recovery/common.lua",
     ["recovery"] = "lua/recovery/init.lua",

@@ -162,6 +162,34 @@ static void put_outages(const struct tm_plan_view *v, struct tm_buf *out)
     }
 }
 
+static const struct tm_archive_settings *archive_of(const struct tm_plan_view *v)
+{
+    const struct tm_config *c = v->config;
+    return c->role == TM_CONFIG_GATHERER ? &c->gatherer.archive : &c->deduplicator.archive;
+}
+
+/* The URL up to its query, which may say more than others need to see. */
+static void put_archive(const struct tm_plan_view *v, struct tm_buf *out)
+{
+    const struct tm_archive_settings *a = archive_of(v);
+    char lag[32];
+    if (!a->to)
+        return;
+    PUT("\narchive  %.*s\n", (int)strcspn(a->to, "?"), a->to);
+    if (v->config->role == TM_CONFIG_GATHERER) {
+        PUT("  what a full store has to let go before production has it goes there first\n");
+        return;
+    }
+    format_time((double)a->lag_us / 1e6, lag);
+    for (size_t i = 0; i < tm_plan_stream_count(v->config->plan); i++) {
+        const struct tm_stream *s = tm_plan_stream(v->config->plan, i);
+        int64_t length_us = tm_archive_length_us(a, s);
+        if (length_us)
+            PUT("  %-22s each %s, by %s, %s after its end\n", s->name, length_us == TM_PERIOD_DAY_US ? "day" : "hour",
+                s->columns[tm_archive_column(s)].name, lag);
+    }
+}
+
 static void put_assumptions(const struct tm_plan_view *v, struct tm_buf *out)
 {
     PUT("\nassumed:\n");
@@ -181,6 +209,7 @@ int tm_plan_report_text(const struct tm_plan_view *v, struct tm_buf *out)
     if (v->config->role == TM_CONFIG_GATHERER)
         put_rates(v, out);
     put_outages(v, out);
+    put_archive(v, out);
     put_assumptions(v, out);
     return TM_OK;
 }

@@ -143,11 +143,24 @@ static int make_days(struct tm_clerk *c, const struct tm_plan *plan, struct tm_e
     return tm_days_ahead(&c->days, c->pg, plan, tm_clock_wall_us() + DAY_US, err);
 }
 
-static int expire_stream(struct tm_clerk *c, const struct tm_stream *s, int64_t keep_us, struct tm_error *err)
+/* Days that the archive does not have yet stay, however old they are. */
+static int next_expired(struct tm_clerk *c, const struct tm_stream *s, int64_t keep_us, bool archived,
+                        struct tm_expired *e, struct tm_error *err)
+{
+    int rc = tm_expiry_step(c->pg, s->name, keep_us, archived, e, err);
+    if (rc != TM_ESTATE)
+        return rc;
+    TM_LOG_LIMITED(TM_LOG_WARN, "ledger", "a day that would go is kept until the archive has it",
+                   TM_F_STR("partition", e->partition));
+    return 0;
+}
+
+static int expire_stream(struct tm_clerk *c, const struct tm_stream *s, int64_t keep_us, bool archived,
+                         struct tm_error *err)
 {
     char labels[96];
     struct tm_expired e;
-    int rc = keep_us ? tm_expiry_step(c->pg, s->name, keep_us, &e, err) : 0;
+    int rc = keep_us ? next_expired(c, s, keep_us, archived, &e, err) : 0;
     if (rc <= 0)
         return rc;
     (void)snprintf(labels, sizeof labels, "stream=\"%s\"", s->name);
@@ -179,7 +192,8 @@ static int expire(struct tm_clerk *c, const struct tm_dedup_settings *settings)
         return TM_OK;
     c->expire_at_us = tm_clock_mono_us() + EXPIRE_EVERY_US;
     for (size_t i = 0; !rc && i < tm_plan_stream_count(plan); i++)
-        rc = expire_stream(c, tm_plan_stream(plan, i), settings->streams[i].keep_us, &err);
+        rc = expire_stream(c, tm_plan_stream(plan, i), settings->streams[i].keep_us,
+                           tm_archive_length_us(&settings->options.archive, tm_plan_stream(plan, i)) > 0, &err);
     for (size_t i = 0; !rc && i < tm_plan_stream_count(plan); i++)
         rc = compress_stream(c, tm_plan_stream(plan, i), settings->streams[i].compress_us, &err);
     if (rc && rc != TM_ESTOPPED)

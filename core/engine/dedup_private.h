@@ -199,6 +199,7 @@ struct tm_deduplicator {
     atomic_bool closing;
     struct tm_merger *merger;
     struct tm_clerk *clerk;
+    struct tm_exporter *exporter;
     struct tm_gap_log *gap_log;
     struct tm_peer *peers;   /* policy: those with a thread */
     struct tm_newest newest; /* the merger notes, policy reads */

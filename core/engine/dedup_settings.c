@@ -76,6 +76,7 @@ static void copy_options(struct tm_dedup_settings *s, const struct tm_deduplicat
     o->accept_past_us = from->accept_past_us ? from->accept_past_us : ACCEPT_US;
     o->retain = copy_times(s->arena, from->retain, from->retain_count);
     o->compress = copy_times(s->arena, from->compress, from->compress_count);
+    o->archive = tm_archive_settings_copy(&from->archive, s->arena);
     o->lease_us = from->lease_us ? from->lease_us : LEASE_US;
     o->standby_wait_us = from->standby_wait_us ? from->standby_wait_us : STANDBY_WAIT_US;
     o->accept_future_us = from->accept_future_us ? from->accept_future_us : ACCEPT_US;

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "engine/dedup_settings.h"
 #include "engine/clerk.h"
+#include "engine/exporter.h"
 #include "engine/merge.h"
 #include "engine/steward.h"
 #include "engine/together.h"
@@ -377,6 +378,7 @@ int tm_deduplicator_start(const struct tm_deduplicator_options *options, struct 
         rc = run(d->shards[k], err);
     if (!rc && d->shard_count > 1)
         rc = tm_steward_start(d, err);
+    rc = rc ? rc : tm_exporter_start(d, &d->exporter, err);
     if (rc) {
         tm_deduplicator_stop(d);
         return rc;
@@ -390,6 +392,7 @@ void tm_deduplicator_stop(struct tm_deduplicator *d)
     tm_steward_stop(d->steward);
     for (unsigned k = 0; k < d->shard_count; k++)
         ask_to_stop(d->shards[k]);
+    tm_exporter_stop(d->exporter);
     for (unsigned k = d->shard_count; k-- > 0;)
         destroy(d->shards[k]);
 }

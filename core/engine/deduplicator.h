@@ -44,6 +44,7 @@
 #ifndef TM_ENGINE_DEDUPLICATOR_H
 #define TM_ENGINE_DEDUPLICATOR_H
 
+#include "archive/settings.h"
 #include "engine/gap_log.h"
 #include "engine/metrics.h"
 #include "engine/tap.h"
@@ -86,6 +87,7 @@ struct tm_deduplicator_options {
     const struct tm_deduplicator_retain *compress;
     size_t compress_count;
     int64_t standby_wait_us; /* COMMIT waits so long for production's synchronous standby; 0: 10 s */
+    struct tm_archive_settings archive; /* `to` NULL: none (engine/exporter.h) */
     struct tm_taps *taps;    /* engine/tap.h, at the start alone; NULL: none */
     unsigned shards;         /* of production; 0: one. Fixed while the process runs */
 };

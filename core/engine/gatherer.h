@@ -57,8 +57,9 @@ struct tm_gatherer_options {
     uint64_t store_bytes_max;
     const char *const *expire;
     int64_t partition_rows;
-    int64_t key_margin_us; /* a key may begin so long after what was taken (record/keys.h); 0: 5 s */
-    struct tm_taps *taps;  /* engine/tap.h, at the start alone; NULL: none */
+    struct tm_archive_settings archive; /* what has to leave the store unsynced goes there first; `to` NULL: nowhere */
+    int64_t key_margin_us;              /* a key may begin so long after what was taken (record/keys.h); 0: 5 s */
+    struct tm_taps *taps;               /* engine/tap.h, at the start alone; NULL: none */
 };
 
 int tm_gatherer_start(const struct tm_gatherer_options *options, struct tm_gatherer **out,

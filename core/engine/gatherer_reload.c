@@ -115,6 +115,7 @@ struct tm_writer_options tm_gatherer_writer_options(const struct tm_gatherer *g,
                                       .store_bytes_max = options->store_bytes_max,
                                       .expire = options->expire,
                                       .partition_rows = options->partition_rows,
+                                      .archive = options->archive,
                                       .submit = submit_rows,
                                       .submit_arg = (void *)(uintptr_t)g};
 }

@@ -230,6 +230,7 @@ int tm_merge_store(struct tm_merge *m, struct tm_pg *pg, struct tm_error *err)
     for (size_t i = 0; !rc && i < m->work_count; i++) {
         rc = tm_merge_put_aside(m, &m->works[i], err);
         rc = rc ? rc : store_stream(m, &m->works[i], err);
+        rc = rc ? rc : tm_merge_note_late(m, &m->works[i], err);
         rc = rc ? rc : tm_merge_compare(m, &m->works[i], err);
     }
     return rc;

@@ -1,7 +1,9 @@
+#include "base/clock.h"
 #include "base/endian.h"
 #include "base/log.h"
 #include "engine/merge_private.h"
 #include "store/drift.h"
+#include "store/exports.h"
 #include "store/late.h"
 #include "store/quarantine.h"
 
@@ -145,4 +147,48 @@ int tm_merge_compare(struct tm_merge *m, struct tm_work *w, struct tm_error *err
         TM_LOG_LIMITED(TM_LOG_ERROR, "merger", "gatherers disagree about records of one key; see tidemill.conflicts",
                        TM_F_STR("stream", w->stream->name), TM_F_U64("records", w->conflicts_found));
     return rc;
+}
+
+/* ---- what comes after its hour may be in the archive already ---- */
+
+#define EXPORTABLE_US (300 * TM_US_PER_S) /* nobody exports what is newer, unless our own lag says so */
+
+static int64_t hour_of(const struct tm_choice *c)
+{
+    const struct tm_batch_row *r = &c->batch->rows[c->row];
+    int64_t us = r->time_us != INT64_MIN ? r->time_us : r->received_us;
+    return us == INT64_MIN ? INT64_MAX - TM_PERIOD_HOUR_US : tm_period_at(us, TM_PERIOD_HOUR_US).from_us;
+}
+
+static bool add_hour(int64_t *hours, size_t *count, int64_t hour)
+{
+    for (size_t i = *count; i-- > 0;)
+        if (hours[i] == hour)
+            return true;
+    if (*count == TM_EXPORTS_HOURS_MAX)
+        return false;
+    hours[(*count)++] = hour;
+    return true;
+}
+
+int tm_merge_note_late(struct tm_merge *m, struct tm_work *w, struct tm_error *err)
+{
+    const struct tm_archive_settings *archive = &m->settings->options.archive;
+    int64_t age_us = archive->to && archive->lag_us / 2 < EXPORTABLE_US ? archive->lag_us / 2 : EXPORTABLE_US;
+    int64_t newest_us = tm_clock_wall_us() - age_us, hours[TM_EXPORTS_HOURS_MAX];
+    const struct tm_choice *c = choices_of(&w->choices);
+    size_t count = 0;
+    int rc = TM_OK;
+    if (!w->written || tm_archive_column(w->stream) < 0)
+        return TM_OK;
+    for (size_t i = 0; !rc && i < count_of(&w->choices); i++) {
+        int64_t hour = hour_of(&c[i]);
+        if (hour + TM_PERIOD_HOUR_US > newest_us || (count && hours[count - 1] == hour) ||
+            add_hour(hours, &count, hour))
+            continue;
+        rc = tm_exports_note_late(m->pg, w->stream->name, hours, count, err);
+        count = 0;
+        (void)add_hour(hours, &count, hour);
+    }
+    return rc || !count ? rc : tm_exports_note_late(m->pg, w->stream->name, hours, count, err);
 }

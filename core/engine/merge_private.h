@@ -2,10 +2,10 @@
 #ifndef TM_ENGINE_MERGE_PRIVATE_H
 #define TM_ENGINE_MERGE_PRIVATE_H
 
+#include "dedup/fpset.h"
 #include "dedup/seen.h"
 #include "engine/contribution.h"
 #include "engine/days.h"
-#include "engine/fpset.h"
 #include "engine/merge.h"
 #include "store/copy.h"
 
@@ -76,6 +76,8 @@ int tm_merge_put_aside(struct tm_merge *m, struct tm_work *w, struct tm_error *e
 /* A row that production refuses (store/copy.h). */
 int tm_merge_reject(void *arg, const struct tm_stream *stream, const struct tm_span_bytes *tuple, const char *sqlstate,
                     const char *message) TM_MUST_CHECK;
+/* After the stream's rows are stored: those of hours that the archive may have already are noted (store/exports.h). */
+int tm_merge_note_late(struct tm_merge *m, struct tm_work *w, struct tm_error *err) TM_MUST_CHECK;
 /* After the stream's rows are stored: are the suspects what production has? */
 int tm_merge_compare(struct tm_merge *m, struct tm_work *w, struct tm_error *err) TM_MUST_CHECK;
 

@@ -14,7 +14,8 @@
 #define SOON_US (200 * TM_US_PER_MS)
 #define LEDGER_WAIT_US (600 * TM_US_PER_S) /* then it was lost on its way, and is written again */
 #define JOURNAL_WAIT_US (5 * TM_US_PER_S)  /* a full server cannot take the ledger's row; by then the journal has it */
-#define WARN_AT 0.8                        /* of the bound */
+#define ARCHIVE_AGAIN_US (10 * TM_US_PER_S)
+#define WARN_AT 0.8 /* of the bound */
 
 void tm_retain_init(struct tm_retain *r, struct tm_metrics *m)
 {
@@ -38,9 +39,8 @@ static int gap_row(const struct tm_retain *r, const struct tm_retain_context *c,
     gap.first = p->acknowledged >= p->first ? p->acknowledged + 1 : p->first;
     gap.last = p->last;
     (void)snprintf(gap.detail, sizeof gap.detail,
-                   "%s: %" PRIu64 " rows, seq %" PRId64 " to %" PRId64
-                   ", left the full store before production had them",
-                   p->stream, p->rows, gap.first, gap.last);
+                   "%s: %" PRIu64 " rows, seq %" PRId64 " to %" PRId64 ", left the full store %s", p->stream, p->rows,
+                   gap.first, gap.last, *p->archived ? "for the archive" : "before production had them");
     memcpy(id, gap.id, 16);
     struct tm_gap_scope scope = {.stream = p->stream};
     return tm_gap_row(&gap, c->plan, &scope, (struct tm_gap_end){p->to_us, "expired"}, tm_clock_wall_us(), out, &row);
@@ -99,7 +99,9 @@ static void tell(const struct tm_retain *r, const struct tm_retention_part *p)
         return;
     }
     count_expired(r, p);
-    tm_log(TM_LOG_ERROR, "store", "rows were expired that production does not have; the gap ledger has the range",
+    tm_log(TM_LOG_ERROR, "store",
+           *p->archived ? "rows were expired that production does not have; they are in the archive"
+                        : "rows were expired that production does not have; the gap ledger has the range",
            TM_F_STR("partition", p->table), TM_F_I64("first_seq", p->first), TM_F_I64("last_seq", p->last),
            TM_F_I64("acknowledged", p->acknowledged), TM_F_U64("rows", p->rows));
 }
@@ -114,6 +116,41 @@ static int drop(struct tm_retain *r, const struct tm_retain_context *c, const st
     r->next_us = 0; /* there may be more */
     tell(r, p);
     return TM_OK;
+}
+
+/* ---- the archive first ---- */
+
+/* Whether the ledger may be asked: the rows are archived, or the archive does not take them. What was given up on one
+ * partition is tried once on the next ones. */
+static bool is_archived(struct tm_retain *r, const struct tm_retain_context *c)
+{
+    struct tm_unsynced_done done;
+    const struct tm_stream *stream = tm_plan_stream_by_name(c->plan, r->part.stream);
+    if (!c->overflow || !stream)
+        return true;
+    switch (tm_overflow_look(c->overflow, &r->part, &done)) {
+    case TM_OVERFLOW_BUSY:
+        return false;
+    case TM_OVERFLOW_DONE:
+        r->failures = 0;
+        (void)snprintf(r->part.archived, sizeof r->part.archived, "%s", done.manifest);
+        return true;
+    case TM_OVERFLOW_FAILED:
+        if (!r->failed_us) {
+            r->failed_us = tm_clock_mono_us();
+            r->failures++;
+        }
+        if (r->failures < TM_RETAIN_TRIES && tm_clock_mono_us() - r->failed_us < ARCHIVE_AGAIN_US)
+            return false;
+        r->failed_us = 0;
+        if (r->failures >= TM_RETAIN_TRIES)
+            return true;
+        break;
+    case TM_OVERFLOW_IDLE:
+        break;
+    }
+    tm_overflow_offer(c->overflow, c->conninfo, c->archive, stream, &r->part);
+    return false;
 }
 
 /* What was announced goes, also when there is a little room again by now, or the ledger would tell of rows that are there.
@@ -138,6 +175,7 @@ static int finish_expiry(struct tm_retain *r, const struct tm_retain_context *c,
         r->asked = rc < 0; /* it has gone otherwise */
         return rc;
     }
+    (void)snprintf(now.archived, sizeof now.archived, "%s", r->part.archived);
     rc = drop(r, c, &now, err);
     r->asked = rc != 0;
     return rc;
@@ -198,7 +236,8 @@ static int step(struct tm_retain *r, const struct tm_retain_context *c, struct t
         return rc;
     if (!r->part.expires)
         return drop(r, c, &r->part, err);
-    ask_ledger(r, c);
+    if (is_archived(r, c))
+        ask_ledger(r, c);
     r->next_us = tm_clock_mono_us() + SOON_US;
     return TM_OK;
 }

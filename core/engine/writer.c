@@ -111,9 +111,17 @@ static int count_quarantine(struct tm_writer *w, struct tm_error *err)
     return rc;
 }
 
+static int start_overflow(struct tm_writer *w, struct tm_error *err)
+{
+    if (w->overflow || !w->settings->archive.to)
+        return TM_OK;
+    return tm_overflow_start(w->retain.metrics, w->gatherer, &w->overflow, err);
+}
+
 static int keep_house(struct tm_writer *w, struct tm_error *err)
 {
     const struct tm_writer_settings *s = w->settings;
+    int rc = start_overflow(w, err);
     struct tm_retain_context c = {.pg = w->pg,
                                   .plan = s->plan,
                                   .gatherer = w->gatherer,
@@ -122,9 +130,12 @@ static int keep_house(struct tm_writer *w, struct tm_error *err)
                                   .keep_us = s->keep_us,
                                   .bytes_max = s->store_bytes_max,
                                   .expire = (const char *const *)s->expire,
+                                  .overflow = s->archive.to ? w->overflow : NULL,
+                                  .archive = &s->archive,
+                                  .conninfo = s->conninfo,
                                   .submit = s->submit,
                                   .arg = s->submit_arg};
-    int rc = release(w, err);
+    rc = rc ? rc : release(w, err);
     rc = rc ? rc : count_quarantine(w, err);
     return rc ? rc : tm_retain_step(&w->retain, &c, err);
 }
@@ -412,6 +423,7 @@ static void writer_free(struct tm_writer *w)
     tm_buf_fini(&w->sql);
     tm_writer_settings_destroy(w->settings);
     tm_writer_settings_destroy(w->next);
+    tm_overflow_stop(w->overflow);
     free(w->gatherer);
     free(w->application_name);
     tm_stop_fini(&w->stop);

@@ -45,7 +45,8 @@ struct tm_writer_options {
     uint64_t store_bytes_max;  /* of the local store; 0: no bound */
     const char *const *expire; /* streams whose unacknowledged rows may go at the bound; NULL-terminated; NULL: none */
     int64_t partition_rows;    /* of a new store's partitions; 0: TM_PARTITION_ROWS */
-    tm_retain_submit *submit;  /* rows for the journal; NULL: nothing expires */
+    struct tm_archive_settings archive; /* `to` NULL: none */
+    tm_retain_submit *submit;           /* rows for the journal; NULL: nothing expires */
     void *submit_arg;
 };
 

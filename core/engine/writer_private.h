@@ -32,6 +32,7 @@ struct tm_writer {
     int64_t release_checked_us;
     int64_t partition_rows, counted_us;
     struct tm_retain retain;
+    struct tm_overflow *overflow; /* NULL: no archive was ever set */
     struct tm_buf sql;
 
     struct tm_metric *connected, *errors, *quarantined, *quarantine_rows, *lag, *latency;

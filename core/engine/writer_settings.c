@@ -33,6 +33,8 @@ struct tm_writer_settings *tm_writer_settings_create(const struct tm_writer_opti
     s->partition_rows = options->partition_rows;
     s->store_bytes_max = options->store_bytes_max;
     s->expire = copy_names(options->expire);
+    s->arena = tm_arena_create();
+    s->archive = tm_archive_settings_copy(&options->archive, s->arena);
     s->submit = options->submit;
     s->submit_arg = options->submit_arg;
     return s;
@@ -46,6 +48,7 @@ void tm_writer_settings_destroy(struct tm_writer_settings *s)
     for (char **name = s->expire; *name; name++)
         free(*name);
     free(s->expire);
+    tm_arena_destroy(s->arena);
     free(s->conninfo);
     free(s);
 }

@@ -14,7 +14,9 @@ struct tm_writer_settings {
     bool migrate;
     int64_t keep_us, partition_rows;
     uint64_t store_bytes_max;
-    char **expire; /* NULL-terminated */
+    char **expire;          /* NULL-terminated */
+    struct tm_arena *arena; /* of what `archive` points to */
+    struct tm_archive_settings archive;
     tm_retain_submit *submit;
     void *submit_arg;
 };

@@ -289,6 +289,14 @@ static void add_key_index(struct text *t, const struct tm_stream *s)
         add_unique_index(t, s);
 }
 
+/* Where no partition leads to a time the archive's reader would read all of the table for each hour. */
+static void add_time_index(struct text *t, const struct tm_stream *s)
+{
+    if (s->partition == TM_PARTITION_HASH && s->time_column >= 0 && s->time_column != s->received_column)
+        add(t, "CREATE INDEX IF NOT EXISTS %s_time ON %s USING brin (%s) WITH (autosummarize = on);\n", s->name,
+            s->name, s->columns[s->time_column].name);
+}
+
 static void add_production(struct text *t, const struct tm_stream *s)
 {
     switch (s->partition) {
@@ -305,6 +313,7 @@ static void add_production(struct text *t, const struct tm_stream *s)
     add_new_columns(t, s, true);
     add_key_index(t, s);
     add_arrival_index(t, s);
+    add_time_index(t, s);
     add_view(t, s);
 }
 

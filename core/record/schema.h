@@ -20,7 +20,7 @@
  * extension timescaledb is present when the table is made, TM_PARTITION_DAY tables become hypertables (a DO block
  * decides, before there is a native parent).
  *
- * Both: a BRIN index on received_at, and in schema `readable` a view per stream with decimals as numeric and without
+ * Hash-partitioned streams: a BRIN index on the exchange's time. Both: a BRIN index on received_at, and in schema `readable` a view per stream with decimals as numeric and without
  * epoch, sid and sequence numbers.
  *
  * Partitions. Made here: <stream>_h0 to _h7 (hash). Made by the store room as time goes by: <stream>_e<epoch_no>_<n>

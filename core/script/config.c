@@ -34,6 +34,26 @@ void tm_problem_add(struct tm_problems *p, const char *where, const char *messag
     p->count++;
 }
 
+static void read_schedule(lua_State *L, int index, struct tm_arena *arena, void *element)
+{
+    struct tm_archive_schedule *s = element;
+    s->stream = tm_table_string(L, index, "stream", arena);
+    s->length_us = tm_table_int(L, index, "length_us", 0);
+}
+
+static void read_archive(lua_State *L, int index, struct tm_arena *arena, struct tm_archive_settings *out)
+{
+    if (!tm_table_push(L, index, "archive"))
+        return;
+    int at = lua_gettop(L);
+    out->to = tm_table_string(L, at, "to", arena);
+    out->credentials = tm_table_string(L, at, "credentials", arena);
+    out->lag_us = tm_table_int(L, at, "lag_us", TM_ARCHIVE_LAG_US);
+    out->wait_us = tm_table_int(L, at, "wait_us", TM_ARCHIVE_WAIT_US);
+    out->schedule = tm_table_list(L, at, "schedule", sizeof *out->schedule, read_schedule, arena, &out->schedule_count);
+    lua_pop(L, 1);
+}
+
 static void read_gatherer(lua_State *L, int index, struct tm_arena *arena, struct tm_config *out)
 {
     struct tm_gatherer_options *g = &out->gatherer;
@@ -46,6 +66,7 @@ static void read_gatherer(lua_State *L, int index, struct tm_arena *arena, struc
     g->store_bytes_max = (uint64_t)tm_table_int(L, index, "store_bytes", 0);
     g->expire = tm_table_strings(L, index, "expire", arena);
     g->partition_rows = tm_table_int(L, index, "partition_rows", 0);
+    read_archive(L, index, arena, &g->archive);
     g->journal.dir = tm_table_string(L, index, "data", arena);
     g->journal.bytes_max = (uint64_t)tm_table_int(L, index, "journal_bytes", 0);
     g->journal.segment_bytes = (size_t)tm_table_int(L, index, "segment_bytes", 0);
@@ -82,6 +103,7 @@ static void read_deduplicator(lua_State *L, int index, struct tm_arena *arena, s
     d->shards = (unsigned)tm_table_int(L, index, "shards", 0);
     d->retain = tm_table_list(L, index, "retain", sizeof *d->retain, read_retain, arena, &d->retain_count);
     d->compress = tm_table_list(L, index, "compress", sizeof *d->compress, read_retain, arena, &d->compress_count);
+    read_archive(L, index, arena, &d->archive);
     d->standby_wait_us = tm_table_int(L, index, "standby_wait_us", 0);
     d->accept_future_us = tm_table_int(L, index, "accept_future_us", 0);
     d->migrate = tm_table_bool(L, index, "migrate");

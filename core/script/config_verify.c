@@ -235,6 +235,16 @@ static void verify_days(struct tm_config *config, const char *what, const struct
     }
 }
 
+static void verify_archive(struct tm_config *config, const struct tm_archive_settings *archive,
+                           struct tm_problems *problems)
+{
+    struct tm_error err;
+    if (tm_archive_settings_check(archive, config->plan, &err) < 0) {
+        (void)tm_error_wrap(&err, "archive");
+        tm_problem_add(problems, config->where, err.message);
+    }
+}
+
 /* Only rows of streams can expire, and the ledger that explains it never does. */
 static void verify_expire(struct tm_config *config, struct tm_problems *problems)
 {
@@ -289,10 +299,12 @@ void tm_config_verify(struct tm_config *config, struct tm_problems *problems)
         if (config->role == TM_CONFIG_GATHERER) {
             verify_journal(config, problems);
             verify_expire(config, problems);
+            verify_archive(config, &config->gatherer.archive, problems);
         } else {
             const struct tm_deduplicator_options *d = &config->deduplicator;
             verify_days(config, "retain", d->retain, d->retain_count, problems);
             verify_days(config, "compress", d->compress, d->compress_count, problems);
+            verify_archive(config, &config->deduplicator.archive, problems);
         }
     }
     config->gatherer.plan = config->plan_def;

@@ -4,7 +4,9 @@
  *
  *     reason    who writes it                                          lost for production
  *     released  retention, after production acknowledged them          no
- *     expired   retention of a full store (its ledger has the times)   yes
+ *     expired   retention of a full store (its ledger has the times; the detail names what is archived)   yes
+ *     restored  the same, of which production got the rows from the archive    no
+ *     archive   `tidemill restore`: rows that the archive should have and has not; gatherer 'archive'
  *     dropped   `tidemill quarantine drop`                             yes
  *     missing   the store writer, when the journal lost them           yes, between from_ts and to_ts
  *

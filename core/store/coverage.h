@@ -16,6 +16,9 @@
  * yet is not whole, without any row that says so. What ends a claim, and what makes holes in it: engine/gap.h, and rows that
  * were lost after they were journaled (store/absent.h); where those were of the ledger, every claim before them ends.
  *
+ * Rows that a gatherer's store had to let go and that were brought back from the archive (archive/restore.h) are no hole any
+ * more: their gap has closed_by 'archive'.
+ *
  * Days that retention dropped from production (tidemill.dropped) are not whole, whoever brought them.
  *
  * Also here: tidemill.prune_heartbeats() and tidemill.find_ambiguities(...), which the deduplicator calls now and then

@@ -1,4 +1,5 @@
 #include "store/expiry.h"
+#include "store/exports.h"
 #include "store/hypertable.h"
 
 #include <inttypes.h>
@@ -74,13 +75,18 @@ static int next(struct tm_pg *pg, const char *stream, int64_t keep_us, struct tm
     return found;
 }
 
-int tm_expiry_step(struct tm_pg *pg, const char *stream, int64_t keep_us, struct tm_expired *out, struct tm_error *err)
+int tm_expiry_step(struct tm_pg *pg, const char *stream, int64_t keep_us, bool archived, struct tm_expired *out,
+                   struct tm_error *err)
 {
     char state[16], sql[192];
     int rc = next(pg, stream, keep_us, out, state, err);
     if (rc <= 0)
-        return rc ? rc : tm_hypertable_expire(pg, stream, keep_us, out, err);
-    rc = strcmp(state, "false") == 0 ? announce(pg, stream, out, err) : TM_OK;
+        return rc ? rc : tm_hypertable_expire(pg, stream, keep_us, archived, out, err);
+    /* before it is announced: what was announced is told as gone already */
+    rc = archived && strcmp(state, "false") == 0 ? tm_exports_expect_day(pg, stream, out->partition, out->day, err)
+                                                 : TM_OK;
+    if (!rc && strcmp(state, "false") == 0)
+        rc = announce(pg, stream, out, err);
     if (!rc && strcmp(state, "detached") != 0)
         rc = detach(pg, stream, out, strcmp(state, "true") == 0, err);
     (void)snprintf(sql, sizeof sql, "DROP TABLE %s", out->partition);

@@ -16,8 +16,9 @@ struct tm_expired {
     int64_t rows; /* about, where there are many */
 };
 
-/* Of an autocommit session; where production has TimescaleDB a chunk goes (store/hypertable.h). 1: a day went, 0: none may go. What was begun and not finished is finished first. */
-int tm_expiry_step(struct tm_pg *pg, const char *stream, int64_t keep_us, struct tm_expired *out,
+/* Of an autocommit session; where production has TimescaleDB a chunk goes (store/hypertable.h). 1: a day went, 0: none may go, the oldest stands in *out. What was begun and not finished is
+ * finished first. `archived`: a day goes only when all of it is in the archive (store/exports.h); until then TM_ESTATE. */
+int tm_expiry_step(struct tm_pg *pg, const char *stream, int64_t keep_us, bool archived, struct tm_expired *out,
                    struct tm_error *err) TM_MUST_CHECK;
 
 #endif

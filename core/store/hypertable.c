@@ -1,4 +1,5 @@
 #include "store/hypertable.h"
+#include "store/exports.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -69,7 +70,7 @@ static int drop(struct tm_pg *pg, const char *stream, const char *from, const ch
     return rc;
 }
 
-int tm_hypertable_expire(struct tm_pg *pg, const char *stream, int64_t keep_us, struct tm_expired *out,
+int tm_hypertable_expire(struct tm_pg *pg, const char *stream, int64_t keep_us, bool archived, struct tm_expired *out,
                          struct tm_error *err)
 {
     char keep[24];
@@ -89,7 +90,8 @@ int tm_hypertable_expire(struct tm_pg *pg, const char *stream, int64_t keep_us, 
         (void)snprintf(out->partition, sizeof out->partition, "%s", PQgetvalue(r, 0, 0));
         (void)snprintf(out->day, sizeof out->day, "%s", PQgetvalue(r, 0, 1));
         out->rows = strtoll(PQgetvalue(r, 0, 4), NULL, 10);
-        rc = announce(pg, stream, out, from, to, err);
+        rc = archived ? tm_exports_expect_day(pg, stream, out->partition, out->day, err) : TM_OK;
+        rc = rc ? rc : announce(pg, stream, out, from, to, err);
         rc = rc ? rc : drop(pg, stream, from, to, err);
     }
     PQclear(r);

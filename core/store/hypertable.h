@@ -20,7 +20,7 @@
 int tm_hypertable_is(struct tm_pg *pg, const char *stream, bool *is, struct tm_error *err) TM_MUST_CHECK;
 
 /* As tm_expiry_step, of a hypertable. */
-int tm_hypertable_expire(struct tm_pg *pg, const char *stream, int64_t keep_us, struct tm_expired *out,
+int tm_hypertable_expire(struct tm_pg *pg, const char *stream, int64_t keep_us, bool archived, struct tm_expired *out,
                          struct tm_error *err) TM_MUST_CHECK;
 
 /* Let chunks older than that be compressed from now on; cheap when it is so already. 1: it was set, 0: there was nothing

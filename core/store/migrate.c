@@ -29,6 +29,10 @@ static const char meta_common[] =
     "    stream text COLLATE \"C\" NOT NULL, first_seq int8 NOT NULL, last_seq int8 NOT NULL, rows int8 NOT NULL,\n"
     "    reason text NOT NULL, detail text, from_ts timestamptz, to_ts timestamptz);\n"
     "CREATE INDEX IF NOT EXISTS absent_place ON tidemill.absent (epoch, stream, last_seq);\n"
+    /* how far a restore came that was interrupted (archive/restore.h) */
+    "CREATE TABLE IF NOT EXISTS tidemill.restored (\n"
+    "    archive text COLLATE \"C\" NOT NULL, object text COLLATE \"C\" NOT NULL, sha256 text NOT NULL, rows int8 NOT NULL,\n"
+    "    at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (archive, object));\n"
     "CREATE TABLE IF NOT EXISTS tidemill.keys (\n"
     "    stream text COLLATE \"C\" NOT NULL, from_ts timestamptz NOT NULL, columns text NOT NULL,\n"
     "    occurrence bool NOT NULL, known_since timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (stream, from_ts));\n";
@@ -75,6 +79,27 @@ static const char meta_production[] =
     "    stream text COLLATE \"C\" NOT NULL, key jsonb NOT NULL, stored jsonb NOT NULL, came jsonb NOT NULL, gatherer text);\n"
     "CREATE UNIQUE INDEX IF NOT EXISTS conflicts_once ON tidemill.conflicts (stream, md5(key::text), md5((came - "
     "'received_at')::text));\n"
+    /* what of each stream is in the archive, and what has to be looked at again (store/exports.h) */
+    "CREATE TABLE IF NOT EXISTS tidemill.export_cursors (\n"
+    "    stream text COLLATE \"C\" PRIMARY KEY, next_ts timestamptz NOT NULL, horizon_ts timestamptz NOT NULL,\n"
+    "    updated_at timestamptz NOT NULL DEFAULT now());\n"
+    "CREATE TABLE IF NOT EXISTS tidemill.exports (\n"
+    "    stream text COLLATE \"C\" NOT NULL, from_ts timestamptz NOT NULL, to_ts timestamptz NOT NULL, parts int4 NOT NULL,\n"
+    "    rows int8 NOT NULL, archived_rows int8 NOT NULL, bytes int8 NOT NULL, archive text NOT NULL,\n"
+    "    at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (stream, from_ts));\n"
+    "CREATE TABLE IF NOT EXISTS tidemill.export_late (\n"
+    "    stream text COLLATE \"C\" NOT NULL, from_ts timestamptz NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp(),\n"
+    "    PRIMARY KEY (stream, from_ts));\n"
+    "CREATE OR REPLACE FUNCTION tidemill.note_late(of_stream text, hours timestamptz[]) RETURNS void LANGUAGE sql AS $tidemill$\n"
+    "    INSERT INTO tidemill.export_late (stream, from_ts) SELECT of_stream, h FROM unnest(hours) h\n"
+    "    WHERE h < (SELECT horizon_ts FROM tidemill.export_cursors WHERE stream = of_stream)\n"
+    "    ON CONFLICT (stream, from_ts) DO UPDATE SET at = clock_timestamp()\n"
+    "$tidemill$;\n"
+    /* what policy asks to be brought back from the archive (engine/refill.h) */
+    "CREATE TABLE IF NOT EXISTS tidemill.restores (\n"
+    "    manifest text COLLATE \"C\" PRIMARY KEY, state text NOT NULL DEFAULT 'wanted' CHECK (state IN ('wanted', 'looked',\n"
+    "    'approved', 'done', 'failed')), asked_at timestamptz NOT NULL DEFAULT now(), changed_at timestamptz NOT NULL DEFAULT\n"
+    "    now(), rows int8, bytes int8, stored int8, duplicate int8, detail text);\n"
     /* who writes a shard, and the fence of its transactions (store/lease.h) */
     "CREATE TABLE IF NOT EXISTS tidemill.leases (\n"
     "    shard int4 PRIMARY KEY, holder text NOT NULL DEFAULT '', token text NOT NULL DEFAULT '',\n"

@@ -20,6 +20,9 @@
  *                        refused), first_seen, changed_at, detail
  *   tidemill.late        key (gatherer, epoch, stream, seq); at, columns, tuple: rows of days that were sealed (store/late.h)
  *   tidemill.dropped     key (stream, partition); from_ts, to_ts, rows, at: days that retention dropped (store/expiry.h)
+ *   tidemill.exports, export_cursors, export_late: what is in the archive (store/exports.h)
+ *   tidemill.restores    key manifest; state, asked_at, changed_at, rows, bytes, stored, duplicate, detail: what policy asks
+ *                        to be brought back from the archive (engine/refill.h)
  *   tidemill.conflicts   id, at, stream, key, stored, came, gatherer (NULL: not known): records of one key that do not agree
  *   tidemill.members     key member; name, started_at, expires_at: processes that share the shards (store/shards.h)
  *   tidemill.leases      key shard; holder, token, generation, released, taken_at, expires_at: who writes (store/lease.h)
@@ -28,6 +31,7 @@
  *   tidemill.absent      id, at, who, gatherer, epoch, stream, first_seq, last_seq, rows, reason, detail, from_ts, to_ts:
  *                        rows of a gatherer that its store has no more, and why; production has a copy of what it will
  *                        never be given (store/absent.h)
+ *   tidemill.restored    key (archive, object); sha256, rows, at: how far a restore came that was interrupted
  *   tidemill.meta        key, value
  *   tidemill.keys        key (stream, from_ts); columns, occurrence, known_since: what makes two records the same, by
  *                        spans of exchange time. A plan that contradicts it is refused with TM_ESTATE (store/keys.h)

@@ -112,6 +112,11 @@ int tm_pg_copy_in(struct tm_pg *pg, const char *copy_sql, const struct tm_span_b
  * when it fails. */
 int tm_pg_copy_out(struct tm_pg *pg, const char *copy_sql, struct tm_buf *out, struct tm_error *err) TM_MUST_CHECK;
 
+/* The same a tuple at a time, for what does not fit into memory. Not 0 from `take` ends it, and with it the connection. */
+typedef int tm_pg_copy_row(void *arg, const uint8_t *tuple, size_t len, struct tm_error *err);
+int tm_pg_copy_each(struct tm_pg *pg, const char *copy_sql, tm_pg_copy_row *take, void *arg,
+                    struct tm_error *err) TM_MUST_CHECK;
+
 /* LISTEN was executed before: wait for a notification or the timeout. 1: notified, 0: timeout, negative: error. */
 int tm_pg_wait_notify(struct tm_pg *pg, int64_t timeout_us, struct tm_error *err) TM_MUST_CHECK;
 

@@ -124,7 +124,7 @@ static int next_row(struct tm_pg *pg, int64_t deadline_us, char **row, int *len,
 
 /* libpq hands over whole messages of the server, one a tuple: the first begins with the header, which is a
  * message of its own in current servers but need not be; the trailer is a field count of -1. */
-static int keep_row(const uint8_t *row, size_t len, bool first, struct tm_buf *out, struct tm_error *err)
+static int hand_row(const uint8_t *row, size_t len, bool first, tm_pg_copy_row *take, void *arg, struct tm_error *err)
 {
     if (first) {
         if (len < sizeof copy_header || memcmp(row, copy_header, sizeof copy_header) != 0)
@@ -132,12 +132,12 @@ static int keep_row(const uint8_t *row, size_t len, bool first, struct tm_buf *o
         row += sizeof copy_header;
         len -= sizeof copy_header;
     }
-    if (len == 2 && tm_get_be16(row) == 0xffff)
-        len = 0;
-    return tm_buf_append(out, row, len) ? tm_error_set(err, TM_ENOMEM, "out of memory for COPY") : TM_OK;
+    if (!len || (len == 2 && tm_get_be16(row) == 0xffff))
+        return TM_OK;
+    return take(arg, row, len, err);
 }
 
-static int read_rows(struct tm_pg *pg, int64_t deadline_us, struct tm_buf *out, struct tm_error *err)
+static int read_rows(struct tm_pg *pg, int64_t deadline_us, tm_pg_copy_row *take, void *arg, struct tm_error *err)
 {
     int rc = TM_OK;
     for (bool first = true; !rc; first = false) {
@@ -147,23 +147,34 @@ static int read_rows(struct tm_pg *pg, int64_t deadline_us, struct tm_buf *out, 
         if (!rc && len == -1)
             return tm_pg_finish(pg, deadline_us, NULL, err);
         if (!rc)
-            rc = keep_row((const uint8_t *)row, (size_t)len, first, out, err);
+            rc = hand_row((const uint8_t *)row, (size_t)len, first, take, arg, err);
         PQfreemem(row);
     }
     return rc;
 }
 
-int tm_pg_copy_out(struct tm_pg *pg, const char *copy_sql, struct tm_buf *out, struct tm_error *err)
+int tm_pg_copy_each(struct tm_pg *pg, const char *copy_sql, tm_pg_copy_row *take, void *arg, struct tm_error *err)
 {
     int64_t deadline_us;
-    size_t start = out->len;
     int rc = tm_pg_send(pg, copy_sql, &deadline_us, err);
     rc = rc ? rc : expect(pg, PGRES_COPY_OUT, deadline_us, err);
-    rc = rc ? rc : read_rows(pg, deadline_us, out, err);
-    if (rc)
-        out->len = start;
+    rc = rc ? rc : read_rows(pg, deadline_us, take, arg, err);
     /* in mid-stream the rest is of no use and would have to be read: the connection goes instead */
     if (rc && pg->conn && PQtransactionStatus(pg->conn) == PQTRANS_ACTIVE)
         (void)tm_pg_lost(pg, rc, NULL);
+    return rc;
+}
+
+static int keep_row(void *arg, const uint8_t *row, size_t len, struct tm_error *err)
+{
+    return tm_buf_append(arg, row, len) ? tm_error_set(err, TM_ENOMEM, "out of memory for COPY") : TM_OK;
+}
+
+int tm_pg_copy_out(struct tm_pg *pg, const char *copy_sql, struct tm_buf *out, struct tm_error *err)
+{
+    size_t start = out->len;
+    int rc = tm_pg_copy_each(pg, copy_sql, keep_row, out, err);
+    if (rc)
+        out->len = start;
     return rc;
 }

@@ -1,6 +1,7 @@
 #include "base/clock.h"
 #include "base/endian.h"
 #include "record/row.h"
+#include "store/exports.h"
 #include "store/migrate.h"
 #include "store/quarantine.h"
 
@@ -247,6 +248,16 @@ static int64_t time_of(const struct tm_stream *s, const struct tm_quarantined *q
     return us > INT64_MAX - TM_PG_EPOCH_S * TM_US_PER_S ? INT64_MAX : tm_unix_time_us(us);
 }
 
+/* The hour by which the archive keeps the row (archive/period.h says which column); INT64_MIN: none. */
+static int64_t hour_of(const struct tm_stream *s, const struct tm_quarantined *q)
+{
+    struct tm_stream by = *s;
+    if (by.partition_column < 0)
+        by.partition_column = !s->observer && s->time_column >= 0 ? s->time_column : s->received_column;
+    int64_t us = s->mode == TM_STREAM_APPEND ? time_of(&by, q) : INT64_MIN, hour_us = INT64_C(3600) * TM_US_PER_S;
+    return us <= 0 || us == INT64_MAX ? INT64_MIN : us / hour_us * hour_us;
+}
+
 static bool is_absurd(const struct tm_quarantine_retry *how, int64_t us)
 {
     int64_t now_us = tm_clock_wall_us();
@@ -374,6 +385,20 @@ static int store_group(struct retry *r, struct group *g, struct tm_error *err)
     return rc;
 }
 
+/* What was stored may be of hours that are in the archive already. */
+static int note_late(struct retry *r, const struct group *g, struct tm_error *err)
+{
+    int64_t last = INT64_MIN;
+    int rc = TM_OK;
+    for (size_t i = g->first; !rc && g->stream && r->how->side == TM_COPY_PRODUCTION && i < g->end; i++) {
+        int64_t hour = r->refused[i] ? last : hour_of(g->stream, &r->page->rows[i]);
+        if (hour != last && hour != INT64_MIN)
+            rc = tm_exports_note_late(r->pg, g->stream->name, &hour, 1, err);
+        last = hour;
+    }
+    return rc;
+}
+
 static int delete_stored(struct retry *r, struct tm_error *err)
 {
     struct tm_buf ids = {0};
@@ -394,10 +419,11 @@ static int retry_page(void *arg, struct page *page, struct tm_error *err)
     r->page = page;
     r->page_counts = (struct tm_quarantine_counts){0};
     int rc = make_places(r, err);
-    rc = rc ? rc : tm_pg_exec(r->pg, "BEGIN", err);
+    rc = rc ? rc : tm_pg_exec(r->pg, r->how->side == TM_COPY_PRODUCTION ? TM_EXPORTS_BEGIN : "BEGIN", err);
     for (size_t at = 0; !rc && at < page->count;) {
         struct group g = group_at(r, at);
         rc = store_group(r, &g, err);
+        rc = rc ? rc : note_late(r, &g, err);
         at = g.end;
     }
     rc = rc ? rc : delete_stored(r, err);

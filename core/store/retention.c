@@ -115,8 +115,17 @@ static int note_absent(struct tm_pg *pg, const struct tm_retention_part *p, cons
 {
     char first[24], last[24], rows[24], before[24];
     int64_t from = p->expires && p->acknowledged >= p->first ? p->acknowledged + 1 : p->first;
-    const char *values[] = {gatherer, p->epoch, p->stream, first, last, rows, p->expires ? "expired" : "released",
-                            before};
+    char detail[sizeof p->archived + 16];
+    const char *values[] = {gatherer,
+                            p->epoch,
+                            p->stream,
+                            first,
+                            last,
+                            rows,
+                            p->expires ? "expired" : "released",
+                            before,
+                            p->expires && *p->archived ? detail : NULL};
+    (void)snprintf(detail, sizeof detail, "archived: %s", p->archived);
     PGresult *result;
     (void)snprintf(first, sizeof first, "%" PRId64, from);
     (void)snprintf(last, sizeof last, "%" PRId64, p->last);
@@ -126,10 +135,10 @@ static int note_absent(struct tm_pg *pg, const struct tm_retention_part *p, cons
                          "WITH grown AS (UPDATE tidemill.absent SET last_seq = $5, rows = rows + $6::int8, at = now() "
                          "WHERE epoch = $2::uuid AND stream = $3 AND last_seq = $8::int8 AND reason = $7 AND "
                          "reason = 'released' RETURNING id) "
-                         "INSERT INTO tidemill.absent (gatherer, epoch, stream, first_seq, last_seq, rows, reason) "
-                         "SELECT $1, $2::uuid, $3, $4::int8, $5::int8, $6::int8, $7 WHERE NOT EXISTS "
+                         "INSERT INTO tidemill.absent (gatherer, epoch, stream, first_seq, last_seq, rows, reason, "
+                         "detail) SELECT $1, $2::uuid, $3, $4::int8, $5::int8, $6::int8, $7, $9 WHERE NOT EXISTS "
                          "(SELECT FROM grown)",
-                         8, values, &result, err);
+                         9, values, &result, err);
     if (!rc)
         PQclear(result);
     return rc;

@@ -11,7 +11,7 @@
  * everything, which is the safe side.
  *
  * Dropping is one transaction, which also leaves a line in tidemill.absent: reason 'released' (acknowledged; lines of
- * neighbours are one), or 'expired' with the number of rows that were lost. It waits for its locks for a moment only
+ * neighbours are one), or 'expired' with the number of rows that were lost and, as detail, where they are archived. It waits for its locks for a moment only
  * (TM_ERETRY), as whoever reads the table would wait behind it.
  */
 #ifndef TM_STORE_RETENTION_H
@@ -38,6 +38,7 @@ struct tm_retention_part {
     bool expires;           /* some of its rows are in no production, or not in all of them */
     uint64_t rows;          /* such rows */
     int64_t from_us, to_us; /* Unix; arrival of the first and last of them; 0: unknown */
+    char archived[320];     /* the caller's: the manifest of those rows in the archive; "": they are nowhere */
 };
 
 /* The partition to drop next: 1 and *out, or 0: none may go. */

@@ -49,6 +49,21 @@ return function(gatherers)
       summary = "of some repeated records fewer may be stored than were sent; see tidemill.ambiguous",
     } },
 
+    -- ---- the archive ----
+    { "ExportLagging", {
+      when = "max(export_lag_seconds) > 7200" .. AT_WORK, hold = "5m", clear = "max(export_lag_seconds) < 3600",
+      summary = "the archive is {value} s overdue: days that production should drop stay until it has them",
+    } },
+    { "ExportsFail", {
+      when = 'rate(export_errors_total, "15m") > 0', hold = "10m",
+      summary = "exports to the archive fail: {labels}; they are tried again",
+    } },
+    { "ArchiveDamaged", {
+      when = 'rate(export_errors_total{type="damaged"}, "15m") > 0', severity = "critical",
+      summary = "objects of the archive are missing or damaged; what production still had was written again",
+      description = "`tidemill archive verify --deep` names them. Look who may write to the target besides this.",
+    } },
+
     -- ---- lag ----
     { "SyncLagHigh", {
       when = "dedup_sync_lag_seconds > 30", hold = "10s", clear = "dedup_sync_lag_seconds < 15",

@@ -82,6 +82,10 @@ return {
     when = "sum(tidemill_store_expired_rows_total) > 0", severity = "critical", -- until somebody has looked and starts anew
     summary = "gatherer {id}: rows left the full store before production had them",
   } },
+  { "ExportsFail", {
+    when = 'rate(export_errors_total, "15m") > 0', severity = "critical",
+    summary = "gatherer {id}: rows that have to leave the full store could not be archived first",
+  } },
   { "NobodyFetches", {
     when = "tidemill_acknowledged_age_seconds > 60", hold = "10s", clear = "tidemill_acknowledged_age_seconds < 30",
     summary = "no deduplicator has taken anything from gatherer {id} for {value} s",

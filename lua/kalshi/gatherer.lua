@@ -4,6 +4,7 @@ local tm     = require "tidemill"
 local kalshi = require "kalshi"
 
 local id = tm.env("TIDEMILL_ID", "g1")
+local archive = tm.env "TIDEMILL_ARCHIVE"
 
 tm.gatherer {
   id         = id,
@@ -20,6 +21,7 @@ tm.gatherer {
   store_limit    = tm.env "TIDEMILL_STORE_LIMIT",
   partition_rows = tm.env("TIDEMILL_PARTITION_ROWS", 4000000),
   -- and when that does not help, rows that production does not have, the loudest first and trades last
+  archive        = archive and { to = archive, credentials = tm.env "TIDEMILL_ARCHIVE_CREDENTIALS" } or nil,
   expire         = { "tickers", "orderbook_snapshots", "orderbook_deltas", "trades" },
 }
 

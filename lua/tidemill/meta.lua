@@ -31,6 +31,16 @@
 ---@field cpu? tidemill.Duration CPU time of a command; default 2s
 ---@field memory? tidemill.Size of a session's Lua; default 32MiB
 
+---@class tidemill.GathererArchive where rows go that would have to leave the store before production has them
+---@field to string "file:///directory" or "s3://bucket/prefix?region=eu-central-1"
+---@field credentials? string of S3: "file:/path#profile", "credential:NAME", "environment", "container" or "instance"
+
+---@class tidemill.Archive: tidemill.GathererArchive what production has, in Parquet
+---@field lag? tidemill.Duration an hour or day is exported so long after its end; default 1h
+---@field wait? tidemill.Duration and at most so much later, while a gatherer still has something of it; default 6h
+---@field schedule? table<string, "hour"|"day"|false> default: hours, days for observations such as snapshots
+---@field approve? boolean what the archive could give back waits for a person's word; default true
+
 ---@class tidemill.Gatherer: tidemill.Process
 ---@field store string|tidemill.Secret conninfo of the local PostgreSQL
 ---@field data string directory of the journal; relative to where the process starts
@@ -42,6 +52,7 @@
 ---@field store_limit? tidemill.Size bound of the local store: at it acknowledged rows go at once; default none
 ---@field expire? string[] streams whose unacknowledged rows may go at the bound, in this order; default none
 ---@field partition_rows? integer rows of a partition, of a store that has none yet; default 4000000
+---@field archive? tidemill.GathererArchive default: none, such rows are gone
 
 ---@class tidemill.Deduplicator: tidemill.Process
 ---@field production string|tidemill.Secret conninfo of the production PostgreSQL
@@ -56,6 +67,7 @@
 ---@field shards? integer|string deduplicators of one production share so many shards; `tidemill reshard` changes it; default 1
 ---@field retain? table<string, tidemill.Duration> how long days of a stream are kept in production: { tickers = "30d" }; default for ever
 ---@field compress? table<string, tidemill.Duration> TimescaleDB compresses days after so long; later rows go to `tidemill.late`
+---@field archive? tidemill.Archive default: none
 ---@field standby_wait? tidemill.Duration a commit waits so long for production's synchronous standby; default 10s
 
 ---@class tidemill.Column [1] is the name, [2] the type

@@ -72,6 +72,52 @@ local function control_of(at, what, value)
   return normal
 end
 
+-- ---- the archive ----
+
+local function target(value)
+  if type(value) == "string" and value:find "^file:///" or type(value) == "string" and value:find "^s3://%w" then return value end
+  return nil, 'expected a target like "file:///var/lib/tidemill/archive" or "s3://bucket/prefix"'
+    .. (type(value) == "string" and (', got "%s"'):format(value:sub(1, 60)) or ", got a " .. type(value))
+end
+
+local HOUR, DAY = 3600e6, 86400e6
+local lengths = { hour = HOUR, day = DAY, [false] = 0 }
+
+-- { tickers = "day", gaps = false }, in the order of the names.
+local function schedule(value)
+  local expected = 'expected streams and their periods, like { tickers = "day", gaps = false }'
+  if type(value) ~= "table" then return nil, expected end
+  local list = {}
+  for stream, length in pairs(value) do
+    if not check.name(stream) then return nil, expected end
+    if not lengths[length] then return nil, stream .. ': expected "hour", "day" or false' end
+    list[#list + 1] = { stream = stream, length_us = lengths[length] }
+  end
+  table.sort(list, function(a, b) return a.stream < b.stream end)
+  return list
+end
+
+local function a_table(expected)
+  return function(value)
+    if type(value) == "table" then return value end
+    return nil, expected
+  end
+end
+
+local function archive_fields(more)
+  more.to = check.field(target, { required = true })
+  more.credentials = check.field(check.text)
+  return more
+end
+
+local archive_of_gatherer = archive_fields {}
+local archive_of_deduplicator = archive_fields {
+  lag = check.field(between(check.duration, 0, 30 * DAY, "0s to 30d"), { to = "lag_us", default = HOUR }),
+  wait = check.field(between(check.duration, 0, 365 * DAY, "0s to 365d"), { to = "wait_us", default = 6 * HOUR }),
+  schedule = check.field(schedule),
+  approve = check.field(check.boolean, { default = true }),
+}
+
 local function common(fields)
   fields.limits = check.field(function(v) return type(v) == "table" and v or nil, "expected limits like { step = \"1s\" }" end)
   fields.callback_failures = check.field(check.integer(1, 1e6))
@@ -102,6 +148,7 @@ local gatherer_fields = common {
   store_limit = check.field(between(check.size, 16 * 2 ^ 20, 2 ^ 50, "16MiB or more"), { to = "store_bytes" }),
   expire = check.field(check.list(check.name, "names of streams")),
   partition_rows = check.field(check.integer(1000, 1e9)),
+  archive = check.field(a_table 'expected an archive like { to = "file:///var/lib/tidemill/archive" }'),
   connects_per_second = check.field(check.number),
 }
 
@@ -173,6 +220,7 @@ local deduplicator_fields = common {
   shards = check.field(shards),
   retain = check.field(retain),
   compress = check.field(retain),
+  archive = check.field(a_table 'expected an archive like { to = "s3://bucket/prefix", lag = "1h" }'),
   standby_wait = check.field(between(check.duration, 100e3, 50e6, "100ms to 50s"), { to = "standby_wait_us" }),
 }
 
@@ -188,6 +236,10 @@ local function declare_role(name, at, definition, fields)
   if normal.limits then
     normal.limits = check.closed(at, "tm." .. name .. ": limits", normal.limits, limit_fields)
     host.limits(normal.limits.load_us, normal.limits.memory_bytes)
+  end
+  if normal.archive then
+    normal.archive = check.closed(at, "tm." .. name .. ": archive", normal.archive,
+      name == "gatherer" and archive_of_gatherer or archive_of_deduplicator)
   end
   if normal.control then normal.control = control_of(at, "tm." .. name .. ": control", normal.control) end
   declared.role = normal

@@ -38,6 +38,10 @@ end
 
 local function lag(seconds) return gauges({ "dedup_sync_lag_seconds", seconds }) end
 
+local function overdue(seconds)
+  return gauges({ "dedup_standby", 0 }, { "export_lag_seconds", seconds, { stream = "trades" } })
+end
+
 -- Rows a second of the deltas, as the gatherers brought them, and as production took them.
 local function copies(polled, written)
   return {
@@ -84,6 +88,8 @@ local GATHERER = {
     gauges({ "tidemill_store_bytes", 81 }, { "tidemill_store_bytes_max", 100 }) },
   { "RowsExpired", "critical", 1, gauges { "tidemill_store_expired_rows_total", 0, { stream = "tickers" } },
     gauges { "tidemill_store_expired_rows_total", 5, { stream = "tickers" } } },
+  { "ExportsFail", "critical", 2, counter("export_errors_total", 0, { type = "archive" }),
+    counter("export_errors_total", 1, { type = "archive" }) },
   { "NobodyFetches", "warning", 11, gauges { "tidemill_acknowledged_age_seconds", 59 },
     gauges { "tidemill_acknowledged_age_seconds", 61 }, gauges { "tidemill_acknowledged_age_seconds", 2 } },
   { "RecoveryFailed", "warning", 2, counter("tidemill_recovery_runs_total", 0, { routine = "backfill", result = "failed" }),
@@ -101,6 +107,11 @@ local DEDUPLICATOR = {
   { "RowsLost", "critical", 2, counter("dedup_absent_rows_total", 9, { reason = "released" }),
     counter("dedup_absent_rows_total", 9, { reason = "lost" }), counter("dedup_absent_rows_total", 0, { reason = "lost" }) },
   { "AmbiguousCounts", "info", 2, counter("tidemill_ambiguous_keys_total", 0), counter("tidemill_ambiguous_keys_total", 1) },
+  { "ExportLagging", "warning", 301, overdue(7200), overdue(7201), overdue(3599) },
+  { "ExportsFail", "warning", 602, counter("export_errors_total", 0, { type = "archive" }),
+    counter("export_errors_total", 1, { type = "archive" }) },
+  { "ArchiveDamaged", "critical", 2, counter("export_errors_total", 0, { type = "damaged" }),
+    counter("export_errors_total", 1, { type = "damaged" }) },
   { "SyncLagHigh", "warning", 11, lag(30), lag(31), lag(14) },
   { "SyncLagCritical", "critical", 11, lag(300), lag(301), lag(149) },
   { "RdsConnectionErrors", "warning", 62, counter("rds_connection_errors_total", 0), counter("rds_connection_errors_total", 1) },

@@ -35,6 +35,8 @@ BENCHES = (
         "unique": Limit(least_ratio=0.6), "sql": Limit(least_ratio=3)}, profiled=("--profile", "{samples}")),
     Bench("parquet", "rows of COPY to a file of the archive, and back", "bench_parquet", limits={
         "bytes": Limit(most_ratio=1)}),
+    Bench("archive", "production to the archive and back, beside COPY as CSV through zstd", "bench_archive.py", limits={
+        "export": Limit(least_ratio=0.6), "size": Limit(most_ratio=1)}),
     Bench("latency", "from the exchange to production, at 2,000, 20,000 and 100,000 msg/s", "bench_latency.py", limits={
         "2000-p50": Limit(most=30), "20000-p50": Limit(most=60), "20000-p99": Limit(most=250),
         "burst-drain": Limit(most=20), "burst-lost": Limit(most=0)}),

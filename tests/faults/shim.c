@@ -1,6 +1,6 @@
 /*
  * A library for LD_PRELOAD that lets a program's file system fail on purpose, in tests only. It looks at write, pwrite,
- * fsync, fdatasync, rename, ftruncate and unlink on what lies below one directory and leaves all else alone.
+ * fsync, fdatasync, rename, link, mkdir, ftruncate and unlink on what lies below one directory and leaves all else alone.
  *
  *     TM_FAULT_DIR      the directory, absolute and without links
  *     TM_FAULT_CONTROL  a file that says what to do now; read at each such call, so a test changes it while the program
@@ -10,7 +10,7 @@
  *                       power   likewise, and everything that was not synced is taken away first: bytes behind the
  *                               synced length, overwritten bytes, new, renamed and removed names whose directory was
  *                               not synced
- *                       enospc, eio, erofs, edquot   the call fails so and does nothing
+ *                       enospc, eio, erofs, edquot, einval   the call fails so and does nothing
  *                       eintr   likewise, but two calls in a row never do, so that a retry can succeed
  *                       short   a write takes half of its bytes, at least one; other calls are let through
  *         on=LIST       of the calls' names, with commas (all)
@@ -46,7 +46,7 @@ struct order {
 };
 
 /* What a power loss would take back, newest first. */
-enum undo_kind { UNDO_BYTES, UNDO_NEW, UNDO_RENAME, UNDO_UNLINK };
+enum undo_kind { UNDO_BYTES, UNDO_NEW, UNDO_DIR, UNDO_RENAME, UNDO_UNLINK };
 struct undo {
     struct undo *next;
     enum undo_kind kind;
@@ -147,8 +147,9 @@ static struct order parse(const char *line)
         const char *name;
         enum action action;
         int error;
-    } known[] = {{"kill", KILL, 0},  {"power", POWER, 0},    {"short", SHORT, 0},      {"enospc", FAIL, ENOSPC},
-                 {"eio", FAIL, EIO}, {"erofs", FAIL, EROFS}, {"edquot", FAIL, EDQUOT}, {"eintr", FAIL, EINTR}};
+    } known[] = {{"kill", KILL, 0},        {"power", POWER, 0},    {"short", SHORT, 0},
+                 {"enospc", FAIL, ENOSPC}, {"eio", FAIL, EIO},     {"erofs", FAIL, EROFS},
+                 {"edquot", FAIL, EDQUOT}, {"eintr", FAIL, EINTR}, {"einval", FAIL, EINVAL}};
     struct order order = {.nth = 1};
     char value[64];
     word(line, "do=", value, sizeof value);
@@ -303,6 +304,14 @@ static void keep_removed(const char *path)
         push(UNDO_UNLINK, path, where, 0);
 }
 
+/* With all that is in it, which nothing leads to any more. */
+static void lose_dir(const char *path)
+{
+    char where[PATH_MAX];
+    snprintf(where, sizeof where, "%s.lost-%u", control, kept++);
+    syscall(SYS_renameat, AT_FDCWD, path, AT_FDCWD, where);
+}
+
 static void undo(const struct undo *u)
 {
     int fd;
@@ -314,6 +323,9 @@ static void undo(const struct undo *u)
         break;
     case UNDO_NEW:
         syscall(SYS_unlinkat, AT_FDCWD, u->path, 0);
+        break;
+    case UNDO_DIR:
+        lose_dir(u->path);
         break;
     case UNDO_RENAME:
         syscall(SYS_renameat, AT_FDCWD, u->path, AT_FDCWD, u->other);
@@ -431,13 +443,43 @@ static int move(int from_at, const char *from, int to_at, const char *to, unsign
     int rc = -1;
     if (meet("rename", new) != FAIL) {
         struct stat st;
-        if (stat(new, &st) == 0)
+        if (!(flags & RENAME_NOREPLACE) && stat(new, &st) == 0)
             keep_removed(new);
         rc = (int)syscall(SYS_renameat2, from_at, from, to_at, to, flags);
         if (rc == 0) {
             rename_file(old, new);
             push(UNDO_RENAME, new, old, 0);
         }
+    }
+    leave();
+    return rc;
+}
+
+static int link_it(int from_at, const char *from, int to_at, const char *to, int flags)
+{
+    char path[PATH_MAX];
+    if (!path_of_name(to_at, to, path))
+        return (int)syscall(SYS_linkat, from_at, from, to_at, to, flags);
+    int rc = -1;
+    if (meet("link", path) != FAIL) {
+        rc = (int)syscall(SYS_linkat, from_at, from, to_at, to, flags);
+        if (rc == 0)
+            push(UNDO_NEW, path, "", 0);
+    }
+    leave();
+    return rc;
+}
+
+static int make_dir(int at, const char *name, mode_t mode)
+{
+    char path[PATH_MAX];
+    if (!path_of_name(at, name, path))
+        return (int)syscall(SYS_mkdirat, at, name, mode);
+    int rc = -1;
+    if (meet("mkdir", path) != FAIL) {
+        rc = (int)syscall(SYS_mkdirat, at, name, mode);
+        if (rc == 0)
+            push(UNDO_DIR, path, "", 0);
     }
     leave();
     return rc;
@@ -519,6 +561,26 @@ int rename(const char *from, const char *to)
 int renameat(int from_at, const char *from, int to_at, const char *to)
 {
     return move(from_at, from, to_at, to, 0);
+}
+
+int renameat2(int from_at, const char *from, int to_at, const char *to, unsigned flags)
+{
+    return move(from_at, from, to_at, to, flags);
+}
+
+int linkat(int from_at, const char *from, int to_at, const char *to, int flags)
+{
+    return link_it(from_at, from, to_at, to, flags);
+}
+
+int mkdir(const char *name, mode_t mode)
+{
+    return make_dir(AT_FDCWD, name, mode);
+}
+
+int mkdirat(int at, const char *name, mode_t mode)
+{
+    return make_dir(at, name, mode);
 }
 
 int unlink(const char *name)

@@ -4,6 +4,6 @@
     observer    looks at everything twenty times a second from a thread of its own
     run         one drill on one lab: the marks "now it breaks" and "now it is whole again", the verdict
     catalogue   the drills, by the ids of the failure catalogue; more of them in exchange_drills, store_drills,
-                journal_drills
+                journal_drills, archive_drills
     replay      books rebuilt from what production holds
 """

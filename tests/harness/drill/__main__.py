@@ -10,7 +10,7 @@ from typing import Sequence
 
 from ..lab import Lab
 from . import figures as table
-from . import exchange_drills, journal_drills, production_drills, shard_drills, store_drills  # noqa: F401  (they fill the catalogue)
+from . import archive_drills, exchange_drills, journal_drills, production_drills, shard_drills, store_drills  # noqa: F401  (they fill the catalogue)
 from .catalogue import CATALOGUE, Drill
 from .figures import Figures
 from .run import Run

@@ -148,7 +148,7 @@ def deduplicator_killed(run: Run) -> None:
     run.recovered()
 
 
-def _deduplicator_away(run: Run) -> dict[str, int]:
+def deduplicator_away(run: Run) -> dict[str, int]:
     """It stops after it has acknowledged something, and stays away until all is sent and stored; where its cursors stay."""
     run.run_for(2 * RATE)
     run.break_it(run.lab.deduplicator.process.stop)
@@ -158,24 +158,10 @@ def _deduplicator_away(run: Run) -> dict[str, int]:
     return cursors
 
 
-def _absent(run: Run, reason: str) -> int:
+def absent(run: Run, reason: str) -> int:
     """Rows that went so from the gatherers' stores."""
     return sum(int(store.value("SELECT coalesce(sum(rows), 0)::int8 FROM tidemill.absent WHERE reason = %s", (reason,)))
                for store in run.lab.stores.values())
-
-
-@drill("B3", "the deduplicator is away, within retention", "complete; nothing expired",
-       lab={"gatherers": 1, "gatherer_env": {"TIDEMILL_KEEP": "1s", "TIDEMILL_PARTITION_ROWS": "1000"}})
-def away_within_retention(run: Run) -> None:
-    _deduplicator_away(run)
-    store = run.lab.stores["g1"]
-    acknowledged = store.value("SELECT max(seq) FROM tidemill.acknowledged WHERE stream = 'orderbook_deltas'")
-    wait_until("what was acknowledged has gone",
-               lambda: store.value("SELECT min(seq) FROM orderbook_deltas") == acknowledged // 1000 * 1000 + 1, 60)
-    run.mend_it(run.lab.deduplicator.process.start)
-    run.recovered()
-    run.expect(_absent(run, "released") > 0, "nothing was released, so this proves nothing")
-    run.expect(_absent(run, "expired") == 0, "rows were expired although there was room")
 
 
 @drill("B4", "the deduplicator is away, the local disk is full", "rows_gap_flagged = rows expired; trades complete",
@@ -184,7 +170,7 @@ def away_within_retention(run: Run) -> None:
             "expected_errors": ("rows were expired", "nothing in it may go", "tidemill.absent says why")},
        exchange={"rate": 2 * RATE, "seconds": 12})
 def away_beyond_retention(run: Run) -> None:
-    cursors = _deduplicator_away(run)
+    cursors = deduplicator_away(run)
     gatherer = run.lab.gatherers["g1"]
     store = run.lab.stores["g1"]
     wait_until("the store is within its bound, and what was announced has gone",
@@ -204,7 +190,7 @@ def away_beyond_retention(run: Run) -> None:
     run.expect(stepped == expired, f"the deduplicator stepped over {stepped} rows, {expired} were expired")
     flagged = run.lab.production.value("SELECT sum(split_part(split_part(detail, ': ', 2), ' ', 1)::int8)::int8 FROM gaps"
                                        " WHERE reason = 'expired'")
-    gone = _absent(run, "expired")
+    gone = absent(run, "expired")
     run.expect(flagged == gone, f"production's ledger has {flagged} expired rows, {gone} left the store")
 
 

@@ -119,6 +119,8 @@ static void test_deduplicator_compiles(void **state)
     (void)state;
     setenv("TIDEMILL_GATHERERS", "g2=host=b dbname=x; g1=host=a password='p=1'", 1);
     setenv("TIDEMILL_ACCEPT_PAST", "3650d", 1);
+    setenv("TIDEMILL_ARCHIVE", "s3://bucket/kalshi?region=eu-central-1", 1);
+    setenv("TIDEMILL_ARCHIVE_LAG", "90m", 1);
     assert_int_equal(load_file(LIBRARY "/kalshi/deduplicator.lua"), TM_OK);
     const struct tm_config *c = tm_script_config(script);
     assert_int_equal(c->role, TM_CONFIG_DEDUPLICATOR);
@@ -134,6 +136,17 @@ static void test_deduplicator_compiles(void **state)
     assert_string_equal(c->deduplicator.retain[1].stream, "tickers");
     assert_true(c->deduplicator.retain[1].keep_us == INT64_C(30) * 86400 * 1000000);
     assert_true(c->deduplicator.standby_wait_us == 10000000);
+    const struct tm_archive_settings *archive = &c->deduplicator.archive;
+    assert_string_equal(archive->to, "s3://bucket/kalshi?region=eu-central-1");
+    assert_true(archive->lag_us == INT64_C(90) * 60 * 1000000);
+    assert_true(archive->wait_us == INT64_C(6) * 3600 * 1000000);
+    const struct tm_plan *plan = c->deduplicator.plan;
+    assert_true(tm_archive_length_us(archive, tm_plan_stream_by_name(plan, "trades")) == TM_PERIOD_HOUR_US);
+    assert_true(tm_archive_length_us(archive, tm_plan_stream_by_name(plan, "orderbook_snapshots")) == TM_PERIOD_DAY_US);
+    assert_true(tm_archive_length_us(archive, tm_plan_stream_by_name(plan, "markets")) == 0);
+    assert_true(tm_archive_length_us(archive, tm_plan_stream_by_name(plan, "heartbeats")) == 0);
+    unsetenv("TIDEMILL_ARCHIVE");
+    unsetenv("TIDEMILL_ARCHIVE_LAG");
     unsetenv("TIDEMILL_GATHERERS");
     unsetenv("TIDEMILL_ACCEPT_PAST");
 }

@@ -84,12 +84,12 @@ static void test_chunks_go_one_by_one_and_are_announced(void **state)
     add_chunk(f, 40, 7);
     add_chunk(f, 33, 5);
     add_chunk(f, 2, 3);
-    assert_int_equal(tm_expiry_step(f->pg, "daily", 30 * DAY_US, &gone, &f->err), 1);
+    assert_int_equal(tm_expiry_step(f->pg, "daily", 30 * DAY_US, false, &gone, &f->err), 1);
     assert_string_equal(gone.partition, "chunks._hyper_1_40_chunk");
     assert_int_equal(gone.rows, 7);
     assert_int_equal(db_int(f->db, "SELECT count(*) FROM timescaledb_information.chunks"), 2);
-    assert_int_equal(tm_expiry_step(f->pg, "daily", 30 * DAY_US, &gone, &f->err), 1);
-    assert_int_equal(tm_expiry_step(f->pg, "daily", 30 * DAY_US, &gone, &f->err), 0);
+    assert_int_equal(tm_expiry_step(f->pg, "daily", 30 * DAY_US, false, &gone, &f->err), 1);
+    assert_int_equal(tm_expiry_step(f->pg, "daily", 30 * DAY_US, false, &gone, &f->err), 0);
     assert_int_equal(db_int(f->db, "SELECT count(*) FROM timescaledb_information.chunks"), 1);
     assert_int_equal(db_int(f->db, "SELECT count(*) FROM asked"), 2);
     /* what coverage() takes for gone is exactly what is: the bounds of the two chunks */
@@ -108,7 +108,7 @@ static void test_nothing_is_asked_without_the_extension(void **state)
     make_production(f);
     assert_int_equal(tm_hypertable_is(f->pg, "daily", &is, &f->err), TM_OK);
     assert_false(is);
-    assert_int_equal(tm_expiry_step(f->pg, "daily", DAY_US, &gone, &f->err), 0);
+    assert_int_equal(tm_expiry_step(f->pg, "daily", DAY_US, false, &gone, &f->err), 0);
     assert_int_equal(tm_hypertable_compress(f->pg, tm_plan_stream_by_name(plan, "daily"), DAY_US, &f->err), 0);
     assert_int_equal(db_int(f->db, "SELECT count(*) FROM tidemill.meta WHERE key LIKE 'compress%'"), 0);
 }

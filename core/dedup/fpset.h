@@ -3,8 +3,8 @@
  * Cleared in one go, sized for the rows at hand. Nothing is ever expired or evicted, unlike the seen-set. One
  * thread.
  */
-#ifndef TM_ENGINE_FPSET_H
-#define TM_ENGINE_FPSET_H
+#ifndef TM_DEDUP_FPSET_H
+#define TM_DEDUP_FPSET_H
 
 #include "base/error.h"
 #include "base/hash.h"

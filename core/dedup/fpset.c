@@ -1,4 +1,4 @@
-#include "engine/fpset.h"
+#include "dedup/fpset.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -249,7 +249,7 @@ static int try_all(struct tm_s3_client *c, const struct tm_s3_call *call, const 
         rc = judge(call, attempt(c, call, hash, reply, err), reply, &again, err);
         if (rc && !renewed && reply->answer.status && keys_refused(reply)) {
             renewed = true;
-            again = tm_s3_credentials_renew(c->credentials, tm_clock_wall_us());
+            again = tm_s3_credentials_renew(c->credentials);
         }
         if (!rc || !again)
             return rc;

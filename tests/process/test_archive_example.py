@@ -43,8 +43,8 @@ def _copy(values: list[str], columns: str, path: Path, order: str) -> str:
             f"(FORMAT parquet, COMPRESSION zstd)")
 
 
-@pytest.fixture(name="archive")
-def _archive(tmp_path: Path) -> Path:
+def _write(tmp_path: Path) -> list[str]:
+    """Manifests; and the statements that make the objects, by DuckDB, so that nothing of ours has a part in it."""
     statements = []
     number = 0
     for hour, rows in TRADES.items():
@@ -64,8 +64,7 @@ def _archive(tmp_path: Path) -> Path:
                             "t AS ticker, s AS side, p::DECIMAL(10, 6) AS price, d::DECIMAL(18, 2) AS delta"))
     _promise(tmp_path, name, len(DELTAS))
     _promise(tmp_path, f"raw/orderbook_deltas/{DAY}/hour=06/orderbook_deltas-20261126T06-0000", 0, empty=True)
-    duckdb("SET TimeZone = 'UTC'", *statements)
-    return tmp_path
+    return statements
 
 
 def _promise(archive: Path, name: str, rows: int, *, empty: bool = False) -> None:
@@ -77,40 +76,41 @@ def _promise(archive: Path, name: str, rows: int, *, empty: bool = False) -> Non
     path.write_text(json.dumps(said), encoding="ascii")
 
 
-def _ask(archive: Path, query: str) -> list[list[Any]]:
-    text = (EXAMPLE / "duckdb" / query).read_text(encoding="utf-8")
-    return duckdb("SET TimeZone = 'UTC'", f"SET VARIABLE archive = '{archive}'", text)[-1]
+def _ask(archive: Path, *queries: str, before: list[str] | None = None) -> list[list[list[Any]]]:
+    """The answers to some of the example's queries, in one session."""
+    texts = [(EXAMPLE / "duckdb" / query).read_text(encoding="utf-8") for query in queries]
+    return duckdb("SET TimeZone = 'UTC'", *(before or []), f"SET VARIABLE archive = '{archive}'", *texts)[-len(queries):]
 
 
 def _numbers(row: list[Any]) -> list[Any]:
     return [Decimal(str(v)) if re.fullmatch(r"-?\d+(\.\d+)?", str(v)) else v for v in row]
 
 
-def test_the_queries_say_what_was_put_there(archive: Path) -> None:
+def test_the_queries_say_what_was_put_there(tmp_path: Path) -> None:
+    by_hour, candles, changes, incomplete = _ask(tmp_path, "trades_by_hour.sql", "candles.sql", "book_changes.sql",
+                                                 "completeness.sql", before=_write(tmp_path))
     hours = [[2026, 11, 26, hour, len(rows), sum(Decimal(c) for *_, c in rows),
               sum(Decimal(p) * Decimal(c) for *_, p, c in rows)] for hour, rows in TRADES.items()]
-    assert [_numbers(row) for row in _ask(archive, "trades_by_hour.sql")] == hours
+    assert [_numbers(row) for row in by_hour] == hours
     d = Decimal
-    assert [[row[0], *_numbers(row[2:])] for row in _ask(archive, "candles.sql")] == [
+    assert [[row[0], *_numbers(row[2:])] for row in candles] == [
         ["KXA", d("0.55"), d("0.6"), d("0.55"), d("0.6"), d("12.5")],
         ["KXA", d("0.5"), d("0.5"), d("0.5"), d("0.5"), d(1)],
         ["KXA", d("0.7"), d("0.7"), d("0.65"), d("0.65"), d(4)],
         ["KXB", d("0.01"), d("0.01"), d("0.01"), d("0.01"), d(100)]]
-    assert [row[1] for row in _ask(archive, "candles.sql")][:2] == ["2026-11-26 05:00:00", "2026-11-26 05:05:00"]
-    assert [_numbers(row) for row in _ask(archive, "book_changes.sql")] == [
+    assert [row[1] for row in candles][:2] == ["2026-11-26 05:00:00", "2026-11-26 05:05:00"]
+    assert [_numbers(row) for row in changes] == [
         [2026, 11, 26, 5, "KXA", "no", d("0.4"), d(0), d(-1), d(1)],
         [2026, 11, 26, 5, "KXA", "yes", d("0.55"), d(20), d(-5), d(3)]]
-
-
-def test_completeness_names_what_is_not_as_promised(archive: Path) -> None:
-    assert not _ask(archive, "completeness.sql")
-    name = f"raw/trades/{DAY}/hour={{:02}}/trades-20261126T{{:02}}-{{:04}}"
-    _promise(archive, name.format(5, 5, 0), 3)
-    (archive / (name.format(5, 5, 1) + ".parquet")).unlink()
-    (archive / "manifest" / (name.format(6, 6, 0) + ".json")).unlink()
-    assert [[row[0], *_numbers(row[1:])] for row in _ask(archive, "completeness.sql")] == [
-        [name.format(5, 5, 0) + ".parquet", 3, 2], [name.format(5, 5, 1) + ".parquet", 2, None],
-        [name.format(6, 6, 0) + ".parquet", None, 2]]
+    assert not incomplete
+    name = f"raw/trades/{DAY}/hour={{0:02}}/trades-20261126T{{0:02}}-{{1:04}}"
+    _promise(tmp_path, name.format(5, 0), 3)
+    (tmp_path / (name.format(5, 1) + ".parquet")).unlink()
+    (tmp_path / "manifest" / (name.format(6, 0) + ".json")).unlink()
+    incomplete = _ask(tmp_path, "completeness.sql")[0]
+    assert [[row[0], *_numbers(row[1:])] for row in incomplete] == [
+        [name.format(5, 0) + ".parquet", 3, 2], [name.format(5, 1) + ".parquet", 2, None],
+        [name.format(6, 0) + ".parquet", None, 2]]
 
 
 # ---- Athena, rules, policy: what can be said of them without Amazon ----

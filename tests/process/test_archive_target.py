@@ -137,17 +137,15 @@ def test_the_verifier_knows_published_signatures(example: tuple[str, str, str, s
 
 # ---- S3: round trips ----
 
-@pytest.mark.parametrize("path_style", [True, False])
-def test_objects_come_back_as_they_went(stub: S3Stub, path_style: bool) -> None:
-    url = stub.url("pre/fix", host="127.0.0.1" if path_style else "localhost", path_style=path_style)
-    bodies = {"empty": b"", KEY: b"hello", "raw/!_-.=,+@~:/x": b"odd", "exact": BIG[:PART], "two/parts": BIG[:PART + 1],
-              "many": BIG}
+def test_objects_come_back_as_they_went(stub: S3Stub) -> None:
+    url = stub.url("pre/fix")
+    bodies = {"empty": b"", KEY: b"hello", "raw/!_-.=,+@~:/x": b"odd", "exact": BIG[:PART], "many": BIG}
     for key, body in bodies.items():
         assert TOOL.ok(url, "put", key, data=body, options=[f"part={PART}"]).decode().split() == described(body)
         assert TOOL.ok(url, "head", key).split()[0] == str(len(body)).encode()
         TOOL.ok(url, "verify", key, *described(body))
     assert {key: found.body for key, found in stub.objects.items()} == {f"pre/fix/{k}": v for k, v in bodies.items()}
-    assert (stub.count("create"), stub.count("part"), stub.count("put")) == (2, 5, 4)
+    assert (stub.count("create"), stub.count("part"), stub.count("put")) == (1, 3, 4)
     assert TOOL.ok(url, "get", KEY) == b"hello"
     assert TOOL.ok(url, "read-at", "many", PART - 3, 7) == BIG[PART - 3:PART + 4]
     assert TOOL.error(url, "read-at", KEY, 3, 3).startswith("corrupt: ")
@@ -155,6 +153,13 @@ def test_objects_come_back_as_they_went(stub: S3Stub, path_style: bool) -> None:
     assert "SHA-256" in TOOL.error(url, "verify", KEY, 5, NOTHING)
     assert TOOL.error(url, "put", KEY, data=b"other").startswith("conflict: ")
     assert stub.objects[f"pre/fix/{KEY}"].body == b"hello"
+
+
+def test_the_bucket_may_be_in_the_name_of_the_host(stub: S3Stub) -> None:
+    url = stub.url("pre", host="localhost", path_style=False)
+    TOOL.ok(url, "put", KEY, data=BIG[:PART + 1], options=[f"part={PART}"])
+    assert TOOL.ok(url, "list").split()[2].decode() == KEY
+    assert stub.objects["pre/" + KEY].body == BIG[:PART + 1]
 
 
 @pytest.mark.parametrize("encodes", [True, False])
@@ -415,7 +420,7 @@ def remains(where: Path) -> list[Path]:
     return [path for path in where.rglob(".put-*")]
 
 
-SECOND = KEY.replace("day=09", "day=10")
+FIRST, SECOND = "raw/day=09/x.parquet", "raw/day=10/x.parquet"
 
 
 def crash_everywhere(tmp_path: Path, kind: str) -> int:
@@ -430,18 +435,19 @@ def crash_everywhere(tmp_path: Path, kind: str) -> int:
         shim = Shim(where, tmp_path / f"{kind}-{nth}.control")
         shim.order(f"do={kind} nth={nth} count=1")
         url = f"file://{where}/archive"
-        done = subprocess.run(TOOL.argv(url, "put-all", KEY, SECOND), input=body, capture_output=True,
+        done = subprocess.run(TOOL.argv(url, "put-all", FIRST, SECOND), input=body, capture_output=True,
                               env={**TOOL.env, **shim.env}, check=False)
         reported = len(done.stdout.splitlines())
         assert (reported == 2) == (done.returncode == 0), done.stderr
         assert done.returncode in (0, 1 if kind == "eio" else -signal.SIGKILL), done.stderr
-        for number, key in enumerate((KEY, SECOND)):
+        for number, key in enumerate((FIRST, SECOND)):
             there = where / "archive" / key
             assert there.exists() or number >= reported, (nth, key)
             assert not there.exists() or there.read_bytes() == body, (nth, key)
             assert kind != "eio" or not there.exists() or number < reported, (nth, key)
-            if not there.exists():
-                TOOL.ok(url, "put", key, data=body)
+        missing = [key for key in (FIRST, SECOND) if not (where / "archive" / key).exists()]
+        if missing:
+            TOOL.ok(url, "put-all", *missing, data=body)
         if remains(where):
             TOOL.ok(url, "sweep", -1)
         assert not remains(where)
@@ -452,7 +458,7 @@ def crash_everywhere(tmp_path: Path, kind: str) -> int:
 
 @pytest.mark.parametrize("kind", ["kill", "power", "eio"])
 def test_a_crash_leaves_an_object_whole_or_not_at_all(tmp_path: Path, kind: str) -> None:
-    assert crash_everywhere(tmp_path, kind) > 25
+    assert crash_everywhere(tmp_path, kind) > 15
 
 
 @pytest.mark.parametrize("order,told", [("do=enospc on=write", "full: cannot write"),

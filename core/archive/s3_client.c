@@ -15,8 +15,8 @@
 #define PAUSE_US_DEFAULT (500 * TM_US_PER_MS)
 #define PAUSE_US_MAX (20 * TM_US_PER_S)
 #define RETRY_AFTER_US_MAX (60 * TM_US_PER_S)
-#define SLOW_US (600 * TM_US_PER_S)
-#define BYTES_PER_S_MIN 65536 /* slower than that is no connection to archive over */
+#define SLOW_US (600 * TM_US_PER_S) /* S3 sends spaces meanwhile, so silence ends it earlier */
+#define BYTES_PER_S_MIN 65536       /* slower than that is no connection to archive over */
 #define HEADERS_MAX 8
 #define TOKEN_HEADER_MAX 4200
 #define MESSAGE_MAX 300
@@ -94,7 +94,7 @@ static int attempt(struct tm_s3_client *c, const struct tm_s3_call *call, const 
         .body_len = call->body_len,
         .signer = &signer,
         .last = call->last,
-        .quiet_us = call->slow ? SLOW_US : c->quiet_us,
+        .quiet_us = call->slow ? 4 * c->quiet_us : c->quiet_us,
         .whole_us = time_of(c, call),
         .to = call->to,
         .to_max = call->to_max,

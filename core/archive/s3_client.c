@@ -15,8 +15,8 @@
 #define PAUSE_US_DEFAULT (500 * TM_US_PER_MS)
 #define PAUSE_US_MAX (20 * TM_US_PER_S)
 #define RETRY_AFTER_US_MAX (60 * TM_US_PER_S)
-#define SLOW_US (600 * TM_US_PER_S)
-#define BYTES_PER_S_MIN 65536 /* slower than that is no connection to archive over */
+#define SLOW_US (600 * TM_US_PER_S) /* S3 sends spaces meanwhile, so silence ends it earlier */
+#define BYTES_PER_S_MIN 65536       /* slower than that is no connection to archive over */
 #define HEADERS_MAX 8
 #define TOKEN_HEADER_MAX 4200
 #define MESSAGE_MAX 300
@@ -94,7 +94,7 @@ static int attempt(struct tm_s3_client *c, const struct tm_s3_call *call, const 
         .body_len = call->body_len,
         .signer = &signer,
         .last = call->last,
-        .quiet_us = call->slow ? SLOW_US : c->quiet_us,
+        .quiet_us = call->slow ? 4 * c->quiet_us : c->quiet_us,
         .whole_us = time_of(c, call),
         .to = call->to,
         .to_max = call->to_max,
@@ -193,16 +193,16 @@ static const char *hint_of(const struct tm_s3_call *call, const struct tm_s3_rep
     return "";
 }
 
-static int refused(const struct tm_s3_call *call, const struct tm_s3_reply *reply, const char *message,
-                   struct tm_error *err)
+static int refused(const struct tm_s3_client *c, const struct tm_s3_call *call, const struct tm_s3_reply *reply,
+                   const char *message, struct tm_error *err)
 {
     const struct tm_s3_answer *a = &reply->answer;
-    if (a->status == 301 || a->status == 307 || a->region[0])
-        return tm_error_set(
-            err, code_of(reply), "status %d %s%s%s: the bucket is in another region: expected region=%s", a->status,
-            reply->code, message[0] ? ": " : "", message, a->region[0] ? a->region : "that of the bucket");
-    return tm_error_set(err, code_of(reply), "status %d%s%s%s%s%s", a->status, reply->code[0] ? " " : "", reply->code,
-                        message[0] ? ": " : "", message, hint_of(call, reply));
+    bool elsewhere = a->status == 301 || a->status == 307 || (a->region[0] && strcmp(a->region, c->place.region) != 0);
+    int code = tm_error_set(err, code_of(reply), "status %d%s%s%s%s%s", a->status, reply->code[0] ? " " : "",
+                            reply->code, message[0] ? ": " : "", message, hint_of(call, reply));
+    return elsewhere ? tm_error_wrap(err, "the bucket is not in %s, expected region=%s in the archive's URL",
+                                     c->place.region, a->region[0] ? a->region : "that of the bucket")
+                     : code;
 }
 
 static bool is_fault_of_the_way(int rc)
@@ -211,7 +211,8 @@ static bool is_fault_of_the_way(int rc)
 }
 
 /* After one attempt: TM_OK, the error; *again if it is worth another one. */
-static int judge(const struct tm_s3_call *call, int rc, struct tm_s3_reply *reply, bool *again, struct tm_error *err)
+static int judge(const struct tm_s3_client *c, const struct tm_s3_call *call, int rc, struct tm_s3_reply *reply,
+                 bool *again, struct tm_error *err)
 {
     char message[MESSAGE_MAX];
     *again = is_fault_of_the_way(rc);
@@ -221,7 +222,7 @@ static int judge(const struct tm_s3_call *call, int rc, struct tm_s3_reply *repl
     if (reply->answer.status >= 200 && reply->answer.status < 300)
         return TM_OK;
     *again = may_help(reply);
-    return refused(call, reply, message, err);
+    return refused(c, call, reply, message, err);
 }
 
 /* ---- all attempts ---- */
@@ -246,10 +247,10 @@ static int try_all(struct tm_s3_client *c, const struct tm_s3_call *call, const 
     bool again, renewed = false;
     int rc;
     for (;; tries++) {
-        rc = judge(call, attempt(c, call, hash, reply, err), reply, &again, err);
+        rc = judge(c, call, attempt(c, call, hash, reply, err), reply, &again, err);
         if (rc && !renewed && reply->answer.status && keys_refused(reply)) {
             renewed = true;
-            again = tm_s3_credentials_renew(c->credentials, tm_clock_wall_us());
+            again = tm_s3_credentials_renew(c->credentials);
         }
         if (!rc || !again)
             return rc;

@@ -182,11 +182,10 @@ static bool same(const struct tm_secret *a, const struct tm_secret *b)
     return a == b || (a && b && strcmp(tm_secret_text(a), tm_secret_text(b)) == 0);
 }
 
-bool tm_s3_credentials_renew(struct tm_s3_credentials *c, int64_t wall_us)
+bool tm_s3_credentials_renew(struct tm_s3_credentials *c)
 {
     struct tm_s3_key_set k = {0};
     struct tm_error ignored;
-    (void)wall_us;
     if (c->source == FROM_ENVIRONMENT || load(c, &k, &ignored)) {
         tm_s3_key_set_fini(&k);
         return false;

@@ -37,6 +37,6 @@ int tm_s3_credentials_get(struct tm_s3_credentials *c, int64_t wall_us, struct t
                           struct tm_error *err) TM_MUST_CHECK;
 
 /* The server refused them as expired or unknown: read or fetch them anew. True if they are others now. */
-bool tm_s3_credentials_renew(struct tm_s3_credentials *c, int64_t wall_us);
+bool tm_s3_credentials_renew(struct tm_s3_credentials *c);
 
 #endif

@@ -15,6 +15,11 @@
 #define ANSWER_MAX ((size_t)16 << 10)
 #define HEADER_MAX 4200 /* IMDS tokens have 56 bytes, those of EKS are JSON web tokens */
 
+static int no_memory(struct tm_error *err)
+{
+    return tm_error_set(err, TM_ENOMEM, "no memory for the keys of a role");
+}
+
 /* Answers hold keys: overwritten when they were read. */
 static void forget(struct tm_buf *b)
 {
@@ -34,7 +39,7 @@ static int ask(struct tm_s3_transport *t, const char *method, const char *url, c
     q.whole_us = 2 * QUIET_US;
     q.to = body;
     q.to_max = ANSWER_MAX;
-    int rc = tm_buf_reserve(body, ANSWER_MAX + 1);
+    int rc = tm_buf_reserve(body, ANSWER_MAX + 1) ? no_memory(err) : TM_OK;
     for (unsigned tries = 0; !rc; tries++) {
         rc = tm_s3_transport_do(t, &q, &answer, err);
         bool again = rc == TM_ERETRY || rc == TM_ETIMEOUT || (!rc && (answer.status >= 500 || answer.status == 429));
@@ -59,13 +64,15 @@ static int take_string(struct tm_span document, const char *name, struct tm_buf 
     int rc = tm_json_find(document, name, &value, err);
     if (!rc && value.kind != TM_VALUE_STRING)
         rc = tm_error_set(err, TM_EPARSE, "expected a string");
-    return rc ? rc : tm_value_unescape(value, out);
+    if (!rc && (rc = tm_value_unescape(value, out)))
+        rc = tm_error_set(err, rc, "expected text");
+    return rc;
 }
 
 static int take_secret(struct tm_span document, const char *name, struct tm_secret **out, struct tm_error *err)
 {
     struct tm_buf text = {0};
-    int rc = tm_buf_reserve(&text, document.len);
+    int rc = tm_buf_reserve(&text, document.len + 1) ? no_memory(err) : TM_OK;
     rc = rc ? rc : take_string(document, name, &text, err);
     rc = rc ? rc : tm_secret_create(text.data, text.len, name, out, err);
     forget(&text);

@@ -66,7 +66,7 @@ struct tm_target_options {
 
     bool read_only;     /* a put is TM_EDENIED; a directory that is not there is TM_ENOENT instead of being made */
     size_t part_bytes;  /* 0: TM_TARGET_PART_BYTES */
-    int64_t timeout_us; /* S3: an attempt without progress; 0: 30 s */
+    int64_t timeout_us; /* S3: an attempt without progress; 0: 30 s. Completing an upload: four times that */
     unsigned tries;     /* S3: attempts of a request; 0: 8 */
     int64_t pause_us;   /* S3: the first pause between two; 0: 500 ms, so all of them come to half a minute or so */
     const atomic_bool *stop; /* NULL: nobody stops it */

@@ -97,7 +97,8 @@ static int read_names(const struct walk *w, int fd, struct names *to)
     errno = failed;
     if (rc || failed)
         return -1;
-    qsort(to->names, to->count, sizeof *to->names, by_bytes);
+    if (to->count)
+        qsort(to->names, to->count, sizeof *to->names, by_bytes);
     return 0;
 }
 

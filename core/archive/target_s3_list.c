@@ -42,13 +42,20 @@ static bool decode(char *text)
     return true;
 }
 
+/* Whether keys of this page are in the encoding that was asked for; servers that do not know it send them as they are. */
+static bool is_encoded(struct tm_span page)
+{
+    char text[8];
+    return tm_s3_xml_text(page, "EncodingType", text, sizeof text) && !strcmp(text, "url");
+}
+
 /* The key of an element as ours, without the target's prefix; *key begins in `room`. */
-static int take_key(const struct tm_s3 *s, struct tm_span element, char room[ENCODED_KEY_MAX], const char **key,
-                    struct tm_error *err)
+static int take_key(const struct tm_s3 *s, struct tm_span element, bool encoded, char room[ENCODED_KEY_MAX],
+                    const char **key, struct tm_error *err)
 {
     const char *prefix = s->client.place.prefix;
-    if (!tm_s3_xml_text(element, "Key", room, ENCODED_KEY_MAX) || !decode(room))
-        return parse_error(s, "a <Key> in URL encoding", err);
+    if (!tm_s3_xml_text(element, "Key", room, ENCODED_KEY_MAX) || (encoded && !decode(room)))
+        return parse_error(s, "a <Key>, if need be in URL encoding", err);
     if (strncmp(room, prefix, strlen(prefix)) != 0)
         return parse_error(s, "keys with the prefix that was asked for", err);
     *key = room + strlen(prefix);
@@ -85,12 +92,12 @@ struct listing {
     char last[TM_TARGET_KEY_MAX + 1];
 };
 
-static int on_contents(struct listing *l, struct tm_span element, struct tm_error *err)
+static int on_contents(struct listing *l, struct tm_span element, bool encoded, struct tm_error *err)
 {
     char room[ENCODED_KEY_MAX], text[80];
     const char *key;
     struct tm_object object = {0};
-    int rc = take_key(l->s, element, room, &key, err);
+    int rc = take_key(l->s, element, encoded, room, &key, err);
     if (rc || !tm_target_is_key(key))
         return rc;
     if (strcmp(key, l->last) <= 0)
@@ -115,7 +122,7 @@ static int on_page(struct listing *l, struct tm_span page, char *token, size_t s
     if (*more && !tm_s3_xml_text(page, "NextContinuationToken", token, size))
         return parse_error(l->s, "a <NextContinuationToken>", err);
     while (!rc && tm_s3_xml_next(&rest, "Contents", &element))
-        rc = on_contents(l, element, err);
+        rc = on_contents(l, element, is_encoded(page), err);
     return rc;
 }
 
@@ -151,11 +158,11 @@ struct sweep {
     size_t removed;
 };
 
-static int on_upload(struct sweep *w, struct tm_span element, struct tm_error *err)
+static int on_upload(struct sweep *w, struct tm_span element, bool encoded, struct tm_error *err)
 {
     char room[ENCODED_KEY_MAX], id[TOKEN_MAX], text[80];
     const char *key;
-    int rc = take_key(w->s, element, room, &key, err);
+    int rc = take_key(w->s, element, encoded, room, &key, err);
     if (!rc && !tm_s3_xml_text(element, "UploadId", id, sizeof id))
         rc = parse_error(w->s, "an <UploadId>", err);
     if (!rc && (!tm_s3_xml_text(element, "Initiated", text, sizeof text) || !tm_s3_xml_time_us(text)))
@@ -172,11 +179,11 @@ static int sweep_page(struct sweep *w, struct tm_span page, char *key, char *id,
     struct tm_span rest = page, element;
     int rc = TM_OK;
     *more = says_more(page);
-    if (*more && (!tm_s3_xml_text(page, "NextKeyMarker", key, ENCODED_KEY_MAX) || !decode(key) ||
+    if (*more && (!tm_s3_xml_text(page, "NextKeyMarker", key, ENCODED_KEY_MAX) || (is_encoded(page) && !decode(key)) ||
                   !tm_s3_xml_text(page, "NextUploadIdMarker", id, TOKEN_MAX)))
         return parse_error(w->s, "<NextKeyMarker> and <NextUploadIdMarker>", err);
     while (!rc && tm_s3_xml_next(&rest, "Upload", &element))
-        rc = on_upload(w, element, err);
+        rc = on_upload(w, element, is_encoded(page), err);
     return rc;
 }
 

@@ -15,12 +15,13 @@ body whose hash is x-amz-content-sha256. Faults are armed by what they strike:
     wrong_etag  HEAD says another ETag; a put answers with another one
     wrong_size  HEAD says one byte less
     error_in_200  status 200, spaces, and an error in the body (completion)
-    expired     400 ExpiredToken
+    moved       301 PermanentRedirect to the region eu-other-1
     garbage     status 200 with what is no XML
 """
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -37,7 +38,7 @@ from . import sigv4
 EMPTY = hashlib.sha256(b"").hexdigest()
 STATUSES = {"500": (500, "InternalError"), "slowdown": (503, "SlowDown"), "429": (429, "TooManyRequests"),
             "403": (403, "AccessDenied"), "412": (412, "PreconditionFailed"), "501": (501, "NotImplemented"),
-            "409": (409, "ConditionalRequestConflict"), "expired": (400, "ExpiredToken")}
+            "409": (409, "ConditionalRequestConflict"), "moved": (301, "PermanentRedirect")}
 PART_MIN = 5 << 20
 
 
@@ -84,6 +85,7 @@ class S3Stub:
         self.refused: list[str] = []               # why signatures were not believed
         self.conditional = True                    # False: If-None-Match is not looked at
         self.page = 1000
+        self.encodes = True                        # False: encoding-type=url is not known
         self.faults: list[Fault] = []
         self.lock = threading.RLock()
         stub = self
@@ -92,8 +94,7 @@ class S3Stub:
             """Bound to this stub."""
 
         Handler.stub = stub
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         if tls is not None:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_address[1]
@@ -138,6 +139,15 @@ class S3Stub:
     def count(self, operation: str) -> int:
         """How many requests of that operation came."""
         return sum(1 for one, _, _ in self.log if one == operation)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that has gone is what many tests are about; anything else is told as usual."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -190,7 +200,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fault and fault.kind in STATUSES:
             status, code = STATUSES[fault.kind]
-            self._answer(status, *_error(code, "as it was asked for"))
+            headers, answer = _error(code, "as it was asked for")
+            self._answer(status, {**headers, **({"x-amz-bucket-region": "eu-other-1"} if status == 301 else {})}, answer)
             return
         with self.stub.lock:
             status, headers, answer = getattr(self, "_do_" + self.operation)(body)
@@ -353,6 +364,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.stub.objects.pop(self.key, None)
         return 204, {}, b""
 
+    def _named(self, key: str) -> str:
+        return quote(key, safe="/") if self.stub.encodes else escape(key)
+
     def _do_list(self, _: bytes) -> tuple[int, dict[str, str], bytes]:
         if self.query.get("list-type") != "2" or self.query.get("encoding-type") != "url":
             return 400, *_error("InvalidArgument", "expected list-type=2 and encoding-type=url")
@@ -360,11 +374,12 @@ class _Handler(BaseHTTPRequestHandler):
         keys = sorted(k for k in self.stub.objects if k.startswith(self.query.get("prefix", "")) and k > after)
         page, more = keys[:self.stub.page], len(keys) > self.stub.page
         body = f"<IsTruncated>{str(more).lower()}</IsTruncated>"
+        body += "<EncodingType>url</EncodingType>" if self.stub.encodes else ""
         if more:
             body += f"<NextContinuationToken>{escape('more:' + page[-1])}</NextContinuationToken>"
         for key in page:
             found = self.stub.objects[key]
-            body += (f"<Contents><Key>{quote(key, safe='/')}</Key><LastModified>{_iso(found.modified)}</LastModified>"
+            body += (f"<Contents><Key>{self._named(key)}</Key><LastModified>{_iso(found.modified)}</LastModified>"
                      f"<ETag>&quot;{found.etag}&quot;</ETag><Size>{len(found.body)}</Size></Contents>")
         return 200, *_xml("ListBucketResult", body)
 
@@ -374,11 +389,12 @@ class _Handler(BaseHTTPRequestHandler):
         rest = [one for one in all_of_them if one > after and one[0].startswith(self.query.get("prefix", ""))]
         page, more = rest[:self.stub.page], len(rest) > self.stub.page
         body = f"<IsTruncated>{str(more).lower()}</IsTruncated>"
+        body += "<EncodingType>url</EncodingType>" if self.stub.encodes else ""
         if more:
-            body += (f"<NextKeyMarker>{quote(page[-1][0])}</NextKeyMarker>"
+            body += (f"<NextKeyMarker>{self._named(page[-1][0])}</NextKeyMarker>"
                      f"<NextUploadIdMarker>{page[-1][1]}</NextUploadIdMarker>")
         for key, name in page:
-            body += (f"<Upload><Key>{quote(key)}</Key><UploadId>{name}</UploadId>"
+            body += (f"<Upload><Key>{self._named(key)}</Key><UploadId>{name}</UploadId>"
                      f"<Initiated>{_iso(self.stub.uploads[name].begun)}</Initiated></Upload>")
         return 200, *_xml("ListMultipartUploadsResult", body)
 

@@ -12,7 +12,7 @@ import threading
 import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Iterator
 
 import pytest
 
@@ -35,7 +35,7 @@ class Tool:
     def __init__(self, secret: str = SECRET, key_id: str = "AKIDTEST", **env: str) -> None:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
         self.env = {**clean, "AWS_ACCESS_KEY_ID": key_id, "AWS_SECRET_ACCESS_KEY": secret, **env}
-        self.options = ["pause_ms=5", "timeout_ms=5000"]
+        self.options = ["pause_ms=5", "timeout_ms=20000"]
 
     def argv(self, url: str, *words: object, options: list[str] | None = None) -> list[str]:
         """The command line."""
@@ -46,7 +46,7 @@ class Tool:
             options: list[str] | None = None) -> subprocess.CompletedProcess[bytes]:
         """Run it; nothing that it says may hold a secret."""
         done = subprocess.run(self.argv(url, *words, options=options), input=data, capture_output=True, env=self.env,
-                              timeout=60, check=False)
+                              timeout=120, check=False)
         said = done.stdout + done.stderr if words[0] != "get" else done.stderr
         assert SECRET.encode() not in said and CANARY.encode() not in said
         return done
@@ -137,17 +137,15 @@ def test_the_verifier_knows_published_signatures(example: tuple[str, str, str, s
 
 # ---- S3: round trips ----
 
-@pytest.mark.parametrize("path_style", [True, False])
-def test_objects_come_back_as_they_went(stub: S3Stub, path_style: bool) -> None:
-    url = stub.url("pre/fix", host="127.0.0.1" if path_style else "localhost", path_style=path_style)
-    bodies = {"empty": b"", KEY: b"hello", "raw/!_-.=,+@~:/x": b"odd", "exact": BIG[:PART], "two/parts": BIG[:PART + 1],
-              "many": BIG}
+def test_objects_come_back_as_they_went(stub: S3Stub) -> None:
+    url = stub.url("pre/fix")
+    bodies = {"empty": b"", KEY: b"hello", "raw/!_-.=,+@~:/x": b"odd", "exact": BIG[:PART], "many": BIG}
     for key, body in bodies.items():
         assert TOOL.ok(url, "put", key, data=body, options=[f"part={PART}"]).decode().split() == described(body)
         assert TOOL.ok(url, "head", key).split()[0] == str(len(body)).encode()
         TOOL.ok(url, "verify", key, *described(body))
     assert {key: found.body for key, found in stub.objects.items()} == {f"pre/fix/{k}": v for k, v in bodies.items()}
-    assert (stub.count("create"), stub.count("part"), stub.count("put")) == (2, 5, 4)
+    assert (stub.count("create"), stub.count("part"), stub.count("put")) == (1, 3, 4)
     assert TOOL.ok(url, "get", KEY) == b"hello"
     assert TOOL.ok(url, "read-at", "many", PART - 3, 7) == BIG[PART - 3:PART + 4]
     assert TOOL.error(url, "read-at", KEY, 3, 3).startswith("corrupt: ")
@@ -157,8 +155,17 @@ def test_objects_come_back_as_they_went(stub: S3Stub, path_style: bool) -> None:
     assert stub.objects[f"pre/fix/{KEY}"].body == b"hello"
 
 
-def test_listings_go_over_pages(stub: S3Stub) -> None:
-    names = [f"a/{n:02}" for n in range(7)] + ["a-b", "a0", "b/c d", "b/.hidden", "c=1/x"]
+def test_the_bucket_may_be_in_the_name_of_the_host(stub: S3Stub) -> None:
+    url = stub.url("pre", host="localhost", path_style=False)
+    TOOL.ok(url, "put", KEY, data=BIG[:PART + 1], options=[f"part={PART}"])
+    assert TOOL.ok(url, "list").split()[2].decode() == KEY
+    assert stub.objects["pre/" + KEY].body == BIG[:PART + 1]
+
+
+@pytest.mark.parametrize("encodes", [True, False])
+def test_listings_go_over_pages(stub: S3Stub, encodes: bool) -> None:
+    stub.encodes = encodes
+    names = [f"a/{n:02}" for n in range(7)] + ["a-b", "a0", "b/c d", "b/.hidden", "c=1/x+y"]
     for name in names:
         stub.objects["p/" + name] = stub.objects["elsewhere/" + name] = _object(name.encode())
     stub.page = 3
@@ -218,25 +225,28 @@ def test_a_put_outlives_what_passes(stub: S3Stub, kind: str, on: str) -> None:
 @pytest.mark.parametrize("kind", ["truncate", "500", "late"])
 def test_a_read_outlives_what_passes(stub: S3Stub, kind: str) -> None:
     stub.objects[KEY] = _object(b"hello there")
-    stub.fault(kind, "get", count=2, seconds=0.7)
-    assert TOOL.ok(stub.url(), "get", KEY, options=["timeout_ms=400"]) == b"hello there"
-    stub.fault("truncate", "get")
-    assert TOOL.ok(stub.url(), "read-at", KEY, 2, 5) == b"llo t"
-    assert stub.count("get") == 5
+    stub.fault(kind, "get", seconds=3)
+    limit = "timeout_ms=1500" if kind == "late" else "timeout_ms=20000"
+    assert TOOL.ok(stub.url(), "get", KEY, options=[limit]) == b"hello there"
+    stub.fault(kind, "get", seconds=3)
+    assert TOOL.ok(stub.url(), "read-at", KEY, 2, 5, options=[limit]) == b"llo t"
+    assert not any(fault.count for fault in stub.faults)
 
 
 @pytest.mark.parametrize("kind,on,message", [
     ("403", "put", "denied: PUT s3://archive/%s: status 403 AccessDenied: as it was asked for"),
-    ("500", "put", "retry: PUT s3://archive/%s: given up after 3 attempts: status 500 InternalError: as it was asked for"),
-    ("silent", "put", "retry: PUT s3://archive/%s: given up after 3 attempts: nothing came and nothing was taken for"),
+    ("500", "put", "retry: PUT s3://archive/%s: given up after 2 attempts: status 500 InternalError: as it was asked for"),
+    ("silent", "put", "retry: PUT s3://archive/%s: given up after 2 attempts: nothing came and nothing was taken for"),
     ("wrong_size", "head", "corrupt: s3://archive/%s: expected a size of 5, got 4"),
     ("wrong_etag", "head", "corrupt: s3://archive/%s: expected the ETag 5d41402abc4b2a76b9719d911017c592, got 0000"),
+    ("moved", "put", "invalid: PUT s3://archive/%s: the bucket is not in eu-test-1, expected region=eu-other-1 in the"),
     ("garbage", "create", "parse: POST s3://archive/%s?uploads=: expected an <UploadId> in the answer"),
 ])
 def test_what_does_not_pass_is_told(stub: S3Stub, kind: str, on: str, message: str) -> None:
-    stub.fault(kind, on, count=9, seconds=1, skip=1 if on == "head" else 0)
+    stub.fault(kind, on, count=9, seconds=3, skip=1 if on == "head" else 0)
+    limit = "timeout_ms=700" if kind == "silent" else "timeout_ms=20000"
     body = BIG[:PART + 1] if on == "create" else b"hello"
-    told = TOOL.error(stub.url(), "put", KEY, data=body, options=["tries=3", "timeout_ms=200", f"part={PART}"])
+    told = TOOL.error(stub.url(), "put", KEY, data=body, options=["tries=2", limit, f"part={PART}"])
     assert told.startswith(message % KEY), told
     assert KEY not in stub.objects and (not stub.uploads or kind == "garbage")
 
@@ -268,6 +278,7 @@ def test_wrong_keys_regions_and_buckets_are_told(stub: S3Stub) -> None:
 
 # ---- S3: stopping and remains ----
 
+@pytest.mark.alone
 @pytest.mark.parametrize("on", ["head", "part"])
 def test_a_stop_ends_a_call_within_a_second(stub: S3Stub, on: str) -> None:
     stub.fault("silent", on, seconds=8)
@@ -276,7 +287,7 @@ def test_a_stop_ends_a_call_within_a_second(stub: S3Stub, on: str) -> None:
     begun = time.monotonic()
     child.send_signal(signal.SIGTERM)
     assert said_at_the_end(child).startswith("stopped: ")
-    assert time.monotonic() - begun < 1.5  # one, on a machine that has time
+    assert time.monotonic() - begun < 1.5  # and the end of the process
     assert not stub.uploads  # the upload was ended all the same
 
 
@@ -409,43 +420,45 @@ def remains(where: Path) -> list[Path]:
     return [path for path in where.rglob(".put-*")]
 
 
-def crash_everywhere(tmp_path: Path, kind: str, check: Callable[[Path, bool], None]) -> int:
-    """End a put at its nth call of the file system, for every n until one goes through; then look, and put again."""
+FIRST, SECOND = "raw/day=09/x.parquet", "raw/day=10/x.parquet"
+
+
+def crash_everywhere(tmp_path: Path, kind: str) -> int:
+    """Two puts that end at their nth call of the file system, for every n until they go through; then look, and go on.
+
+    What was reported is there, whatever ends the second put; what was not is whole or not there at all.
+    """
     body = b"x" * 100000
-    for nth in range(1, 100):
+    for nth in range(1, 200):
         where = tmp_path / f"{kind}-{nth}"
         where.mkdir()
         shim = Shim(where, tmp_path / f"{kind}-{nth}.control")
         shim.order(f"do={kind} nth={nth} count=1")
         url = f"file://{where}/archive"
-        done = subprocess.run(TOOL.argv(url, "put", KEY), input=body, capture_output=True, env={**TOOL.env, **shim.env},
-                              check=False)
-        whole = done.returncode == 0
-        assert whole or kind not in ("kill", "power") or done.returncode == -signal.SIGKILL, done.stderr
-        there = where / "archive" / KEY
-        assert there.exists() or not whole
-        assert not there.exists() or there.read_bytes() == body
-        check(where, whole)
-        if not there.exists():
-            TOOL.ok(url, "put", KEY, data=body)
+        done = subprocess.run(TOOL.argv(url, "put-all", FIRST, SECOND), input=body, capture_output=True,
+                              env={**TOOL.env, **shim.env}, check=False)
+        reported = len(done.stdout.splitlines())
+        assert (reported == 2) == (done.returncode == 0), done.stderr
+        assert done.returncode in (0, 1 if kind == "eio" else -signal.SIGKILL), done.stderr
+        for number, key in enumerate((FIRST, SECOND)):
+            there = where / "archive" / key
+            assert there.exists() or number >= reported, (nth, key)
+            assert not there.exists() or there.read_bytes() == body, (nth, key)
+            assert kind != "eio" or not there.exists() or number < reported, (nth, key)
+        missing = [key for key in (FIRST, SECOND) if not (where / "archive" / key).exists()]
+        if missing:
+            TOOL.ok(url, "put-all", *missing, data=body)
         if remains(where):
             TOOL.ok(url, "sweep", -1)
-        assert not remains(where) and there.read_bytes() == body
-        if whole:
+        assert not remains(where)
+        if reported == 2:
             return nth
     raise AssertionError("it never goes through")
 
 
-@pytest.mark.parametrize("kind", ["kill", "power"])
+@pytest.mark.parametrize("kind", ["kill", "power", "eio"])
 def test_a_crash_leaves_an_object_whole_or_not_at_all(tmp_path: Path, kind: str) -> None:
-    assert crash_everywhere(tmp_path, kind, lambda where, whole: None) > 15
-
-
-def test_every_call_of_the_file_system_may_fail(tmp_path: Path) -> None:
-    def clean(where: Path, whole: bool) -> None:
-        assert whole or not (where / "archive" / KEY).exists()
-
-    assert crash_everywhere(tmp_path, "eio", clean) > 15
+    assert crash_everywhere(tmp_path, kind) > 15
 
 
 @pytest.mark.parametrize("order,told", [("do=enospc on=write", "full: cannot write"),

@@ -3,6 +3,7 @@
  * operation a run.
  *
  *     target-tool [OPTION=VALUE ...] URL put KEY         the object is stdin; prints its size and SHA-256
+ *     target-tool ... URL put-all KEY...                 stdin under each key; a line for each as soon as it is there
  *     target-tool ... URL get KEY | head KEY | read-at KEY OFFSET LENGTH | verify KEY SIZE SHA256
  *     target-tool ... URL list [PREFIX [AFTER]]          a line for each: size, ETag (or -), key
  *     target-tool ... URL sweep SECONDS                  prints how many it removed
@@ -84,6 +85,25 @@ static int put(struct tm_target *t, const char *key, struct tm_error *err)
     return rc;
 }
 
+static int put_all(struct tm_target *t, int count, char **keys, struct tm_error *err)
+{
+    struct tm_buf body = {0};
+    struct tm_put_result result;
+    ssize_t n = 1;
+    int rc = TM_OK;
+    while (!rc && n > 0 && !(rc = tm_buf_reserve(&body, 65536)) &&
+           (n = read(STDIN_FILENO, body.data + body.len, 65536)) > 0)
+        body.len += (size_t)n;
+    for (int i = 0; !rc && i < count; i++) {
+        rc = tm_target_put(t, keys[i], body.data, body.len, &result, err);
+        if (!rc)
+            print_hash(&result);
+        fflush(stdout);
+    }
+    tm_buf_fini(&body);
+    return rc;
+}
+
 static int get(struct tm_target *t, const char *key, struct tm_error *err)
 {
     struct tm_buf body = {0};
@@ -145,6 +165,8 @@ static int run(struct tm_target *t, int argc, char **argv, struct tm_error *err)
     const char *verb = argv[0];
     if (!strcmp(verb, "put") && argc == 2)
         return put(t, argv[1], err);
+    if (!strcmp(verb, "put-all") && argc > 1)
+        return put_all(t, argc - 1, argv + 1, err);
     if (!strcmp(verb, "get") && argc == 2)
         return get(t, argv[1], err);
     if (!strcmp(verb, "head") && argc == 2)

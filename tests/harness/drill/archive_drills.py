@@ -27,9 +27,12 @@ def _give_deduplicator(lab: Lab) -> None:
     LabArchive(lab, TIDEMILL_ARCHIVE_LAG="0s").give()
 
 
+FORTY = {"TIDEMILL_ARCHIVE_LAG": "0s", "TIDEMILL_ARCHIVE_EVERY": "day", "TIDEMILL_RETAIN_TICKERS": "365d",
+         "TIDEMILL_RETAIN_DELTAS": "365d"}  # of the processes and of the commands
+
+
 def _give_days(lab: Lab) -> None:
-    LabArchive(lab, TIDEMILL_ARCHIVE_LAG="0s", TIDEMILL_ARCHIVE_EVERY="day", TIDEMILL_RETAIN_TICKERS="365d",
-               TIDEMILL_RETAIN_DELTAS="365d").give()
+    LabArchive(lab, **FORTY).give()
 
 
 def _give_all(lab: Lab) -> None:
@@ -175,7 +178,7 @@ def _only_in(run: Run, manifest: Manifest, cut: str) -> bool:
 @drill("B5", "forty days are gone from production, and only the archive has them", "two named gaps, no other difference",
        lab={"gatherers": 2}, exchange={"seconds": 15, "rate": 1000}, prepare=_give_days)
 def back_from_the_archive(run: Run) -> None:
-    archive, lab = LabArchive(run.lab), run.lab
+    archive, lab = LabArchive(run.lab, **FORTY), run.lab
     run.run_for(8000)
     lab.exchange.finish()
     lab.drain()

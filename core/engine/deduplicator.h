@@ -86,10 +86,10 @@ struct tm_deduplicator_options {
     /* Of what is older no rows go into the tables (store/late.h), so that it may be compressed (store/hypertable.h). */
     const struct tm_deduplicator_retain *compress;
     size_t compress_count;
-    int64_t standby_wait_us; /* COMMIT waits so long for production's synchronous standby; 0: 10 s */
+    int64_t standby_wait_us;            /* COMMIT waits so long for production's synchronous standby; 0: 10 s */
     struct tm_archive_settings archive; /* `to` NULL: none (engine/exporter.h) */
-    struct tm_taps *taps;    /* engine/tap.h, at the start alone; NULL: none */
-    unsigned shards;         /* of production; 0: one. Fixed while the process runs */
+    struct tm_taps *taps;               /* engine/tap.h, at the start alone; NULL: none */
+    unsigned shards;                    /* of production; 0: one. Fixed while the process runs */
 };
 
 enum tm_peer_state { TM_PEER_CONNECTING, TM_PEER_CONNECTED, TM_PEER_DOWN, TM_PEER_STOPPED /* hole, fork */ };
@@ -102,9 +102,9 @@ struct tm_deduplicator_gatherer_stats {
     uint64_t shared;                                  /* of `polled`, rows of streams that gatherers have in common */
     uint64_t shared_first;                            /* of them, those that it brought first */
     uint64_t sampled, sampled_alone; /* records of a sample that it brought, and that no other did (contribution.h) */
-    uint64_t behind;     /* rows that it has stored and production has not, as far as the last looks know */
-    int64_t lag_us;      /* age of the oldest row polled-for but not committed; 0: none pending */
-    int64_t last_row_us; /* Unix arrival time of the newest row merged from it; 0: none */
+    uint64_t behind;                 /* rows that it has stored and production has not, as far as the last looks know */
+    int64_t lag_us;                  /* age of the oldest row polled-for but not committed; 0: none pending */
+    int64_t last_row_us;             /* Unix arrival time of the newest row merged from it; 0: none */
     char last_error[256];
 };
 

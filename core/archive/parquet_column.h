@@ -31,13 +31,13 @@ static inline const int64_t *tm_parquet_fixed(const struct tm_parquet_values *v)
     return (const int64_t *)(const void *)v->fixed.data;
 }
 
-/* Value `i` of a column that is not of int64_t. */
+/* Value `i` of a column that is not of int64_t; never NULL, also where all values are empty. */
 static inline const uint8_t *tm_parquet_bytes(const struct tm_parquet_values *v, size_t i, size_t *len)
 {
     const uint32_t *ends = (const uint32_t *)(const void *)v->ends.data;
     uint32_t begin = i ? ends[i - 1] : 0;
     *len = ends[i] - begin;
-    return v->bytes.data + begin;
+    return v->bytes.data ? v->bytes.data + begin : (const uint8_t *)"";
 }
 
 void tm_parquet_values_init(struct tm_parquet_values *v, const struct tm_parquet_column *column);

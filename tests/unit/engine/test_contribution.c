@@ -56,7 +56,7 @@ static void test_against_a_list(void **state)
     uint64_t alone = 0, both = 0, taken = 0;
     for (uint64_t n = 1; n <= 60000; n++) {
         struct tm_fp fp = fp_of(n);
-        fp.lo &= 0xfff; /* 4096 homes for three times as many records */
+        fp.lo = (fp.lo & 0xfff) * 8; /* 4096 homes, for three times as many records */
         fp.lo |= n << 32;
         tm_contribution_first(c, fp, "g1", (int64_t)n * 5000);
         if (n % 3 == 0)

@@ -106,9 +106,10 @@ def _queries(lab: Lab, prometheus: Prometheus) -> None:
     assert {result["metric"]["endpoint"] for result in prometheus.ask(REST_ERRORS)} == {"markets", "events", "series"}
 
 
-# Series that begin with the first event of their kind.
-LATER = {"tidemill_store_expired_rows_total", "tidemill_recovery_runs_total", "tidemill_notify_dropped_total"}
-OURS = re.compile(r"\b(?:tidemill|dedup|ws|rds|market_registry|process)_[a-z_]+\b")
+# Series that begin with the first event of their kind, or where there are several shards or an archive.
+LATER = {"tidemill_store_expired_rows_total", "tidemill_recovery_runs_total", "tidemill_notify_dropped_total",
+         "export_errors_total", "export_lag_seconds", "dedup_shards_free"}
+OURS = re.compile(r"\b(?:tidemill|dedup|export|ws|rds|market_registry|process)_[a-z_]+\b")
 
 
 def _is_known(expression: str, known: set[str]) -> None:

@@ -1,9 +1,9 @@
 #include "archive/s3_transport.h"
 #include "base/clock.h"
+#include "net/curl.h"
 #include "net/url.h"
 
 #include <arpa/inet.h>
-#include <curl/curl.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -230,17 +230,13 @@ static void set_options(struct tm_s3_transport *t)
 {
     CURL *c = t->curl;
     curl_easy_reset(c); /* keeps the connection */
+    tm_curl_defaults(c);
     curl_easy_setopt(c, CURLOPT_URL, t->request->url);
     curl_easy_setopt(c, CURLOPT_PATH_AS_IS, 1L);
     curl_easy_setopt(c, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-    curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(c, CURLOPT_QUICK_EXIT, 1L); /* who stops does not wait for a name server */
-    curl_easy_setopt(c, CURLOPT_PROXY, "");
-    curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(c, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     if (t->ca_file)
         curl_easy_setopt(c, CURLOPT_CAINFO, t->ca_file);
-    curl_easy_setopt(c, CURLOPT_USERAGENT, "tidemill");
     curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_MS);
     curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, (long)(t->request->whole_us / TM_US_PER_MS + 1));
     curl_easy_setopt(c, CURLOPT_ERRORBUFFER, t->error);

@@ -1,8 +1,8 @@
 #include "net/http.h"
 #include "base/clock.h"
+#include "net/curl.h"
 #include "net/url.h"
 
-#include <curl/curl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -200,16 +200,9 @@ static void set_method(struct request *r)
 static void set_options(struct request *r)
 {
     CURL *c = r->curl;
+    tm_curl_defaults(c);
     curl_easy_setopt(c, CURLOPT_URL, r->full_url);
     curl_easy_setopt(c, CURLOPT_PRIVATE, r);
-    curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(c, CURLOPT_PROXY, "");
-    curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
-    curl_easy_setopt(c, CURLOPT_SSL_VERIFYPEER, 1L);
-    curl_easy_setopt(c, CURLOPT_SSL_VERIFYHOST, 2L);
-    curl_easy_setopt(c, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-    curl_easy_setopt(c, CURLOPT_USERAGENT, "tidemill");
     int64_t left_us = r->timeout_us - (tm_clock_mono_us() - r->started_us); /* less than all of it in a retry */
     curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, left_us > TM_US_PER_MS ? (long)(left_us / TM_US_PER_MS) : 1L);
     curl_easy_setopt(c, CURLOPT_ERRORBUFFER, r->error);

@@ -3,7 +3,7 @@
  * seconds ago. A piece is "+from-to" when whole, "-from-to" when not. What is on the wire takes 0.25 s off each end of
  * wholeness (tidemill.wire), so a claim that ends at 40 is good until 39.75.
  */
-#include "group.h"
+#include "database.h"
 
 #include "store/coverage.h"
 
@@ -59,12 +59,6 @@ static const char helpers[] =
     "THEN '+' ELSE '-' END) || s(from_ts) || '-' || s(to_ts), ' ' ORDER BY from_ts) FROM coverage(ticker, t(0), t(100), "
     "of_stream) $$;";
 
-struct fixture {
-    char name[32];
-    struct tm_pg *pg;
-    PGconn *db;
-};
-
 static int own_plan_setup(void **state)
 {
     struct tm_error err;
@@ -75,29 +69,14 @@ static int own_plan_setup(void **state)
     return 0;
 }
 
-static int setup(void **state)
+static int setup_ledger(void **state)
 {
-    static int number;
-    struct tm_error err;
-    struct fixture *f = calloc(1, sizeof *f);
-    (void)snprintf(f->name, sizeof f->name, "d%d", number++);
-    make_database(&cluster, f->name);
-    f->pg = engine_open(&cluster, f->name);
-    f->db = db_open(&cluster, f->name);
-    if (tm_migrate_production(f->pg, plan, &err))
-        fail_msg("%s", err.message);
-    must(f->pg, helpers);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
+    int rc = setup(state);
     struct fixture *f = *state;
-    tm_pg_close(f->pg);
-    PQfinish(f->db);
-    free(f);
-    return 0;
+    if (!rc && tm_migrate_production(f->pg, plan, &f->err))
+        fail_msg("%s", f->err.message);
+    must(f->pg, helpers);
+    return rc;
 }
 
 static void expect(struct fixture *f, const char *sql, const char *wanted)
@@ -334,7 +313,7 @@ static void test_heartbeats_are_pruned(void **state)
     expect_cover(f, "A", "+0-79.75 -79.75-100");
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup_ledger, teardown)
 
 int main(void)
 {

@@ -3,40 +3,12 @@
  * asked to do, against stand-ins for the views and functions of its documentation that note the calls. What the extension
  * itself makes of them is not.
  */
-#include "group.h"
+#include "database.h"
 
 #include "store/hypertable.h"
 #include "store/migrate.h"
 
 #define DAY_US (INT64_C(86400) * 1000000)
-
-struct fixture {
-    char name[32];
-    struct tm_pg *pg;
-    PGconn *db;
-    struct tm_error err;
-};
-
-static int setup(void **state)
-{
-    static int number;
-    struct fixture *f = calloc(1, sizeof *f);
-    (void)snprintf(f->name, sizeof f->name, "h%d", number++);
-    make_database(&cluster, f->name);
-    f->pg = engine_open(&cluster, f->name);
-    f->db = db_open(&cluster, f->name);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    tm_pg_close(f->pg);
-    PQfinish(f->db);
-    free(f);
-    return 0;
-}
 
 /* Chunks are tables of rows in `kept`; dropping by bounds as documented: a chunk that lies between them. */
 #define STAND_INS                                                                                                      \

@@ -1,37 +1,9 @@
 /* Schemas: applied twice, by two at once, by a role without rights; epochs; partitions. */
-#include "group.h"
+#include "database.h"
 
 #include "store/drift.h"
 
 #include <pthread.h>
-
-struct fixture {
-    char name[32];
-    struct tm_pg *pg;
-    PGconn *db;
-    struct tm_error err;
-};
-
-static int setup(void **state)
-{
-    static int number;
-    struct fixture *f = calloc(1, sizeof *f);
-    (void)snprintf(f->name, sizeof f->name, "d%d", number++);
-    make_database(&cluster, f->name);
-    f->pg = engine_open(&cluster, f->name);
-    f->db = db_open(&cluster, f->name);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    tm_pg_close(f->pg);
-    PQfinish(f->db);
-    free(f);
-    return 0;
-}
 
 #define MUST(call)                                                                                                     \
     do {                                                                                                               \

@@ -1,5 +1,5 @@
 /* How many shards production has, changing that, and who is alive to hold them (store/shards.h). */
-#include "group.h"
+#include "database.h"
 
 #include "store/migrate.h"
 #include "store/shards.h"
@@ -7,34 +7,13 @@
 #define LENGTH_US INT64_C(2000000)
 #define SPREAD "{facts,daily}"
 
-struct fixture {
-    char name[32];
-    struct tm_pg *pg;
-    PGconn *db;
-    struct tm_error err;
-};
-
-static int setup(void **state)
+static int setup_production(void **state)
 {
-    static int number;
-    struct fixture *f = calloc(1, sizeof *f);
-    (void)snprintf(f->name, sizeof f->name, "s%d", number++);
-    make_database(&cluster, f->name);
-    f->pg = engine_open(&cluster, f->name);
-    f->db = db_open(&cluster, f->name);
-    if (tm_migrate_production(f->pg, plan, &f->err))
-        fail_msg("%s", f->err.message);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
+    int rc = setup(state);
     struct fixture *f = *state;
-    tm_pg_close(f->pg);
-    PQfinish(f->db);
-    free(f);
-    return 0;
+    if (!rc && tm_migrate_production(f->pg, plan, &f->err))
+        fail_msg("%s", f->err.message);
+    return rc;
 }
 
 /* As two shards left them: facts at 50 and 80, the second one has nothing of daily; gaps has no market. */
@@ -179,12 +158,12 @@ static void test_leases_lead_to_their_members(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_the_first_number_is_kept, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_what_was_merged_by_one_has_one, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_another_number_goes_back_to_the_least, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_nothing_changes_under_somebody_at_work, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_members_live_as_long_as_they_say_so, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_leases_lead_to_their_members, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_the_first_number_is_kept, setup_production, teardown),
+        cmocka_unit_test_setup_teardown(test_what_was_merged_by_one_has_one, setup_production, teardown),
+        cmocka_unit_test_setup_teardown(test_another_number_goes_back_to_the_least, setup_production, teardown),
+        cmocka_unit_test_setup_teardown(test_nothing_changes_under_somebody_at_work, setup_production, teardown),
+        cmocka_unit_test_setup_teardown(test_members_live_as_long_as_they_say_so, setup_production, teardown),
+        cmocka_unit_test_setup_teardown(test_leases_lead_to_their_members, setup_production, teardown),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

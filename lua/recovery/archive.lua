@@ -73,11 +73,6 @@ local function recover(run, event, settings)
   end
 end
 
-local function database(value)
-  if type(value) == "table" and value.query then return value end
-  return nil, "expected a database with :query, as tm.sql returns"
-end
-
 --- Declare the routine.
 ---@param given { production: tidemill.Database, every?: tidemill.Duration }
 return function(given)
@@ -86,7 +81,7 @@ return function(given)
     return tm.problem(at, "recovery archive", "expected tm.deduplicator { archive = ... } before it")
   end
   local settings, ok = common.settings(at, "archive", given, {
-    production = tm.check.field(database, { required = true }),
+    production = tm.check.field(common.database, { required = true }),
     every = tm.check.field(tm.check.text, { default = "30s" }),
   })
   if not ok then return end

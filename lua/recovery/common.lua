@@ -60,6 +60,12 @@ function common.widest(a, b)
   return both
 end
 
+--- A setting that is a database; nil and what was expected when it is none.
+function common.database(value)
+  if type(value) == "table" and value.query then return value end
+  return nil, "expected a database with :query, as tm.sql returns"
+end
+
 --- Settings of a part, checked; faults are noted.
 function common.settings(at, name, given, fields)
   return tm.check.closed(at, "recovery " .. name, given, fields)

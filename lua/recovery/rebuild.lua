@@ -89,17 +89,12 @@ local function rebuild(run, settings)
   end
 end
 
-local function database(value)
-  if type(value) == "table" and value.query then return value end
-  return nil, "expected a database with :query, as tm.sql returns"
-end
-
 --- Declared only where both databases are given.
 return function(_, given, at)
   if next(given) == nil then return end
   local settings, ok = common.settings(at, "rebuild", given, {
-    production = tm.check.field(database, { required = true }),
-    store = tm.check.field(database, { required = true }),
+    production = tm.check.field(common.database, { required = true }),
+    store = tm.check.field(common.database, { required = true }),
     past = tm.check.field(tm.check.duration, { default = 86400e6 }),
     slice = tm.check.field(tm.check.duration, { default = 2e6 }), -- of received_at, in one statement
   })

@@ -1,26 +1,22 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """How fast production goes into an archive and comes back, beside COPY ... TO STDOUT (FORMAT csv) | zstd of the same rows in
 the same run. A directory is the target, so that no network is measured.
 
-    tests/bench/bench_archive.py                    2,000,000 deltas
-    tests/bench/bench_archive.py --quick            200,000
-    tests/bench/bench_archive.py --json             one object a line
+    tests/bench/bench_archive.py [--rows N] [--quick] [--json]
 """
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench import report, servers  # noqa: E402
 from harness import PostgresCluster, paths  # noqa: E402
 
 HOURS = 4
@@ -94,43 +90,25 @@ def measure(directory: Path, rows: int) -> dict[str, Any]:
             raise SystemExit(f"{restored['stored']} of {rows} rows came back")
     finally:
         cluster.destroy()
-    return {"rows": rows, "copy": copy, "export": export, "restore": restore}
+    return {"copy": copy, "export": export, "restore": restore}
 
 
-def lines(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """As scripts/bench reads them."""
-    rows, copy = result["rows"], result["copy"]
-    yard = {"floor": round(rows / copy["seconds"]), "floor_is": "COPY ... TO STDOUT (FORMAT csv) | zstd of the same rows"}
-    speeds = [{"name": f"archive/{what}", "figure": round(rows / result[what]["seconds"]), "unit": "rows/s", **yard}
-              for what in ("export", "restore")]
-    return [*speeds, {"name": "archive/size", "figure": round(result["export"]["bytes"] / rows, 2), "unit": "bytes/row",
-                      "floor": round(copy["bytes"] / rows, 2), "floor_is": yard["floor_is"]}]
-
-
-def main(argv: Sequence[str]) -> int:
-    """The figures, as a table or JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=2_000_000)
-    parser.add_argument("--quick", action="store_true", help="a size that takes a few seconds")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory(prefix="tidemill-") as name:
-        os.chmod(name, 0o711)
-        options.rows = 200_000 if options.quick else options.rows
-        result = measure(Path(name), options.rows)
-    if options.json:
-        for line in lines(result):
-            print(json.dumps(line))
-        return 0
-    print(f"{platform.machine()}, {os.cpu_count()} cores, {options.rows} deltas over {HOURS} h")
-    for what in ("copy", "export", "restore"):
-        one = result[what]
-        size = f"{one['bytes'] / options.rows:8.2f} bytes a row" if "bytes" in one else ""
-        print(f"{what:<8} {one['seconds']:8.2f} s {options.rows / one['seconds']:12.0f} rows/s {size}")
-    print(f"export runs at {100 * result['copy']['seconds'] / result['export']['seconds']:.0f} % of COPY | zstd, objects have "
-          f"{100 * result['export']['bytes'] / result['copy']['bytes']:.0f} % of its bytes")
+def main() -> int:
+    """The command."""
+    parser = report.parser(__doc__)
+    parser.add_argument("--rows", type=int, help="(2,000,000; --quick 200,000)")
+    options = parser.parse_args()
+    rows = options.rows or (200_000 if options.quick else 2_000_000)
+    out = report.Report(options)
+    with servers.directory() as where:
+        result = measure(where, rows)
+    copy = result["copy"]
+    floor_is = "COPY ... TO STDOUT (FORMAT csv) | zstd of the same rows"
+    for what in ("export", "restore"):
+        out.result(f"archive/{what}", rows / result[what]["seconds"], "rows/s", rows / copy["seconds"], floor_is)
+    out.result("archive/size", result["export"]["bytes"] / rows, "bytes/row", copy["bytes"] / rows, floor_is)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

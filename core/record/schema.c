@@ -29,6 +29,12 @@ static void add(struct text *t, const char *fmt, ...)
         t->rc = tm_buf_append(t->out, line, (size_t)n);
 }
 
+static void add_text(struct text *t, const struct tm_buf *text)
+{
+    if (!t->rc)
+        t->rc = tm_buf_append(t->out, text->data, text->len);
+}
+
 static const char *type_name(enum tm_type type)
 {
     switch (type) {
@@ -159,17 +165,17 @@ static void add_view(struct text *t, const struct tm_stream *s)
     struct tm_buf query = {0};
     struct text own = {.out = &query};
     add_view_query(&own, s);
-    uint64_t hash = own.rc ? 0 : tm_hash64(query.data, query.len, 0);
-    tm_buf_fini(&query);
+    t->rc = t->rc ? t->rc : own.rc;
+    uint64_t hash = tm_hash64(query.data, query.len, 0);
     add(t,
         "DO $tidemill$\nBEGIN\nIF obj_description(to_regclass('readable.%s'), 'pg_class') IS NOT DISTINCT FROM 'tidemill "
         "%016" PRIx64 "' THEN\n    RETURN;\nEND IF;\nBEGIN\nCREATE OR REPLACE VIEW ",
         s->name, hash);
-    add_view_query(t, s);
+    add_text(t, &query);
     add(t, "EXCEPTION WHEN invalid_table_definition THEN\nDROP VIEW readable.%s;\nCREATE VIEW ", s->name);
-    add_view_query(t, s);
+    add_text(t, &query);
     add(t, "END;\nCOMMENT ON VIEW readable.%s IS 'tidemill %016" PRIx64 "';\nEND\n$tidemill$;\n\n", s->name, hash);
-    t->rc = t->rc ? t->rc : own.rc;
+    tm_buf_fini(&query);
 }
 
 static int finish(struct text *t, size_t start)

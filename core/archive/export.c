@@ -389,13 +389,6 @@ static int in_snapshot(struct exporting *x, struct tm_error *err)
     return rc ? rc : tm_pg_exec(x->e->pg, "COMMIT", err);
 }
 
-static void roll_back(struct exporting *x)
-{
-    struct tm_error ignored;
-    if (tm_pg_is_open(x->e->pg) && tm_pg_exec(x->e->pg, "ROLLBACK", &ignored))
-        return;
-}
-
 int tm_export_period(const struct tm_export *e, struct tm_period period, struct tm_exported *out, struct tm_error *err)
 {
     struct exporting *x = calloc(1, sizeof *x);
@@ -413,7 +406,7 @@ int tm_export_period(const struct tm_export *e, struct tm_period period, struct 
         *out = (struct tm_exported){0};
         rc = in_snapshot(x, err);
         if (rc)
-            roll_back(x);
+            tm_pg_rollback(x->e->pg);
     }
     tm_fpset_fini(&x->held);
     tm_buf_fini(&x->names);

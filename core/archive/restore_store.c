@@ -13,15 +13,6 @@
 
 #define NOBODY "00000000-0000-0000-0000-000000000000"
 
-static int run(struct tm_pg *pg, const char *sql, int count, const char *const *values, struct tm_error *err)
-{
-    PGresult *result;
-    int rc = tm_pg_query(pg, sql, count, values, &result, err);
-    if (!rc)
-        PQclear(result);
-    return rc;
-}
-
 /* ---- the table of a gatherer's store ---- */
 
 /* As lua/recovery/rebuild.lua makes it: what is restored stands beside what was observed and is never polled. */
@@ -224,14 +215,13 @@ static int find_rows(struct tm_restoring *r, const uint8_t *tuples, size_t len, 
 int tm_restore_take(void *restoring, const uint8_t *tuples, size_t len, size_t rows, struct tm_error *err)
 {
     struct tm_restoring *r = restoring;
-    struct tm_error ignored;
     int rc = find_rows(r, tuples, len, err);
     const struct tm_span_bytes *spans = (const struct tm_span_bytes *)(const void *)r->spans.data;
     if (rc)
         return rc;
     rc = r->o->side == TM_COPY_LOCAL ? put_restored(r, spans, rows, err) : put_production(r, spans, rows, err);
-    if (rc && tm_pg_is_open(r->o->pg) && tm_pg_exec(r->o->pg, "ROLLBACK", &ignored))
-        return rc;
+    if (rc)
+        tm_pg_rollback(r->o->pg);
     /* what the database refuses is no fault of the object's */
     return rc == TM_ECORRUPT || rc == TM_ENOENT ? tm_error_set(err, TM_ESTATE, "%.900s", err->message) : rc;
 }
@@ -263,16 +253,17 @@ int tm_restore_note_done(struct tm_restoring *r, const struct tm_manifest *m, st
     const char *values[] = {tm_target_name(r->o->target), m->object, hash, rows};
     hex_of(m, hash);
     (void)snprintf(rows, sizeof rows, "%" PRIu64, m->rows);
-    return run(r->o->pg,
-               "INSERT INTO tidemill.restored (archive, object, sha256, rows) VALUES ($1, $2, $3, $4) ON CONFLICT "
-               "(archive, object) DO UPDATE SET sha256 = excluded.sha256, rows = excluded.rows, at = now()",
-               4, values, err);
+    return tm_pg_run(
+        r->o->pg,
+        "INSERT INTO tidemill.restored (archive, object, sha256, rows) VALUES ($1, $2, $3, $4) ON CONFLICT "
+        "(archive, object) DO UPDATE SET sha256 = excluded.sha256, rows = excluded.rows, at = now()",
+        4, values, NULL, err);
 }
 
 int tm_restore_forget_done(struct tm_restoring *r, struct tm_error *err)
 {
     const char *values[] = {tm_target_name(r->o->target)};
-    return run(r->o->pg, "DELETE FROM tidemill.restored WHERE archive = $1", 1, values, err);
+    return tm_pg_run(r->o->pg, "DELETE FROM tidemill.restored WHERE archive = $1", 1, values, NULL, err);
 }
 
 int tm_restore_close(struct tm_restoring *r, const struct tm_manifest *m, struct tm_error *err)
@@ -281,16 +272,17 @@ int tm_restore_close(struct tm_restoring *r, const struct tm_manifest *m, struct
     const char *values[] = {m->gatherer, m->epoch, m->stream, first, last};
     (void)snprintf(first, sizeof first, "%" PRId64, m->first_seq);
     (void)snprintf(last, sizeof last, "%" PRId64, m->last_seq);
-    int rc =
-        run(r->o->pg,
-            "UPDATE tidemill.absent SET reason = 'restored' WHERE gatherer = $1 AND epoch = $2::uuid AND stream = $3 "
-            "AND reason = 'expired' AND first_seq >= $4::int8 AND last_seq <= $5::int8",
-            5, values, err);
+    int rc = tm_pg_run(
+        r->o->pg,
+        "UPDATE tidemill.absent SET reason = 'restored' WHERE gatherer = $1 AND epoch = $2::uuid AND stream = $3 "
+        "AND reason = 'expired' AND first_seq >= $4::int8 AND last_seq <= $5::int8",
+        5, values, NULL, err);
     return rc ? rc
-              : run(r->o->pg,
+              : tm_pg_run(
+                    r->o->pg,
                     "UPDATE gaps SET closed_by = 'archive' WHERE gatherer = $1 AND epoch = $2::uuid AND stream = $3 AND "
                     "reason = 'expired' AND first_seq >= $4::int8 AND last_seq <= $5::int8",
-                    5, values, err);
+                    5, values, NULL, err);
 }
 
 /* ---- named gaps ---- */
@@ -302,20 +294,21 @@ int tm_restore_put_gap(struct tm_restoring *r, const struct tm_restore_gap *gap,
                             gap->to_us ? tm_period_text(gap->to_us, to) : NULL};
     (void)snprintf(detail, sizeof detail, "%s: %s", *gap->object ? gap->object : "-", gap->why);
     (void)snprintf(rows, sizeof rows, "%" PRIu64, gap->rows);
-    return run(
+    return tm_pg_run(
         r->o->pg,
         "INSERT INTO tidemill.absent (gatherer, epoch, stream, first_seq, last_seq, rows, reason, detail, from_ts, "
         "to_ts) SELECT 'archive', '" NOBODY "', $1, 0, 0, $2::int8, 'archive', $3, $4::timestamptz, "
         "$5::timestamptz WHERE NOT EXISTS (SELECT FROM tidemill.absent WHERE reason = 'archive' AND stream = $1 AND "
         "detail = $3 AND from_ts IS NOT DISTINCT FROM $4::timestamptz)",
-        5, values, err);
+        5, values, NULL, err);
 }
 
 int tm_restore_end_gap(struct tm_restoring *r, const char *object, struct tm_error *err)
 {
     const char *values[] = {r->stream->name, object};
-    return run(r->o->pg,
-               "DELETE FROM tidemill.absent WHERE epoch = '" NOBODY "' AND stream = $1 AND reason = 'archive' AND "
-               "starts_with(detail, $2 || ': ')",
-               2, values, err);
+    return tm_pg_run(r->o->pg,
+                     "DELETE FROM tidemill.absent WHERE epoch = '" NOBODY
+                     "' AND stream = $1 AND reason = 'archive' AND "
+                     "starts_with(detail, $2 || ': ')",
+                     2, values, NULL, err);
 }

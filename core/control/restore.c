@@ -90,17 +90,16 @@ static int move_one(struct tm_holdings *h, const struct tm_holding *one, struct 
 {
     char target[24], hash[24];
     const char *values[] = {one->gatherer, one->epoch, one->stream, target, hash};
-    int64_t ignored;
     (void)snprintf(target, sizeof target, "%" PRId64, one->target);
     (void)snprintf(hash, sizeof hash, "%" PRId64, one->hash);
     if (!one->target)
-        return tm_pg_query_number(
-            h->production, "DELETE FROM tidemill.cursors WHERE gatherer = $1 AND epoch = $2::uuid AND stream = $3", 3,
-            values, &ignored, err);
-    return tm_pg_query_number(h->production,
-                              "UPDATE tidemill.cursors SET seq = $4::int8, hash = $5::int8, updated_at = now() WHERE "
-                              "gatherer = $1 AND epoch = $2::uuid AND stream = $3 AND seq > $4::int8",
-                              5, values, &ignored, err);
+        return tm_pg_run(h->production,
+                         "DELETE FROM tidemill.cursors WHERE gatherer = $1 AND epoch = $2::uuid AND stream = $3", 3,
+                         values, NULL, err);
+    return tm_pg_run(h->production,
+                     "UPDATE tidemill.cursors SET seq = $4::int8, hash = $5::int8, updated_at = now() WHERE "
+                     "gatherer = $1 AND epoch = $2::uuid AND stream = $3 AND seq > $4::int8",
+                     5, values, NULL, err);
 }
 
 /* Whoever writes loses its lease, and with it all that it remembers, in the same moment. */

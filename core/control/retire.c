@@ -164,20 +164,17 @@ static int put_gap(struct job *j, const struct stream *s, size_t number, struct 
     char id[37], first[24], last[24], seq[24];
     uint8_t uuid[16];
     const char *values[] = {id, s->name, s->since, first, s->there < 0 ? NULL : last, j->gatherer, s->epoch, seq};
-    PGresult *r;
     tm_random_bytes(uuid, sizeof uuid);
     tm_uuid_format(uuid, id);
     (void)snprintf(first, sizeof first, "%" PRId64, s->taken + 1);
     (void)snprintf(last, sizeof last, "%" PRId64, s->there);
     (void)snprintf(seq, sizeof seq, "%" PRId64, -(int64_t)(tm_clock_wall_us() + (int64_t)number));
-    int rc = tm_pg_query(
-        j->production,
-        "INSERT INTO gaps (gap_id, stream, from_ts, to_ts, reason, first_seq, last_seq, detail, "
-        "received_at, gatherer, epoch, seq) VALUES ($1, $2, $3, now(), 'retired', $4, $5, 'the gatherer was "
-        "retired while rows were not in production', now(), $6, $7, $8)",
-        8, values, &r, err);
-    if (!rc)
-        PQclear(r);
+    int rc =
+        tm_pg_run(j->production,
+                  "INSERT INTO gaps (gap_id, stream, from_ts, to_ts, reason, first_seq, last_seq, detail, "
+                  "received_at, gatherer, epoch, seq) VALUES ($1, $2, $3, now(), 'retired', $4, $5, 'the gatherer was "
+                  "retired while rows were not in production', now(), $6, $7, $8)",
+                  8, values, NULL, err);
     return rc;
 }
 
@@ -195,14 +192,10 @@ static int mark_epochs(struct job *j, struct tm_error *err)
     int rc = TM_OK;
     for (size_t i = 0; !rc && i < j->count; i++) {
         const char *values[] = {j->gatherer, j->streams[i].epoch};
-        PGresult *r;
-        rc = tm_pg_query(
-            j->production,
-            "INSERT INTO tidemill.gatherers (gatherer, epoch, state) VALUES ($1, $2, 'retired') ON CONFLICT "
-            "(gatherer, epoch) DO UPDATE SET state = 'retired', changed_at = now()",
-            2, values, &r, err);
-        if (!rc)
-            PQclear(r);
+        rc = tm_pg_run(j->production,
+                       "INSERT INTO tidemill.gatherers (gatherer, epoch, state) VALUES ($1, $2, 'retired') ON CONFLICT "
+                       "(gatherer, epoch) DO UPDATE SET state = 'retired', changed_at = now()",
+                       2, values, NULL, err);
     }
     return rc;
 }

@@ -24,7 +24,6 @@ struct tm_clerk {
     pthread_t thread;
     struct tm_stop stop;
     struct tm_pg *pg;
-    char *conninfo; /* of `pg` */
     struct tm_metric *pruned;
     int64_t gaps_read_us;
     struct tm_gap_note gaps[TM_GAP_LOG_MAX];
@@ -44,13 +43,11 @@ static void disconnect(struct tm_clerk *c)
 {
     tm_pg_close(c->pg);
     c->pg = NULL;
-    free(c->conninfo);
-    c->conninfo = NULL;
 }
 
 static int connect_to(struct tm_clerk *c, const char *conninfo, struct tm_error *err)
 {
-    if (c->pg && tm_pg_is_open(c->pg) && strcmp(c->conninfo, conninfo) == 0)
+    if (tm_pg_is_open_by(c->pg, conninfo))
         return TM_OK;
     disconnect(c);
     struct tm_pg_options options = {.conninfo = conninfo,
@@ -60,8 +57,6 @@ static int connect_to(struct tm_clerk *c, const char *conninfo, struct tm_error 
                                     .statement_us = STATEMENT_US,
                                     .writes = true};
     tm_days_forget(&c->days);
-    c->conninfo = strdup(conninfo);
-    TM_FATAL_UNLESS(c->conninfo);
     int rc = tm_pg_connect(&options, &c->pg, err);
     return rc ? rc : tm_pg_exec(c->pg, "SET synchronous_commit = local", err); /* what is lost is done again */
 }

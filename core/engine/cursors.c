@@ -71,21 +71,18 @@ bool tm_cursors_is_retired(const struct tm_cursors *c, const char *gatherer, con
 static int note_declared(struct tm_pg *pg, const struct tm_deduplicator_options *options, struct tm_error *err)
 {
     struct tm_buf list = {0};
-    PGresult *result;
     int rc = tm_buf_printf(&list, "{");
     for (size_t i = 0; !rc && i < options->gatherer_count; i++)
         rc = tm_buf_printf(&list, "%s%s", i ? "," : "", options->gatherers[i].id);
     rc = rc ? rc : tm_buf_printf(&list, "}");
     const char *values[] = {rc ? NULL : tm_buf_cstr(&list)};
-    rc = values[0] ? tm_pg_query(pg,
-                                 "UPDATE tidemill.gatherers SET changed_at = now(), state = CASE WHEN gatherer = ANY "
-                                 "($1::text[]) THEN 'active' ELSE 'draining' END WHERE state <> 'retired' AND "
-                                 "(state = 'active') <> (gatherer = ANY ($1::text[]))",
-                                 1, values, &result, err)
+    rc = values[0] ? tm_pg_run(pg,
+                               "UPDATE tidemill.gatherers SET changed_at = now(), state = CASE WHEN gatherer = ANY "
+                               "($1::text[]) THEN 'active' ELSE 'draining' END WHERE state <> 'retired' AND "
+                               "(state = 'active') <> (gatherer = ANY ($1::text[]))",
+                               1, values, NULL, err)
                    : tm_error_set(err, TM_ENOMEM, "out of memory");
     tm_buf_fini(&list);
-    if (!rc)
-        PQclear(result);
     return rc;
 }
 

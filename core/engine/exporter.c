@@ -20,9 +20,9 @@ struct tm_exporter {
     struct tm_stop stop;
     struct tm_pg *pg;
     struct tm_target *target;
-    char *conninfo, *to, *credentials; /* of pg and target */
-    int64_t swept_us;                  /* monotonic */
-    bool failed;                       /* the last look */
+    char *to, *credentials; /* of the target */
+    int64_t swept_us;       /* monotonic */
+    bool failed;            /* the last look */
     struct tm_metric *errors[TM_EXPORT_FAULTS], *duration;
 };
 
@@ -40,12 +40,11 @@ static void disconnect(struct tm_exporter *x)
 {
     tm_pg_close(x->pg);
     tm_target_close(x->target);
-    free(x->conninfo);
     free(x->to);
     free(x->credentials);
     x->pg = NULL;
     x->target = NULL;
-    x->conninfo = x->to = x->credentials = NULL;
+    x->to = x->credentials = NULL;
 }
 
 static char *copy_of(const char *text)
@@ -71,8 +70,8 @@ static int open_target(struct tm_exporter *x, const struct tm_archive_settings *
 static int connect_to(struct tm_exporter *x, const struct tm_deduplicator_options *o, enum tm_export_fault *fault,
                       struct tm_error *err)
 {
-    if (x->pg && tm_pg_is_open(x->pg) && x->target && is_same(x->conninfo, o->production) &&
-        is_same(x->to, o->archive.to) && is_same(x->credentials, o->archive.credentials))
+    if (tm_pg_is_open_by(x->pg, o->production) && x->target && is_same(x->to, o->archive.to) &&
+        is_same(x->credentials, o->archive.credentials))
         return TM_OK;
     disconnect(x);
     struct tm_pg_options options = {.conninfo = o->production,
@@ -81,7 +80,6 @@ static int connect_to(struct tm_exporter *x, const struct tm_deduplicator_option
                                     .connect_us = CONNECT_US,
                                     .statement_us = TM_EXPORT_STATEMENT_US,
                                     .writes = true};
-    x->conninfo = copy_of(o->production);
     *fault = TM_EXPORT_PRODUCTION;
     int rc = tm_pg_connect(&options, &x->pg, err);
     if (rc)

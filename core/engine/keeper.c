@@ -12,8 +12,7 @@
 struct tm_keeper {
     struct tm_stop *stop;
     pthread_t thread;
-    struct tm_pg *pg;  /* the thread's */
-    char *pg_conninfo; /* what pg is connected to */
+    struct tm_pg *pg; /* the thread's */
 
     pthread_mutex_t lock;
     bool active, lost;
@@ -40,8 +39,6 @@ static void close_session(struct tm_keeper *k)
 {
     tm_pg_close(k->pg);
     k->pg = NULL;
-    free(k->pg_conninfo);
-    k->pg_conninfo = NULL;
 }
 
 /* A renewal that a crash of production loses costs nothing: so it waits for no disk and no standby. */
@@ -54,11 +51,7 @@ static int open_session(struct tm_keeper *k, const char *conninfo, int64_t lengt
                                     .statement_us = length_us,
                                     .writes = true};
     int rc = tm_pg_connect(&options, &k->pg, err);
-    if (rc)
-        return rc;
-    k->pg_conninfo = strdup(conninfo);
-    TM_FATAL_UNLESS(k->pg_conninfo);
-    return tm_pg_exec(k->pg, "SET synchronous_commit = off; SET lock_timeout = 1000", err);
+    return rc ? rc : tm_pg_exec(k->pg, "SET synchronous_commit = off; SET lock_timeout = 1000", err);
 }
 
 static void note_renewal(struct tm_keeper *k, const struct tm_lease *lease, bool held)
@@ -75,7 +68,7 @@ static void note_renewal(struct tm_keeper *k, const struct tm_lease *lease, bool
 static int renew(struct tm_keeper *k, const struct tm_lease *lease, const char *conninfo, struct tm_error *err)
 {
     bool held;
-    if (k->pg && (!tm_pg_is_open(k->pg) || strcmp(k->pg_conninfo, conninfo) != 0))
+    if (!tm_pg_is_open_by(k->pg, conninfo))
         close_session(k);
     int rc = k->pg ? TM_OK : open_session(k, conninfo, lease->length_us, err);
     rc = rc ? rc : tm_lease_renew(lease, k->pg, &held, err);

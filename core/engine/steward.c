@@ -18,7 +18,6 @@ struct tm_steward {
     pthread_t thread;
     bool ready;
     struct tm_pg *pg;
-    char *conninfo; /* of `pg` */
     struct tm_member members[TM_SHARE_MEMBERS_MAX];
     struct tm_shard_standing shards[TM_SHARDS_MAX]; /* written by the thread, under the lock */
     struct tm_metric *processes, *free;
@@ -29,8 +28,6 @@ static void disconnect(struct tm_steward *s)
 {
     tm_pg_close(s->pg);
     s->pg = NULL;
-    free(s->conninfo);
-    s->conninfo = NULL;
 }
 
 static int connect_to(struct tm_steward *s, const char *conninfo, struct tm_error *err)
@@ -41,11 +38,9 @@ static int connect_to(struct tm_steward *s, const char *conninfo, struct tm_erro
                                     .connect_us = DEADLINE_US,
                                     .statement_us = DEADLINE_US,
                                     .writes = true};
-    if (s->pg && tm_pg_is_open(s->pg) && strcmp(s->conninfo, conninfo) == 0)
+    if (tm_pg_is_open_by(s->pg, conninfo))
         return TM_OK;
     disconnect(s);
-    s->conninfo = strdup(conninfo);
-    TM_FATAL_UNLESS(s->conninfo);
     int rc = tm_pg_connect(&options, &s->pg, err);
     /* what a crash of production loses of it is said again at once */
     return rc ? rc : tm_pg_exec(s->pg, "SET synchronous_commit = off; SET lock_timeout = 1000", err);

@@ -5,25 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct number {
-    char text[24];
-};
-
-static const char *put(struct number *n, int64_t v)
-{
-    (void)snprintf(n->text, sizeof n->text, "%" PRId64, v);
-    return n->text;
-}
-
-static int run(struct tm_pg *pg, const char *sql, int count, const char *const *values, struct tm_error *err)
-{
-    PGresult *result;
-    int rc = tm_pg_query(pg, sql, count, values, &result, err);
-    if (!rc)
-        PQclear(result);
-    return rc;
-}
-
 /* ---- a gatherer's store ---- */
 
 /* When a row of the stream arrived, as an expression; stream and column are plain words. */
@@ -38,9 +19,13 @@ static int arrival(char *out, size_t size, const struct tm_absent_hole *h, int64
 int tm_absent_note(struct tm_pg *pg, const struct tm_absent_hole *h, struct tm_error *err)
 {
     char before[320], after[320], sql[2048];
-    struct number first, last, epoch_no;
-    const char *values[] = {
-        h->gatherer, h->epoch, h->stream, put(&first, h->first), put(&last, h->last), put(&epoch_no, h->epoch_no)};
+    struct tm_pg_number first, last, epoch_no;
+    const char *values[] = {h->gatherer,
+                            h->epoch,
+                            h->stream,
+                            tm_pg_number(&first, h->first),
+                            tm_pg_number(&last, h->last),
+                            tm_pg_number(&epoch_no, h->epoch_no)};
     if (arrival(before, sizeof before, h, h->first - 1) || arrival(after, sizeof after, h, h->last + 1))
         return tm_error_set(err, TM_EINVAL, "%s: the name of the stream is too long", h->stream);
     int n =
@@ -54,7 +39,7 @@ int tm_absent_note(struct tm_pg *pg, const struct tm_absent_hole *h, struct tm_e
                  before, after);
     if (n < 0 || (size_t)n >= sizeof sql)
         return tm_error_set(err, TM_EINVAL, "%s: the name of the stream is too long", h->stream);
-    return run(pg, sql, 6, values, err);
+    return tm_pg_run(pg, sql, 6, values, NULL, err);
 }
 
 /* ---- polling it ---- */
@@ -64,8 +49,8 @@ enum { FIRST, LAST, REASON, AT, WHO, DETAIL, FROM_TS, TO_TS };
 int tm_absent_load(struct tm_absent *a, struct tm_pg *pg, const char *epoch, const char *stream, int64_t from,
                    int64_t to, struct tm_error *err)
 {
-    struct number after, until;
-    const char *values[] = {epoch, stream, put(&after, from), put(&until, to)};
+    struct tm_pg_number after, until;
+    const char *values[] = {epoch, stream, tm_pg_number(&after, from), tm_pg_number(&until, to)};
     tm_absent_fini(a);
     int rc = tm_pg_query(pg,
                          "SELECT first_seq, last_seq, reason, at, who, detail, from_ts, to_ts FROM tidemill.absent "
@@ -140,27 +125,27 @@ int tm_absent_copy(const struct tm_absent *a, struct tm_pg *pg, const char *gath
     int rc = TM_OK;
     for (size_t i = 0; !rc && i < a->step_count; i++) {
         const struct tm_absent_step *s = &a->steps[i];
-        struct number first, last;
+        struct tm_pg_number first, last;
         const char *values[] = {text_at(a, s->line, AT),
                                 text_at(a, s->line, WHO),
                                 gatherer,
                                 epoch,
                                 stream,
-                                put(&first, s->first),
-                                put(&last, s->last),
+                                tm_pg_number(&first, s->first),
+                                tm_pg_number(&last, s->last),
                                 text_at(a, s->line, REASON),
                                 text_at(a, s->line, DETAIL),
                                 text_at(a, s->line, FROM_TS),
                                 text_at(a, s->line, TO_TS)};
         if (is_lost(a, s))
-            rc = run(
+            rc = tm_pg_run(
                 pg,
                 "INSERT INTO tidemill.absent (at, who, gatherer, epoch, stream, first_seq, last_seq, rows, reason, "
                 "detail, from_ts, to_ts) SELECT $1::timestamptz, $2, $3, $4::uuid, $5, $6::int8, $7::int8, "
                 "$7::int8 - $6::int8 + 1, $8, $9, $10::timestamptz, $11::timestamptz WHERE NOT EXISTS (SELECT "
                 "FROM tidemill.absent WHERE epoch = $4::uuid AND stream = $5 AND last_seq >= $7::int8 AND first_seq "
                 "<= $6::int8)",
-                11, values, err);
+                11, values, NULL, err);
     }
     return rc;
 }

@@ -33,17 +33,15 @@ static int announce(struct tm_pg *pg, const char *stream, struct tm_expired *e, 
 {
     char rows[24];
     const char *values[] = {stream, e->partition, e->day, rows};
-    int64_t ignored;
     int rc = count_rows(pg, e, err);
     (void)snprintf(rows, sizeof rows, "%" PRId64, e->rows);
     return rc ? rc
-              : tm_pg_query_number(
-                    pg,
-                    "INSERT INTO tidemill.dropped (stream, partition, from_ts, to_ts, rows) SELECT $1, $2, "
-                    "d::timestamp AT TIME ZONE 'UTC', (d + 1)::timestamp AT TIME ZONE 'UTC', $4::int8 FROM "
-                    "to_date($3, 'YYYYMMDD') d ON CONFLICT (stream, partition) DO UPDATE SET rows = "
-                    "dropped.rows + excluded.rows, at = now()",
-                    4, values, &ignored, err);
+              : tm_pg_run(pg,
+                          "INSERT INTO tidemill.dropped (stream, partition, from_ts, to_ts, rows) SELECT $1, $2, "
+                          "d::timestamp AT TIME ZONE 'UTC', (d + 1)::timestamp AT TIME ZONE 'UTC', $4::int8 FROM "
+                          "to_date($3, 'YYYYMMDD') d ON CONFLICT (stream, partition) DO UPDATE SET rows = "
+                          "dropped.rows + excluded.rows, at = now()",
+                          4, values, NULL, err);
 }
 
 static int detach(struct tm_pg *pg, const char *stream, const struct tm_expired *e, bool pending, struct tm_error *err)

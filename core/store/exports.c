@@ -12,29 +12,6 @@
 /* Shorter than a lease, whose renewals wait behind us. */
 #define BARRIER_SQL "BEGIN; SET LOCAL lock_timeout = '500ms'; LOCK TABLE tidemill.leases IN EXCLUSIVE MODE; COMMIT"
 
-struct number {
-    char text[24];
-};
-
-static const char *put(struct number *n, int64_t v)
-{
-    (void)snprintf(n->text, sizeof n->text, "%" PRId64, v);
-    return n->text;
-}
-
-static int run(struct tm_pg *pg, const char *sql, int count, const char *const *values, int *affected,
-               struct tm_error *err)
-{
-    PGresult *result;
-    int rc = tm_pg_query(pg, sql, count, values, &result, err);
-    if (rc)
-        return rc;
-    if (affected)
-        *affected = atoi(PQcmdTuples(result));
-    PQclear(result);
-    return TM_OK;
-}
-
 static int64_t us_at(const PGresult *r, int column)
 {
     return PQgetisnull(r, 0, column) ? INT64_MIN : strtoll(PQgetvalue(r, 0, column), NULL, 10);
@@ -48,12 +25,13 @@ int tm_exports_note_late(struct tm_pg *pg, const char *stream, const int64_t *ho
         rc = tm_buf_printf(&list, "%s%" PRId64, i ? "," : "", hours[i]);
     rc = rc ? rc : tm_buf_append(&list, "}", 1);
     const char *values[] = {stream, rc ? NULL : tm_buf_cstr(&list)};
-    rc = values[1]
-             ? run(pg,
-                   "SELECT tidemill.note_late($1, ARRAY(SELECT timestamptz 'epoch' + h * interval '1 microsecond' "
-                   "FROM unnest($2::int8[]) h ORDER BY 1))",
-                   2, values, NULL, err)
-             : tm_error_set(err, TM_ENOMEM, "out of memory for late hours");
+    rc =
+        values[1]
+            ? tm_pg_run(pg,
+                        "SELECT tidemill.note_late($1, ARRAY(SELECT timestamptz 'epoch' + h * interval '1 microsecond' "
+                        "FROM unnest($2::int8[]) h ORDER BY 1))",
+                        2, values, NULL, err)
+            : tm_error_set(err, TM_ENOMEM, "out of memory for late hours");
     tm_buf_fini(&list);
     return rc;
 }
@@ -71,7 +49,7 @@ static int begin_at_first(struct tm_pg *pg, const char *stream, const char *colu
                    "(SELECT date_trunc($2, min(%s), 'UTC') AS first FROM %s) x WHERE first IS NOT NULL "
                    "ON CONFLICT DO NOTHING",
                    column, stream);
-    return run(pg, sql, 2, values, NULL, err);
+    return tm_pg_run(pg, sql, 2, values, NULL, err);
 }
 
 static int read_cursor(struct tm_pg *pg, const char *stream, int64_t *next_us, struct tm_error *err)
@@ -119,9 +97,9 @@ int tm_exports_heard(struct tm_pg *pg, const char *stream, int64_t *now_us, int6
 
 int tm_exports_close(struct tm_pg *pg, const char *stream, int64_t until_us, struct tm_error *err)
 {
-    struct number until;
-    const char *values[] = {stream, put(&until, until_us)};
-    int rc = run(
+    struct tm_pg_number until;
+    const char *values[] = {stream, tm_pg_number(&until, until_us)};
+    int rc = tm_pg_run(
         pg, "UPDATE tidemill.export_cursors SET horizon_ts = greatest(horizon_ts, " TIME_OF(2) ") WHERE stream = $1", 2,
         values, NULL, err);
     if (rc)
@@ -137,9 +115,9 @@ int tm_exports_close(struct tm_pg *pg, const char *stream, int64_t until_us, str
 int tm_exports_late(struct tm_pg *pg, const char *stream, int64_t settle_us, struct tm_export_late *out,
                     struct tm_error *err)
 {
-    struct number settle;
+    struct tm_pg_number settle;
     PGresult *r;
-    const char *values[] = {stream, put(&settle, settle_us)};
+    const char *values[] = {stream, tm_pg_number(&settle, settle_us)};
     int rc = tm_pg_query(
         pg,
         "SELECT " US_OF("l.from_ts") ", " US_OF("e.from_ts") ", " US_OF(
@@ -166,16 +144,16 @@ int tm_exports_late(struct tm_pg *pg, const char *stream, int64_t settle_us, str
 
 static int note_period(struct tm_pg *pg, const struct tm_export_done *d, struct tm_error *err)
 {
-    struct number from, to, parts, rows, archived, bytes;
+    struct tm_pg_number from, to, parts, rows, archived, bytes;
     const char *values[] = {d->stream,
-                            put(&from, d->from_us),
-                            put(&to, d->to_us),
-                            put(&parts, (int64_t)d->parts),
-                            put(&rows, (int64_t)d->rows),
-                            put(&archived, (int64_t)d->archived_rows),
-                            put(&bytes, (int64_t)d->bytes),
+                            tm_pg_number(&from, d->from_us),
+                            tm_pg_number(&to, d->to_us),
+                            tm_pg_number(&parts, (int64_t)d->parts),
+                            tm_pg_number(&rows, (int64_t)d->rows),
+                            tm_pg_number(&archived, (int64_t)d->archived_rows),
+                            tm_pg_number(&bytes, (int64_t)d->bytes),
                             d->archive};
-    return run(
+    return tm_pg_run(
         pg,
         "INSERT INTO tidemill.exports (stream, from_ts, to_ts, parts, rows, archived_rows, bytes, archive) VALUES "
         "($1, " TIME_OF(2) ", " TIME_OF(
@@ -187,14 +165,14 @@ static int note_period(struct tm_pg *pg, const struct tm_export_done *d, struct 
 
 static int move_cursor(struct tm_pg *pg, const struct tm_export_done *d, struct tm_error *err)
 {
-    struct number to, next;
-    int moved = 0;
-    const char *values[] = {d->stream, put(&to, d->to_us), put(&next, d->next_us)};
-    int rc =
-        run(pg,
-            "UPDATE tidemill.export_cursors SET next_ts = " TIME_OF(2) ", updated_at = now() WHERE stream = $1 AND "
-                                                                       "next_ts = " TIME_OF(3),
-            3, values, &moved, err);
+    struct tm_pg_number to, next;
+    int64_t moved = 0;
+    const char *values[] = {d->stream, tm_pg_number(&to, d->to_us), tm_pg_number(&next, d->next_us)};
+    int rc = tm_pg_run(
+        pg,
+        "UPDATE tidemill.export_cursors SET next_ts = " TIME_OF(2) ", updated_at = now() WHERE stream = $1 AND "
+                                                                   "next_ts = " TIME_OF(3),
+        3, values, &moved, err);
     if (!rc && moved != 1)
         return tm_error_set(err, TM_ECONFLICT, "%s: another process has moved the export's cursor", d->stream);
     return rc;
@@ -202,12 +180,12 @@ static int move_cursor(struct tm_pg *pg, const struct tm_export_done *d, struct 
 
 static int forget_late(struct tm_pg *pg, const struct tm_export_done *d, struct tm_error *err)
 {
-    struct number from, to;
-    const char *values[] = {d->stream, put(&from, d->from_us), put(&to, d->to_us), d->late_until};
-    return run(pg,
-               "DELETE FROM tidemill.export_late WHERE stream = $1 AND from_ts >= " TIME_OF(
-                   2) " AND from_ts < " TIME_OF(3) " AND at <= $4::timestamptz",
-               4, values, NULL, err);
+    struct tm_pg_number from, to;
+    const char *values[] = {d->stream, tm_pg_number(&from, d->from_us), tm_pg_number(&to, d->to_us), d->late_until};
+    return tm_pg_run(pg,
+                     "DELETE FROM tidemill.export_late WHERE stream = $1 AND from_ts >= " TIME_OF(
+                         2) " AND from_ts < " TIME_OF(3) " AND at <= $4::timestamptz",
+                     4, values, NULL, err);
 }
 
 int tm_exports_commit(struct tm_pg *pg, const struct tm_export_done *d, struct tm_error *err)
@@ -228,11 +206,12 @@ int tm_exports_commit(struct tm_pg *pg, const struct tm_export_done *d, struct t
 
 static int note_day(struct tm_pg *pg, const char *const *values, struct tm_error *err)
 {
-    return run(pg,
-               "INSERT INTO tidemill.export_late (stream, from_ts) SELECT $1, h FROM generate_series("
-               "to_date($2, 'YYYYMMDD')::timestamp AT TIME ZONE 'UTC', to_date($2, 'YYYYMMDD')::timestamp AT TIME ZONE "
-               "'UTC' + interval '23 hours', interval '1 hour') h ON CONFLICT DO NOTHING",
-               2, values, NULL, err);
+    return tm_pg_run(
+        pg,
+        "INSERT INTO tidemill.export_late (stream, from_ts) SELECT $1, h FROM generate_series("
+        "to_date($2, 'YYYYMMDD')::timestamp AT TIME ZONE 'UTC', to_date($2, 'YYYYMMDD')::timestamp AT TIME ZONE "
+        "'UTC' + interval '23 hours', interval '1 hour') h ON CONFLICT DO NOTHING",
+        2, values, NULL, err);
 }
 
 /* Notes that are there, or rows beyond those of the last look: then the hours are looked at again. */

@@ -44,29 +44,25 @@ static int announce(struct tm_pg *pg, const char *stream, struct tm_expired *e, 
 {
     char sql[192], rows[24];
     const char *values[] = {stream, e->partition, from, to, rows};
-    int64_t ignored;
     (void)snprintf(sql, sizeof sql, "SELECT count(*) FROM %s", e->partition);
     int rc = e->rows > COUNT_MAX ? TM_OK : tm_pg_query_number(pg, sql, 0, NULL, &e->rows, err);
     (void)snprintf(rows, sizeof rows, "%" PRId64, e->rows);
     return rc ? rc
-              : tm_pg_query_number(pg,
-                                   "INSERT INTO tidemill.dropped (stream, partition, from_ts, to_ts, rows) VALUES ($1, "
-                                   "$2, $3, $4, $5::int8) ON CONFLICT (stream, partition) DO UPDATE SET rows = "
-                                   "excluded.rows, at = now()",
-                                   5, values, &ignored, err);
+              : tm_pg_run(pg,
+                          "INSERT INTO tidemill.dropped (stream, partition, from_ts, to_ts, rows) VALUES ($1, "
+                          "$2, $3, $4, $5::int8) ON CONFLICT (stream, partition) DO UPDATE SET rows = "
+                          "excluded.rows, at = now()",
+                          5, values, NULL, err);
 }
 
 static int drop(struct tm_pg *pg, const char *stream, const char *from, const char *to, struct tm_error *err)
 {
     const char *values[] = {stream, from, to};
-    PGresult *r;
     /* of a chunk that lies between these, its own bounds: that is this one */
-    int rc = tm_pg_query(pg,
-                         "SELECT drop_chunks($1::regclass, older_than => $3::timestamptz, newer_than => "
-                         "$2::timestamptz)",
-                         3, values, &r, err);
-    if (!rc)
-        PQclear(r);
+    int rc = tm_pg_run(pg,
+                       "SELECT drop_chunks($1::regclass, older_than => $3::timestamptz, newer_than => "
+                       "$2::timestamptz)",
+                       3, values, NULL, err);
     return rc;
 }
 
@@ -113,18 +109,15 @@ static int set_compression(struct tm_pg *pg, const struct tm_stream *s, int64_t 
     char after[24];
     const char *values[] = {s->name, after};
     struct tm_buf sql = {0};
-    PGresult *r;
     (void)snprintf(after, sizeof after, "%" PRId64, after_us);
     int rc = tm_hypertable_compress_sql(s, &sql) || !tm_buf_cstr(&sql) ? tm_error_set(err, TM_ENOMEM, "out of memory")
                                                                        : tm_pg_exec(pg, (const char *)sql.data, err);
     tm_buf_fini(&sql);
     rc = rc ? rc
-            : tm_pg_query(pg,
-                          "SELECT remove_compression_policy($1::regclass, if_exists => true), "
-                          "add_compression_policy($1::regclass, compress_after => $2::int8 * interval '1 microsecond')",
-                          2, values, &r, err);
-    if (!rc)
-        PQclear(r);
+            : tm_pg_run(pg,
+                        "SELECT remove_compression_policy($1::regclass, if_exists => true), "
+                        "add_compression_policy($1::regclass, compress_after => $2::int8 * interval '1 microsecond')",
+                        2, values, NULL, err);
     return rc;
 }
 
@@ -133,7 +126,6 @@ int tm_hypertable_compress(struct tm_pg *pg, const struct tm_stream *s, int64_t 
 {
     char key[80], wanted[24], found[24];
     const char *values[] = {key, wanted};
-    PGresult *r;
     bool is;
     (void)snprintf(key, sizeof key, "compress %s", s->name);
     (void)snprintf(wanted, sizeof wanted, "%" PRId64, compress_us);
@@ -146,11 +138,9 @@ int tm_hypertable_compress(struct tm_pg *pg, const struct tm_stream *s, int64_t 
         return rc;
     rc = set_compression(pg, s, compress_us + COMPRESS_MARGIN_US, err);
     rc = rc ? rc
-            : tm_pg_query(pg,
-                          "INSERT INTO tidemill.meta VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = "
-                          "excluded.value",
-                          2, values, &r, err);
-    if (!rc)
-        PQclear(r);
+            : tm_pg_run(pg,
+                        "INSERT INTO tidemill.meta VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = "
+                        "excluded.value",
+                        2, values, NULL, err);
     return rc ? rc : 1;
 }

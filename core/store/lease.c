@@ -40,9 +40,8 @@ static int look(const struct tm_lease *lease, struct tm_pg *pg, struct standing 
         if (PQntuples(result) == 1 || attempt)
             break;
         PQclear(result);
-        int64_t ignored;
-        rc = tm_pg_query_number(pg, "INSERT INTO tidemill.leases (shard) VALUES ($1) ON CONFLICT DO NOTHING", 1, values,
-                                &ignored, err);
+        rc = tm_pg_run(pg, "INSERT INTO tidemill.leases (shard) VALUES ($1) ON CONFLICT DO NOTHING", 1, values, NULL,
+                       err);
         if (rc)
             return rc;
     }
@@ -65,8 +64,7 @@ static int look(const struct tm_lease *lease, struct tm_pg *pg, struct standing 
 static int evict(struct tm_pg *pg, const struct standing *s, struct tm_error *err)
 {
     const char *values[] = {s->pid, s->backend_start};
-    int64_t ignored;
-    return tm_pg_query_number(pg, "SELECT tidemill.end_backend($1, $2)", 2, values, &ignored, err);
+    return tm_pg_run(pg, "SELECT tidemill.end_backend($1, $2)", 2, values, NULL, err);
 }
 
 /* 1: ours now, 0: somebody else was first, or an open transaction of the holder's has the row. */
@@ -184,10 +182,9 @@ int tm_lease_release(const struct tm_lease *lease, struct tm_pg *pg, struct tm_e
 {
     char shard[12];
     const char *values[] = {shard, lease->token};
-    int64_t ignored;
     (void)snprintf(shard, sizeof shard, "%d", lease->shard);
-    return tm_pg_query_number(pg, "UPDATE tidemill.leases SET released = true WHERE shard = $1 AND token = $2", 2,
-                              values, &ignored, err);
+    return tm_pg_run(pg, "UPDATE tidemill.leases SET released = true WHERE shard = $1 AND token = $2", 2, values, NULL,
+                     err);
 }
 
 int tm_lease_guard(const struct tm_lease *lease, struct tm_buf *out)

@@ -237,19 +237,16 @@ static int apply(struct tm_pg *pg, const struct tm_plan *plan, enum tm_copy_side
                  const char *hash, struct tm_error *err)
 {
     const char *values[] = {hash};
-    PGresult *result;
     int rc = begin(pg, err);
     rc = rc ? rc : tm_keys_judge(pg, plan, side, err);
     rc = rc ? rc : tm_pg_exec(pg, sql, err);
     if (!rc && side == TM_COPY_PRODUCTION)
         rc = tm_keys_index_days(pg, plan, err);
     rc = rc ? rc
-            : tm_pg_query(pg,
-                          "INSERT INTO tidemill.meta VALUES ('schema', $1) "
-                          "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                          1, values, &result, err);
-    if (!rc)
-        PQclear(result);
+            : tm_pg_run(pg,
+                        "INSERT INTO tidemill.meta VALUES ('schema', $1) "
+                        "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                        1, values, NULL, err);
     return end(pg, rc, err);
 }
 
@@ -324,7 +321,6 @@ static int set_defaults(struct tm_pg *pg, const struct tm_plan *plan, const char
 {
     const char *values[] = {number};
     struct tm_buf sql = {0};
-    PGresult *result;
     int rc = TM_OK;
     for (size_t i = 0; !rc && i < tm_plan_stream_count(plan); i++)
         rc = tm_buf_printf(&sql, "ALTER TABLE ONLY %s ALTER COLUMN epoch_no SET DEFAULT %s;",
@@ -333,12 +329,10 @@ static int set_defaults(struct tm_pg *pg, const struct tm_plan *plan, const char
     rc = text ? tm_pg_exec(pg, text, err) : tm_error_set(err, TM_ENOMEM, "out of memory for the epoch");
     tm_buf_fini(&sql);
     rc = rc ? rc
-            : tm_pg_query(pg,
-                          "INSERT INTO tidemill.meta VALUES ('epoch_no', " DEFAULTS_VALUE ") "
-                          "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-                          1, values, &result, err);
-    if (!rc)
-        PQclear(result);
+            : tm_pg_run(pg,
+                        "INSERT INTO tidemill.meta VALUES ('epoch_no', " DEFAULTS_VALUE ") "
+                        "ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+                        1, values, NULL, err);
     return rc;
 }
 

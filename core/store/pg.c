@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "store/pg_private.h"
 
+#include <inttypes.h>
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -17,12 +18,18 @@ void tm_pg_close(struct tm_pg *pg)
     if (!pg)
         return;
     PQfinish(pg->conn);
+    free(pg->conninfo);
     free(pg);
 }
 
 bool tm_pg_is_open(const struct tm_pg *pg)
 {
     return pg->conn && PQstatus(pg->conn) == CONNECTION_OK;
+}
+
+bool tm_pg_is_open_by(const struct tm_pg *pg, const char *conninfo)
+{
+    return pg && tm_pg_is_open(pg) && strcmp(pg->conninfo, conninfo) == 0;
 }
 
 enum tm_pg_class tm_pg_class_of(const struct tm_pg *pg)
@@ -339,6 +346,23 @@ int tm_pg_query(struct tm_pg *pg, const char *sql, int count, const char *const 
         return tm_pg_lost(pg, TM_ERETRY, err);
     rc = tm_pg_flush(pg, deadline_us, err);
     return rc ? rc : tm_pg_finish(pg, deadline_us, out, err);
+}
+
+int tm_pg_run(struct tm_pg *pg, const char *sql, int count, const char *const *values, int64_t *affected,
+              struct tm_error *err)
+{
+    PGresult *result;
+    int rc = tm_pg_query(pg, sql, count, values, &result, err);
+    if (!rc && affected)
+        *affected = strtoll(PQcmdTuples(result), NULL, 10);
+    PQclear(result);
+    return rc;
+}
+
+const char *tm_pg_number(struct tm_pg_number *n, int64_t value)
+{
+    (void)snprintf(n->text, sizeof n->text, "%" PRId64, value);
+    return n->text;
 }
 
 int tm_pg_query_text(struct tm_pg *pg, const char *sql, int count, const char *const *values, char *out, size_t size,

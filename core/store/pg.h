@@ -67,6 +67,8 @@ struct tm_pg_options {
 int tm_pg_connect(const struct tm_pg_options *options, struct tm_pg **out, struct tm_error *err) TM_MUST_CHECK;
 void tm_pg_close(struct tm_pg *pg);
 bool tm_pg_is_open(const struct tm_pg *pg); /* false once the connection is known to be lost */
+/* Open, and made by this conninfo: a session that follows its settings is closed and made anew when not. NULL is not. */
+bool tm_pg_is_open_by(const struct tm_pg *pg, const char *conninfo);
 
 /* A conninfo as people may see it: passwords and free options are "***". */
 int tm_pg_mask(const char *conninfo, struct tm_buf *out) TM_MUST_CHECK;
@@ -96,6 +98,16 @@ int tm_pg_commit(struct tm_pg *pg, int64_t standby_us, bool *alone, struct tm_er
 /* Run one statement with text parameters (NULL is SQL NULL). The result is the caller's to PQclear; text format. */
 int tm_pg_query(struct tm_pg *pg, const char *sql, int count, const char *const *values, PGresult **out,
                 struct tm_error *err) TM_MUST_CHECK;
+
+/* The same where no rows are wanted; *affected: how many the statement touched, NULL: no matter. */
+int tm_pg_run(struct tm_pg *pg, const char *sql, int count, const char *const *values, int64_t *affected,
+              struct tm_error *err) TM_MUST_CHECK;
+
+/* A whole number as a parameter. */
+struct tm_pg_number {
+    char text[24];
+};
+const char *tm_pg_number(struct tm_pg_number *n, int64_t value);
 
 /* The first value of the first row: as text, cut to `size`, "" for no row or NULL; or as a whole number, 0 for those. */
 int tm_pg_query_text(struct tm_pg *pg, const char *sql, int count, const char *const *values, char *out, size_t size,

@@ -180,6 +180,8 @@ int tm_pg_connect(const struct tm_pg_options *options, struct tm_pg **out, struc
         return rc;
     struct tm_pg *pg = calloc(1, sizeof *pg);
     TM_FATAL_UNLESS(pg);
+    pg->conninfo = strdup(options->conninfo);
+    TM_FATAL_UNLESS(pg->conninfo);
     pg->stop = options->stop;
     pg->statement_us = options->statement_us ? options->statement_us : STATEMENT_US;
     int64_t each_us = (options->connect_us ? options->connect_us : CONNECT_US) / (int64_t)tm_pg_attempts(&s);

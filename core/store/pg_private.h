@@ -6,6 +6,7 @@
 
 struct tm_pg {
     PGconn *conn;
+    char *conninfo; /* as it was given */
     struct tm_stop *stop;
     int64_t statement_us;
     enum tm_pg_class class; /* of the last call */

@@ -36,14 +36,11 @@ int tm_quarantine_put(struct tm_pg *pg, const struct tm_quarantine *q, struct tm
     int rc = tm_quarantine_put_hex(&hex, q->tuple);
     const char *tuple = rc ? NULL : tm_buf_cstr(&hex);
     const char *values[] = {q->stream, q->gatherer, q->epoch, q->seq, q->sqlstate, message, q->columns, tuple};
-    PGresult *result;
-    rc = tuple ? tm_pg_query(pg,
-                             "INSERT INTO tidemill.quarantine (stream, gatherer, epoch, seq, sqlstate, error, columns, "
-                             "tuple) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-                             8, values, &result, err)
+    rc = tuple ? tm_pg_run(pg,
+                           "INSERT INTO tidemill.quarantine (stream, gatherer, epoch, seq, sqlstate, error, columns, "
+                           "tuple) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+                           8, values, NULL, err)
                : tm_error_set(err, TM_ENOMEM, "out of memory for a quarantined row");
-    if (!rc)
-        PQclear(result);
     tm_buf_fini(&hex);
     return rc;
 }

@@ -167,12 +167,9 @@ static int refuse(struct retry *r, size_t row, const char *sqlstate, const char 
 {
     char id[24];
     const char *values[] = {id, sqlstate, why};
-    PGresult *result;
     (void)snprintf(id, sizeof id, "%" PRId64, r->page->rows[row].id);
-    int rc = tm_pg_query(r->pg, "UPDATE tidemill.quarantine SET sqlstate = $2, error = $3 WHERE id = $1", 3, values,
-                         &result, err);
-    if (!rc)
-        PQclear(result);
+    int rc = tm_pg_run(r->pg, "UPDATE tidemill.quarantine SET sqlstate = $2, error = $3 WHERE id = $1", 3, values, NULL,
+                       err);
     r->refused[row] = true;
     r->page_counts.refused++;
     return rc;
@@ -464,17 +461,14 @@ struct drop {
 
 static int note_absent(struct drop *d, struct tm_buf *ids, struct tm_error *err)
 {
-    PGresult *result;
     const char *values[] = {tm_buf_cstr(ids)};
-    int rc = values[0] ? tm_pg_query(d->pg,
-                                     "INSERT INTO tidemill.absent (gatherer, epoch, stream, first_seq, last_seq, rows, "
-                                     "reason, detail) SELECT gatherer, epoch, stream, seq, seq, 1, 'dropped', "
-                                     "concat_ws(' ', 'from quarantine:', nullif(sqlstate, ''), error) FROM "
-                                     "tidemill.quarantine WHERE id = ANY ($1::int8[]) ORDER BY id",
-                                     1, values, &result, err)
+    int rc = values[0] ? tm_pg_run(d->pg,
+                                   "INSERT INTO tidemill.absent (gatherer, epoch, stream, first_seq, last_seq, rows, "
+                                   "reason, detail) SELECT gatherer, epoch, stream, seq, seq, 1, 'dropped', "
+                                   "concat_ws(' ', 'from quarantine:', nullif(sqlstate, ''), error) FROM "
+                                   "tidemill.quarantine WHERE id = ANY ($1::int8[]) ORDER BY id",
+                                   1, values, NULL, err)
                        : tm_error_set(err, TM_ENOMEM, "out of memory for quarantined rows");
-    if (!rc)
-        PQclear(result);
     return rc;
 }
 

@@ -126,21 +126,18 @@ static int note_absent(struct tm_pg *pg, const struct tm_retention_part *p, cons
                             before,
                             p->expires && *p->archived ? detail : NULL};
     (void)snprintf(detail, sizeof detail, "archived: %s", p->archived);
-    PGresult *result;
     (void)snprintf(first, sizeof first, "%" PRId64, from);
     (void)snprintf(last, sizeof last, "%" PRId64, p->last);
     (void)snprintf(rows, sizeof rows, "%" PRIu64, p->expires ? p->rows : (uint64_t)(p->last - p->first + 1));
     (void)snprintf(before, sizeof before, "%" PRId64, from - 1);
-    int rc = tm_pg_query(pg,
-                         "WITH grown AS (UPDATE tidemill.absent SET last_seq = $5, rows = rows + $6::int8, at = now() "
-                         "WHERE epoch = $2::uuid AND stream = $3 AND last_seq = $8::int8 AND reason = $7 AND "
-                         "reason = 'released' RETURNING id) "
-                         "INSERT INTO tidemill.absent (gatherer, epoch, stream, first_seq, last_seq, rows, reason, "
-                         "detail) SELECT $1, $2::uuid, $3, $4::int8, $5::int8, $6::int8, $7, $9 WHERE NOT EXISTS "
-                         "(SELECT FROM grown)",
-                         9, values, &result, err);
-    if (!rc)
-        PQclear(result);
+    int rc = tm_pg_run(pg,
+                       "WITH grown AS (UPDATE tidemill.absent SET last_seq = $5, rows = rows + $6::int8, at = now() "
+                       "WHERE epoch = $2::uuid AND stream = $3 AND last_seq = $8::int8 AND reason = $7 AND "
+                       "reason = 'released' RETURNING id) "
+                       "INSERT INTO tidemill.absent (gatherer, epoch, stream, first_seq, last_seq, rows, reason, "
+                       "detail) SELECT $1, $2::uuid, $3, $4::int8, $5::int8, $6::int8, $7, $9 WHERE NOT EXISTS "
+                       "(SELECT FROM grown)",
+                       9, values, NULL, err);
     return rc;
 }
 
@@ -222,9 +219,6 @@ int tm_retention_acknowledge(struct tm_pg *pg, const char *production, const cha
                              const char *seqs, struct tm_error *err)
 {
     const char *values[] = {production, epochs, streams, seqs};
-    PGresult *result;
-    int rc = tm_pg_query(pg, ACK_SQL, 4, values, &result, err);
-    if (!rc)
-        PQclear(result);
+    int rc = tm_pg_run(pg, ACK_SQL, 4, values, NULL, err);
     return rc;
 }

@@ -10,15 +10,6 @@
 /* Whose session is no more, in a table with pid and backend_start. */
 #define GONE_SQL "NOT EXISTS (SELECT FROM pg_stat_get_activity(x.pid) a WHERE a.backend_start = x.backend_start)"
 
-static int run(struct tm_pg *pg, const char *sql, int count, const char *const *values, struct tm_error *err)
-{
-    PGresult *result;
-    int rc = tm_pg_query(pg, sql, count, values, &result, err);
-    if (!rc)
-        PQclear(result);
-    return rc;
-}
-
 /* ---- how many ---- */
 
 /* A production that was merged into before anybody spoke of shards has one. */
@@ -27,11 +18,12 @@ static int record(struct tm_pg *pg, unsigned shards, struct tm_error *err)
     char text[16];
     const char *values[] = {text};
     (void)snprintf(text, sizeof text, "%u", shards);
-    return run(pg,
-               "INSERT INTO tidemill.meta SELECT 'shards', $1 WHERE NOT EXISTS (SELECT FROM tidemill.cursors) AND NOT "
-               "EXISTS (SELECT FROM tidemill.leases WHERE NOT released AND expires_at > clock_timestamp()) "
-               "ON CONFLICT (key) DO NOTHING",
-               1, values, err);
+    return tm_pg_run(
+        pg,
+        "INSERT INTO tidemill.meta SELECT 'shards', $1 WHERE NOT EXISTS (SELECT FROM tidemill.cursors) AND NOT "
+        "EXISTS (SELECT FROM tidemill.leases WHERE NOT released AND expires_at > clock_timestamp()) "
+        "ON CONFLICT (key) DO NOTHING",
+        1, values, NULL, err);
 }
 
 int tm_shards_expect(struct tm_pg *pg, unsigned shards, struct tm_error *err)
@@ -92,18 +84,17 @@ int tm_shards_change(struct tm_pg *pg, unsigned shards, const char *spread, unsi
     char count[16];
     const char *values[] = {count, spread};
     int64_t found = 0;
-    struct tm_error ignored;
     (void)snprintf(count, sizeof count, "%u", shards);
     int rc = tm_pg_exec(pg, LOCK_SQL, err);
     rc = rc ? rc : refuse_while_held(pg, err);
     rc = rc ? rc : tm_pg_query_number(pg, COUNT_SQL, 0, NULL, &found, err);
     for (size_t i = 0; !rc && i < sizeof changes / sizeof *changes; i++)
-        rc = run(pg, changes[i].sql, changes[i].values, values, err);
+        rc = tm_pg_run(pg, changes[i].sql, changes[i].values, values, NULL, err);
     /* a process that was stopped while it held one and wakes up later is refused */
     rc = rc ? rc : tm_pg_exec(pg, "UPDATE tidemill.leases SET token = '', released = true; COMMIT", err);
     *before = (unsigned)found;
-    if (rc && tm_pg_is_open(pg) && tm_pg_exec(pg, "ROLLBACK", &ignored))
-        return rc;
+    if (rc)
+        tm_pg_rollback(pg);
     return rc;
 }
 
@@ -114,21 +105,22 @@ int tm_members_beat(struct tm_pg *pg, const char *id, const char *name, int64_t 
     char length[24];
     const char *values[] = {id, name, length};
     (void)snprintf(length, sizeof length, "%" PRId64, length_us);
-    return run(pg,
-               "WITH gone AS (DELETE FROM tidemill.members WHERE expires_at < clock_timestamp() - interval '1 minute') "
-               "INSERT INTO tidemill.members AS m (member, name, expires_at, pid, backend_start) SELECT $1, $2, "
-               "clock_timestamp() + $3::int8 * interval '1 microsecond', pg_backend_pid(), "
-               "coalesce(max(backend_start), '-infinity') FROM pg_stat_get_activity(pg_backend_pid()) "
-               "ON CONFLICT (member) DO UPDATE SET expires_at = excluded.expires_at, pid = excluded.pid, "
-               "backend_start = excluded.backend_start, started_at = CASE WHEN m.expires_at < clock_timestamp() THEN "
-               "clock_timestamp() ELSE m.started_at END",
-               3, values, err);
+    return tm_pg_run(
+        pg,
+        "WITH gone AS (DELETE FROM tidemill.members WHERE expires_at < clock_timestamp() - interval '1 minute') "
+        "INSERT INTO tidemill.members AS m (member, name, expires_at, pid, backend_start) SELECT $1, $2, "
+        "clock_timestamp() + $3::int8 * interval '1 microsecond', pg_backend_pid(), "
+        "coalesce(max(backend_start), '-infinity') FROM pg_stat_get_activity(pg_backend_pid()) "
+        "ON CONFLICT (member) DO UPDATE SET expires_at = excluded.expires_at, pid = excluded.pid, "
+        "backend_start = excluded.backend_start, started_at = CASE WHEN m.expires_at < clock_timestamp() THEN "
+        "clock_timestamp() ELSE m.started_at END",
+        3, values, NULL, err);
 }
 
 int tm_members_leave(struct tm_pg *pg, const char *id, struct tm_error *err)
 {
     const char *values[] = {id};
-    return run(pg, "DELETE FROM tidemill.members WHERE member = $1", 1, values, err);
+    return tm_pg_run(pg, "DELETE FROM tidemill.members WHERE member = $1", 1, values, NULL, err);
 }
 
 /* $1: the length of a lease. A member is alive while it says so; one whose session is gone for half of that. */

@@ -153,6 +153,35 @@ static void test_statements(void **state)
     assert_string_equal(PQgetvalue(result, 0, 1), "t");
     PQclear(result);
     assert_int_equal(tm_pg_class_of(pg), TM_PG_OK);
+    int64_t affected = 0;
+    const char *two[] = {"2"};
+    must(pg, "INSERT INTO t VALUES (2), (3)");
+    assert_int_equal(tm_pg_run(pg, "UPDATE t SET a = a + 1 WHERE a = $1", 1, two, &affected, &err), TM_OK);
+    assert_int_equal(affected, 2);
+    assert_int_equal(tm_pg_run(pg, "SELECT a FROM t WHERE a > $1", 1, two, NULL, &err), TM_OK);
+    assert_int_equal(tm_pg_run(pg, "UPDATE t SET a = $1::int / 0", 1, two, &affected, &err), TM_EPOISON);
+    assert_int_equal(affected, 2);
+    tm_pg_close(pg);
+}
+
+static void test_sessions_that_follow_a_conninfo(void **state)
+{
+    char conninfo[160], other[180];
+    struct tm_pg *pg;
+    struct tm_error err;
+    (void)state;
+    cluster_conninfo(&cluster, "postgres", conninfo, sizeof conninfo);
+    (void)snprintf(other, sizeof other, "%s ", conninfo);
+    struct tm_pg_options options = {.conninfo = conninfo, .application_name = "tidemill test"};
+    assert_false(tm_pg_is_open_by(NULL, conninfo));
+    assert_int_equal(tm_pg_connect(&options, &pg, &err), TM_OK);
+    (void)memset(conninfo, 'x', 3); /* it has a copy */
+    assert_false(tm_pg_is_open_by(pg, conninfo));
+    assert_false(tm_pg_is_open_by(pg, other));
+    other[strlen(other) - 1] = '\0';
+    assert_true(tm_pg_is_open_by(pg, other));
+    assert_int_not_equal(tm_pg_exec(pg, "SELECT pg_terminate_backend(pg_backend_pid())", &err), TM_OK);
+    assert_false(tm_pg_is_open_by(pg, other));
     tm_pg_close(pg);
 }
 
@@ -501,6 +530,7 @@ int main(void)
         cmocka_unit_test(test_several_hosts),
         cmocka_unit_test(test_silent_server),
         cmocka_unit_test(test_statements),
+        cmocka_unit_test(test_sessions_that_follow_a_conninfo),
         cmocka_unit_test(test_commit_without_a_standby),
         cmocka_unit_test(test_only_a_server_that_takes_writes),
         cmocka_unit_test(test_classes),

@@ -266,7 +266,6 @@ static int run(struct repl *r, bool last)
 {
     struct tm_frames_answer answer;
     struct tm_error err;
-    tm_frames_interrupted = 0;
     int rc = ask(r, "eval", (const char *)r->text.data, r->text.len, false, &answer, &err);
     if (rc) {
         fprintf(stderr, "tidemill repl: %s\n", err.message);
@@ -287,6 +286,13 @@ static void remember(struct repl *r)
         r->text.data[len - 1] = '\0';
     if (text && !is_blank(text))
         history(r->history, &event, H_ENTER, text);
+}
+
+/* An interrupt from before the line was typed concerns nothing; one right behind it is for the command. */
+static const char *read_line(struct repl *r, int *count)
+{
+    tm_frames_interrupted = 0;
+    return el_gets(r->edit, count);
 }
 
 static void take_line(struct repl *r, const char *line, int count)
@@ -317,7 +323,7 @@ static int converse(struct repl *r)
     puts("help says what there is, Ctrl-D leaves.");
     open_history(r);
     open_editor(r);
-    while ((line = el_gets(r->edit, &count)) && count > 0)
+    while ((line = read_line(r, &count)) && count > 0)
         take_line(r, line, count);
     fputc('\n', stdout);
     el_end(r->edit);

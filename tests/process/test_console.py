@@ -267,8 +267,8 @@ class Terminal:
         status: list[int] = []
 
         def has_ended() -> bool:
-            self.text()
             pid, how = os.waitpid(self.pid, os.WNOHANG)
+            self.text()  # afterwards, for what it printed last
             if pid:
                 status.append(os.waitstatus_to_exitcode(how))
             return bool(pid)

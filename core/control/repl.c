@@ -288,9 +288,11 @@ static void remember(struct repl *r)
         history(r->history, &event, H_ENTER, text);
 }
 
-/* An interrupt from before the line was typed concerns nothing; one right behind it is for the command. */
+/* An interrupt from before the line was typed concerns nothing; one right behind it is for the command. The terminal is
+ * the editor's before the prompt shows: libedit alone takes it after, and a key in between would be the driver's. */
 static const char *read_line(struct repl *r, int *count)
 {
+    el_set(r->edit, EL_PREP_TERM, 1);
     tm_frames_interrupted = 0;
     return el_gets(r->edit, count);
 }

@@ -252,7 +252,7 @@ static int refuse(struct tm_decoder *d, const struct tm_emission *e, enum tm_ver
 
 static int read_integer(const struct tm_emission *e, const struct tm_place *place, bool *has, int64_t *out)
 {
-    int rc = tm_place_integer(e->frame, place, out);
+    int rc = tm_place_integer(e, place, out);
     *has = rc == TM_OK;
     if (rc != TM_EPARSE)
         return TM_OK;
@@ -303,7 +303,7 @@ static int read_control(struct tm_emission *e, struct tm_decoded *out)
         text = tm_place_value(e->frame, &p->message); /* only words for people: may be missing */
         if (text.kind == TM_VALUE_STRING)
             out->text = (struct tm_span){.at = text.at, .len = text.len};
-        if (tm_place_integer(e->frame, &p->code, &out->code))
+        if (tm_place_integer(e, &p->code, &out->code))
             return missing(e, &p->code, "an integer", tm_place_value(e->frame, &p->code));
         return TM_OK;
     default:

@@ -214,12 +214,13 @@ static __attribute__((noinline)) struct member find_member(struct tm_walker *w, 
 
 static const char *walk_object(struct tm_walker *w, struct tm_scanner *s, const char *p, uint16_t node, unsigned depth);
 
-/* Neither string nor number: look into an object of the tree, else check the value. */
+/* Neither string nor number, or white space before it: look into an object of the tree, else check the value. */
 static __attribute__((noinline)) const char *walk_other(struct tm_walker *w, struct tm_scanner *s, const char *p,
                                                         uint16_t node, unsigned depth)
 {
     struct tm_value *v = node != TM_NODE_NONE ? &w->notes.values[node] : &s->ignored;
-    if (*p != '{' || node == TM_NODE_NONE || w->tree->nodes[node].object == TM_NODE_NONE)
+    p = tm_scan_space(s, p);
+    if (p >= s->end || *p != '{' || node == TM_NODE_NONE || w->tree->nodes[node].object == TM_NODE_NONE)
         return tm_scan_value(s, p, depth, v);
     const char *after = walk_object(w, s, p, node, depth);
     if (after)

@@ -65,12 +65,27 @@ struct tm_value tm_place_value(const struct tm_notes *frame, const struct tm_pla
 
 /* A decimal of the text that was scanned; one that was unescaped, or stands at the very beginning, has nothing before it
  * that could be read. */
-static inline enum tm_convert decimal(const struct tm_scanner *s, const struct tm_value *v, int scale, int64_t *out)
+static inline __attribute__((always_inline)) enum tm_convert decimal(const struct tm_scanner *s,
+                                                                     const struct tm_value *v, int scale, int64_t *out)
 {
     const char *end = v->at + v->len;
     if (__builtin_expect(!v->escaped && end - s->begin >= 16, 1))
         return tm_convert_decimal_within(v->at, v->len, scale, out);
     return tm_convert_decimal(v->at, v->len, scale, out);
+}
+
+/* A number of one to eight digits and nothing else, as numbers of connections and sequences are. */
+static inline bool plain_integer(const struct tm_scanner *s, const struct tm_value *v, int64_t *out)
+{
+    const char *end = v->at + v->len;
+    if (v->kind != TM_VALUE_NUMBER || v->len > 8 || end - s->begin < 8)
+        return false;
+    uint64_t word;
+    unsigned shift = (8 - v->len) * 8;
+    memcpy(&word, end - 8, 8);
+    word = (word ^ '0' * TM_BYTES_01) >> shift << shift;
+    *out = (int64_t)tm_eight_digits(word);
+    return tm_are_digits(word);
 }
 
 static inline bool is_numeric(const struct tm_value *v)
@@ -82,6 +97,8 @@ int tm_place_integer(const struct tm_emission *e, const struct tm_place *place, 
 {
     struct tm_value item;
     const struct tm_value *v = place->text ? tm_notes_get(e->frame, place->node) : NULL;
+    if (__builtin_expect(v && !place->index_count && plain_integer(e->scanner, v, out), 1))
+        return TM_OK;
     if (v && place->index_count) {
         item = follow(*v, place);
         v = &item;

@@ -71,8 +71,20 @@ struct tm_scanner {
     bool odd_numbers; /* some number has an exponent or is so long that PostgreSQL's numeric may refuse it */
 };
 
-/* `padded`: TM_SCAN_PADDING bytes after the text are readable. */
-void tm_scanner_init(struct tm_scanner *s, const char *text, size_t len, bool padded);
+/* `padded`: TM_SCAN_PADDING bytes after the text are readable. Below 16 bytes without padding no wide load is possible:
+ * wide_end stands before the text. */
+static inline void tm_scanner_init(struct tm_scanner *s, const char *text, size_t len, bool padded)
+{
+    const char *end = text + len;
+    uintptr_t readable = (uintptr_t)end + (padded ? TM_SCAN_PADDING : 0);
+    s->begin = text;
+    s->end = end;
+    s->wide_end = (const char *)(readable - 16);
+    s->wider_end = (const char *)(readable - 32);
+    s->last = 0;
+    s->expected = s->fault_at = NULL;
+    s->escapes = s->odd_numbers = false;
+}
 
 /* Record a fault; returns NULL. */
 const char *tm_scan_fault(struct tm_scanner *s, const char *at, const char *expected) __attribute__((cold));

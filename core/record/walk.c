@@ -14,8 +14,8 @@ struct guess {
     _Alignas(16) char text[32];
     uint32_t mask, wanted; /* of the 32 bytes */
     uint32_t name_mask;    /* the name with its quotes alone: other spacing, another kind of value */
-    uint16_t node;
-    uint8_t len; /* without the quote of a string */
+    uint16_t node;         /* tm_walker.nobody: no name of the tree */
+    uint8_t len;           /* without the quote of a string */
     bool is_string;
 };
 #define GUESS_NAME_MAX 27 /* and 5 bytes around it */
@@ -29,7 +29,9 @@ struct tm_walker {
     const struct tm_tree *tree;
     struct order *orders; /* [hint][object] */
     unsigned hint;
-    uint16_t twice, tag;
+    uint16_t nobody; /* the node, behind those of the tree, of what is only checked */
+    uint16_t twice;  /* TM_NODE_NONE: none */
+    uint16_t tag;    /* TM_NODE_NONE: none */
     tm_walk_hint *on_tag;
     void *arg;
     struct tm_buf name; /* an escaped name, unescaped */
@@ -42,7 +44,8 @@ int tm_walker_create(const struct tm_tree *tree, unsigned hints, struct tm_walke
         return TM_ENOMEM;
     w->tree = tree;
     w->tag = w->twice = TM_NODE_NONE;
-    w->notes.values = calloc(tree->node_count, sizeof *w->notes.values);
+    w->nobody = tree->node_count;
+    w->notes.values = calloc(tree->node_count + 1u, sizeof *w->notes.values);
     size_t orders = (size_t)hints * (tree->object_count + 1u);
     w->orders = calloc(orders, sizeof *w->orders);
     if (!w->notes.values || !w->orders) {
@@ -132,12 +135,18 @@ static void remember(struct guess *g, struct tm_value name, bool first, bool is_
     g->node = node;
 }
 
+static uint16_t find_child(const struct tm_walker *w, uint16_t parent, const char *name, size_t len)
+{
+    uint16_t node = tm_tree_child(w->tree, parent, name, len);
+    return node == TM_NODE_NONE ? w->nobody : node;
+}
+
 static uint16_t find_escaped(struct tm_walker *w, uint16_t parent, struct tm_value name)
 {
     tm_buf_clear(&w->name);
     if (tm_value_unescape(name, &w->name))
-        return TM_NODE_NONE; /* no name of the tree has a lone surrogate or a NUL */
-    return tm_tree_child(w->tree, parent, (const char *)w->name.data, w->name.len);
+        return w->nobody; /* no name of the tree has a lone surrogate or a NUL */
+    return find_child(w, parent, (const char *)w->name.data, w->name.len);
 }
 
 /* The guesses of an object, under the kind that the frame is taken for. */
@@ -184,12 +193,12 @@ static struct member find_name(struct tm_walker *w, struct tm_scanner *s, const 
     struct tm_value name;
     struct guess *first = guesses_of(w, parent);
     bool last = g == first + ORDER_MAX;
-    struct member m = {.next = g + !last, .node = TM_NODE_NONE};
+    struct member m = {.next = g + !last};
     p = tm_scan_string(s, p, &name);
     m.value = p ? walk_colon(s, p) : NULL;
     if (!m.value)
         return m;
-    m.node = name.escaped ? find_escaped(w, parent, name) : tm_tree_child(w->tree, parent, name.at, name.len);
+    m.node = name.escaped ? find_escaped(w, parent, name) : find_child(w, parent, name.at, name.len);
     if (!last && !name.escaped)
         remember(g, name, g == first, *m.value == '"', m.node);
     return m;
@@ -218,9 +227,9 @@ static const char *walk_object(struct tm_walker *w, struct tm_scanner *s, const 
 static __attribute__((noinline)) const char *walk_other(struct tm_walker *w, struct tm_scanner *s, const char *p,
                                                         uint16_t node, unsigned depth)
 {
-    struct tm_value *v = node != TM_NODE_NONE ? &w->notes.values[node] : &s->ignored;
+    struct tm_value *v = &w->notes.values[node];
     p = tm_scan_space(s, p);
-    if (p >= s->end || *p != '{' || node == TM_NODE_NONE || w->tree->nodes[node].object == TM_NODE_NONE)
+    if (p >= s->end || *p != '{' || node == w->nobody || w->tree->nodes[node].object == TM_NODE_NONE)
         return tm_scan_value(s, p, depth, v);
     const char *after = walk_object(w, s, p, node, depth);
     if (after)
@@ -233,16 +242,14 @@ static __attribute__((noinline)) const char *walk_other(struct tm_walker *w, str
 static inline __attribute__((always_inline)) const char *
 walk_value(struct tm_walker *w, struct tm_scanner *s, const char *p, uint16_t node, unsigned depth, bool is_string)
 {
-    struct tm_value *v = node != TM_NODE_NONE ? &w->notes.values[node] : &s->ignored;
+    struct tm_value *v = &w->notes.values[node];
     if (is_string)
         p = tm_scan_string(s, p, v);
     else if (*p == '-' || (unsigned)(*p - '0') < 10)
         p = tm_scan_number(s, p, v);
     else
         p = walk_other(w, s, p, node, depth);
-    if (node == TM_NODE_NONE || __builtin_expect(!p, 0))
-        return p;
-    if (__builtin_expect(v->walk == w->notes.walk, 0))
+    if (v->walk == w->notes.walk && node != w->nobody)
         w->twice = node;
     v->walk = w->notes.walk;
     return p;
@@ -282,7 +289,7 @@ static const char *walk_object(struct tm_walker *w, struct tm_scanner *s, const 
             is_string = *p == '"';
         }
         p = walk_value(w, s, p, child, depth + 1, is_string);
-        if (__builtin_expect(p && child == w->tag && w->on_tag, 0)) /* a name that nobody reads is no tag */
+        if (__builtin_expect(child == w->tag, 0) && p)
             g += take_hint(w, node);
     }
     return NULL;

@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__SSE4_1__) && !defined(TM_PORTABLE) /* TM_PORTABLE: tests of what other processors get */
+#if defined(__SSE4_1__) && !defined(TM_PORTABLE) /* as in record/scanner.h */
 #include <smmintrin.h>
 #define TM_CONVERT_WIDE
 #endif

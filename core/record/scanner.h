@@ -22,7 +22,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#ifdef __SSE2__
+#if defined(__SSE2__) && !defined(TM_PORTABLE) /* TM_PORTABLE: tests of what other processors get */
+#define TM_SCAN_WIDE
 #include <emmintrin.h>
 #endif
 
@@ -134,7 +135,7 @@ static inline struct tm_value tm_value_raw(struct tm_value v)
 /* Bits of the 16 bytes at p that end the plain part of a string: quote, backslash, control bytes, all but ASCII. */
 static inline uint32_t tm_scan_stops(const char *p)
 {
-#ifdef __SSE2__
+#ifdef TM_SCAN_WIDE
     __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
     __m128i stops = _mm_or_si128(_mm_cmpeq_epi8(x, _mm_set1_epi8('"')), _mm_cmpeq_epi8(x, _mm_set1_epi8('\\')));
     stops = _mm_or_si128(stops, _mm_cmplt_epi8(x, _mm_set1_epi8(0x20))); /* signed: bytes from 0x80 are below too */
@@ -169,7 +170,7 @@ static inline const char *tm_scan_string(struct tm_scanner *s, const char *open,
 /* Bits of the 16 bytes at p that are no digits. */
 static inline uint32_t tm_scan_nondigits(const char *p)
 {
-#ifdef __SSE2__
+#ifdef TM_SCAN_WIDE
     __m128i d = _mm_sub_epi8(_mm_loadu_si128((const __m128i *)(const void *)p), _mm_set1_epi8('0'));
     return ~(uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_min_epu8(d, _mm_set1_epi8(9)), d)) & 0xffff;
 #else

@@ -91,7 +91,7 @@ uint16_t tm_walker_twice(const struct tm_walker *w)
 /* Bits of the 32 bytes that are alike. */
 static inline uint32_t equal_bytes(const char *a, const char *b)
 {
-#ifdef __SSE2__
+#ifdef TM_SCAN_WIDE
     const __m128i *x = (const __m128i *)(const void *)a, *y = (const __m128i *)(const void *)b;
     __m128i low = _mm_cmpeq_epi8(_mm_loadu_si128(x), _mm_loadu_si128(y));
     __m128i high = _mm_cmpeq_epi8(_mm_loadu_si128(x + 1), _mm_loadu_si128(y + 1));
@@ -249,6 +249,8 @@ walk_value(struct tm_walker *w, struct tm_scanner *s, const char *p, uint16_t no
         p = tm_scan_number(s, p, v);
     else
         p = walk_other(w, s, p, node, depth);
+    if (__builtin_expect(!p, 0)) /* not noted: the numbers of a malformed frame are asked for too */
+        return NULL;
     if (v->walk == w->notes.walk && node != w->nobody)
         w->twice = node;
     v->walk = w->notes.walk;

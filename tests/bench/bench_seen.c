@@ -6,12 +6,12 @@
  *
  * Two thirds are duplicates. The plain table is made at its final size, 50 to 75 % full, no growth, no window, no expiry:
  * the floor of what memory allows. All are measured one key at a time and with a prefetch over a batch of 64, by the
- * processor time that the thread spends in the program; that of making the keys (splitmix64), measured alone, is taken
- * off. What the kernel takes for new pages is noted beside it: a third of a microsecond each on one machine, and twenty
- * where a hypervisor has to find them, which would be all that is seen. Pauses are of a run in which each insertion is
- * timed while the set grows from nothing and its keys expire; it is made twice, and of each insertion the shorter time
- * counts: a pause of the set comes again at the same key, what interrupts the program does not. Bytes a key are the most
- * at any size from 100,000 keys on, old and new table together where one is copied to grow.
+ * thread's processor time; that of making the keys (splitmix64), measured alone, is taken off. What the kernel has of it
+ * is noted beside: new pages cost a third of a microsecond each on one machine, and twenty where a hypervisor has to find
+ * them. Pauses are by processor time too, of a run in which each insertion is timed while the set grows from nothing and
+ * its keys expire. It is made twice, and of each insertion the shorter time counts: a pause of the set comes again at the
+ * same key, an interrupt or a processor that the hypervisor takes away does not. Bytes a key are the most at any size from
+ * 100,000 keys on, old and new table together where one is copied to grow.
  */
 #include "floors/floors.h"
 #include "report.h"
@@ -186,33 +186,28 @@ static const struct contender abseil = {"absl::flat_hash_set", absl_create, absl
 
 static double keys_ns; /* of making one key */
 
-/* Processor time of this thread in the program and in the kernel. */
-struct used {
-    int64_t program_us, kernel_us;
-};
-
-static struct used used_now(void)
-{
-    struct rusage r;
-    TM_FATAL_UNLESS(getrusage(RUSAGE_THREAD, &r) == 0);
-    return (struct used){.program_us = r.ru_utime.tv_sec * TM_US_PER_S + r.ru_utime.tv_usec,
-                         .kernel_us = r.ru_stime.tv_sec * TM_US_PER_S + r.ru_stime.tv_usec};
-}
-
 static double ns_an_op(int64_t us)
 {
     return 1e3 * (double)us / (double)ops;
 }
 
+/* What the kernel had of this thread's processor time. */
+static int64_t kernel_us(void)
+{
+    struct rusage r;
+    TM_FATAL_UNLESS(getrusage(RUSAGE_THREAD, &r) == 0);
+    return r.ru_stime.tv_sec * TM_US_PER_S + r.ru_stime.tv_usec;
+}
+
 static void run_keys(void)
 {
-    struct used started = used_now();
+    int64_t started_us = tm_clock_thread_us();
     uint64_t sum = 0;
     for (uint64_t i = 0; i < ops; i++) {
         struct tm_fp fp = key(order[i]);
         sum += (fp.lo ^ fp.hi) >> 63;
     }
-    keys_ns = ns_an_op(used_now().program_us - started.program_us);
+    keys_ns = ns_an_op(tm_clock_thread_us() - started_us);
     tm_bench_note("%-34s %7.1f ns/op (%" PRIu64 ")\n", "making the keys alone", keys_ns, sum);
 }
 
@@ -221,7 +216,7 @@ static double run(const struct contender *c, bool prefetch)
 {
     void *set = c->create();
     uint64_t added = 0;
-    struct used started = used_now();
+    int64_t started_us = tm_clock_thread_us(), started_kernel_us = kernel_us();
     for (uint64_t i = 0; i < ops; i += BATCH) {
         struct tm_fp fps[BATCH];
         for (int k = 0; k < BATCH; k++) {
@@ -232,10 +227,9 @@ static double run(const struct contender *c, bool prefetch)
         for (int k = 0; k < BATCH; k++)
             added += c->add(set, fps[k], (int64_t)(i / 1000));
     }
-    struct used ended = used_now();
-    double ns = ns_an_op(ended.program_us - started.program_us) - keys_ns;
-    tm_bench_note("%-24s%-10s %7.1f ns/op  %6.1f M/s; kernel %.1f ns/op\n", c->name, prefetch ? ", prefetch" : "", ns,
-                  1e3 / ns, ns_an_op(ended.kernel_us - started.kernel_us));
+    double ns = ns_an_op(tm_clock_thread_us() - started_us) - keys_ns;
+    tm_bench_note("%-24s%-10s %7.1f ns/op  %6.1f M/s; kernel's part %.1f ns/op\n", c->name,
+                  prefetch ? ", prefetch" : "", ns, 1e3 / ns, ns_an_op(kernel_us() - started_kernel_us));
     TM_FATAL_UNLESS(added == unique);
     c->destroy(set);
     return 1e9 / ns;
@@ -244,7 +238,7 @@ static double run(const struct contender *c, bool prefetch)
 static int64_t now_ns(void)
 {
     struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
     return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
@@ -253,15 +247,12 @@ struct pauses {
     double bytes_a_key;
 };
 
-static bool timed_add(const struct contender *c, void *set, uint64_t i, struct pauses *p)
+static void note_bytes(const struct contender *c, void *set, uint64_t added, struct pauses *p)
 {
-    struct tm_fp fp = key(order[i]);
-    int64_t now_us = (int64_t)i * WINDOW_US / (int64_t)unique;
-    int64_t ns = now_ns();
-    bool added = c->add(set, fp, now_us);
-    ns = now_ns() - ns;
-    p->ns[i] = p->ns[i] && p->ns[i] < ns ? p->ns[i] : ns;
-    return added;
+    uint64_t keys = c == &seen ? tm_seen_stats(set).keys : added;
+    double bytes = (double)c->bytes(set) / (double)keys;
+    if (keys > 100000 && bytes > p->bytes_a_key)
+        p->bytes_a_key = bytes;
 }
 
 /* Every insertion timed while the set grows; then, in the seen-set, keys expire. */
@@ -270,11 +261,13 @@ static void time_all(const struct contender *c, struct pauses *p)
     void *set = c->create();
     uint64_t added = 0;
     for (uint64_t i = 0; i < ops; i++) {
-        added += timed_add(c, set, i, p);
-        uint64_t keys = c == &seen ? tm_seen_stats(set).keys : added;
-        double bytes = (double)c->bytes(set) / (double)keys;
-        if (keys > 100000 && bytes > p->bytes_a_key)
-            p->bytes_a_key = bytes;
+        struct tm_fp fp = key(order[i]);
+        int64_t now_us = (int64_t)i * WINDOW_US / (int64_t)unique;
+        int64_t ns = now_ns();
+        added += c->add(set, fp, now_us);
+        ns = now_ns() - ns;
+        p->ns[i] = p->ns[i] && p->ns[i] < ns ? p->ns[i] : ns;
+        note_bytes(c, set, added, p);
     }
     c->destroy(set);
 }

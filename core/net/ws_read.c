@@ -45,21 +45,20 @@ static void note_end(struct tm_ws *ws, SSL *ssl, int rc, struct taken *t)
     ERR_clear_error();
 }
 
-/* SSL_read brings one record at a time. */
+/* SSL_read brings one record at a time, of those that OpenSSL has read together. */
 static struct taken take_tls(struct tm_ws *ws, SSL *ssl, char *to, size_t room)
 {
-    struct taken t = {0};
+    struct taken t = {.more_inside = true};
     ERR_clear_error();
-    for (int i = 0; i < RECORDS_PER_TURN && t.len < room; i++) {
+    for (int i = 0; t.more_inside && i < RECORDS_PER_TURN && t.len < room; i++) {
         errno = 0;
         int n = SSL_read(ssl, to + t.len, (int)(room - t.len));
-        if (n <= 0) {
+        if (n > 0)
+            t.len += (size_t)n;
+        else
             note_end(ws, ssl, n, &t);
-            return t;
-        }
-        t.len += (size_t)n;
+        t.more_inside = n > 0 && SSL_has_pending(ssl);
     }
-    t.more_inside = SSL_has_pending(ssl);
     return t;
 }
 

@@ -229,6 +229,18 @@ static UNUSED int peer_read_frame(struct peer_conn *c, char *out, size_t size, s
     return head[0];
 }
 
+/* Read until a close frame comes, and answer it. */
+static UNUSED void peer_end(struct peer_conn *c)
+{
+    char text[4096];
+    size_t len;
+    int op;
+    while ((op = peer_read_frame(c, text, sizeof text, &len)) >= 0 && op != 0x88)
+        ;
+    if (op == 0x88)
+        peer_frame(c, 0x88, text, len);
+}
+
 /* ---- the server ---- */
 
 static void *peer_conn_run(void *arg)

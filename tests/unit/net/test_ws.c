@@ -545,7 +545,7 @@ static void play_trickle(struct peer_conn *c)
         peer_write(c, zeros, 50);
         usleep(50000);
     }
-    peer_drain(c);
+    peer_end(c);
 }
 
 /* Half a message counts as life. */
@@ -680,7 +680,7 @@ static void play_oversize_fragments(struct peer_conn *c)
     peer_frame(c, 0x01, bytes, sizeof bytes);
     for (int i = 0; i < 10; i++)
         peer_frame(c, 0x00, bytes, sizeof bytes);
-    peer_drain(c);
+    peer_end(c);
 }
 
 static void test_oversize_fragments(void **state)
@@ -696,7 +696,7 @@ static void play_declare_huge(struct peer_conn *c)
     peer_upgrade(c);
     peer_write(c, head, frame_head(head, 0x82, (uint64_t)1 << 62));
     peer_write(c, zeros, sizeof zeros);
-    peer_drain(c);
+    peer_end(c);
 }
 
 static void test_declared_huge(void **state)
@@ -711,7 +711,7 @@ static void play_empty_fragments(struct peer_conn *c)
     peer_frame(c, 0x01, "", 0);
     for (int i = 0; i < 20 && peer_write(c, frames, sizeof frames); i++)
         ;
-    peer_drain(c);
+    peer_end(c);
 }
 
 static void test_empty_fragments(void **state)
@@ -729,7 +729,7 @@ static void play_pong_flood(struct peer_conn *c)
         frames[i] = 0x8a;
     peer_write(c, frames, sizeof frames);
     peer_frame(c, 0x81, "after", 5);
-    peer_drain(c);
+    peer_end(c);
 }
 
 static void test_pong_flood(void **state)
@@ -755,7 +755,7 @@ static void play_pings(struct peer_conn *c)
         PEER_CHECK(len == (size_t)n && !memcmp(text, ping, len));
     }
     peer_frame(c, 0x81, "all", 3);
-    peer_drain(c);
+    peer_end(c);
 }
 
 static void test_pings_are_answered(void **state)
@@ -818,7 +818,7 @@ static void play_fragments(struct peer_conn *c)
     peer_frame(c, 0x80, "!", 1);
     peer_frame(c, 0x82, block, sizeof block);
     peer_frame(c, 0x81, "end", 3);
-    peer_drain(c);
+    peer_end(c);
 }
 
 struct kept {
@@ -875,7 +875,7 @@ static void play_lengths(struct peer_conn *c)
     peer_upgrade(c);
     for (size_t i = 0; i < sizeof lengths_tried / sizeof lengths_tried[0]; i++)
         peer_frame(c, 0x81, block, lengths_tried[i]);
-    peer_drain(c);
+    peer_end(c);
 }
 
 static void run_lengths(struct seen *s, struct peer *p)
@@ -905,7 +905,7 @@ static void play_two(struct peer_conn *c)
                "a\x81\x01"
                "b",
                6);
-    peer_drain(c);
+    peer_end(c);
 }
 
 static void test_close_on_message(void **state)
@@ -932,7 +932,7 @@ static void play_count(struct peer_conn *c)
             usleep(20000);
     }
     peer_frame(c, 0x81, "got them", 8);
-    peer_drain(c);
+    peer_end(c);
 }
 
 static void test_sends_arrive_in_order(void **state)
@@ -970,7 +970,7 @@ static void write_with_answer(struct peer_conn *c, const char *headers, const ch
     setsockopt(c->fd, IPPROTO_TCP, TCP_CORK, &off, sizeof off);
     usleep(20000);
     peer_write(c, bytes + now, len - now);
-    peer_drain(c);
+    peer_end(c);
 }
 
 #define EARLY 600 /* frames of 4 + 291 bytes: more than the library reads at a time */
@@ -1128,7 +1128,7 @@ static void play_auth(struct peer_conn *c)
     PEER_CHECK(header_is(c, "X-Key", "key-1"));
     PEER_CHECK(header_is(c, "X-Path", "/trade"));
     peer_frame(c, 0x81, "in", 2);
-    peer_drain(c);
+    peer_end(c);
 }
 
 static void test_auth_headers(void **state)
@@ -1231,7 +1231,7 @@ static void play_records(struct peer_conn *c)
     peer_upgrade(c);
     for (int i = 0; i < 20000; i++)
         peer_frame(c, 0x81, text, sizeof text); /* two records a message */
-    peer_drain(c);
+    peer_end(c);
 }
 
 static void test_tls_many_records(void **state)
@@ -1299,7 +1299,7 @@ static void play_key_updates(struct peer_conn *c)
         PEER_CHECK(peer_read_frame(c, text, sizeof text, &len) == 0x8a && len == 3);
     }
     peer_frame(c, 0x81, "x", 1);
-    peer_drain(c);
+    peer_end(c);
 }
 
 static void test_tls_key_updates(void **state)

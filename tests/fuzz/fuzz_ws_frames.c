@@ -71,7 +71,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 2)
         return 0;
     struct run whole = {.frames.message_bytes_max = MESSAGE_BYTES_MAX(data[0])}, cut = whole;
-    size_t step = 1 + data[1];
+    size_t step = 1 + data[1] + size / 256;
     data += 2;
     size -= 2;
     feed(&whole, data, size);

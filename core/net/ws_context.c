@@ -134,7 +134,7 @@ int tm_ws_context_create(struct tm_loop *loop, struct tm_ws_context **out, struc
     }
     c->resolver = tm_resolver_create(loop);
     tm_timer_init(&c->again, loop, on_again, c);
-    tm_prepare_init_early(&c->pump, loop, on_pump, c); /* messages come from it */
+    tm_prepare_init_early(&c->pump, loop, on_pump, c); /* on_close comes from it */
     *out = c;
     return TM_OK;
 }

@@ -76,9 +76,8 @@ struct tm_ws {
     size_t out_bytes;
     bool pong_due;
     size_t pong_len;
-    unsigned char
-        pong[LWS_PRE + WS_FRAMES_REST]; /* to the last ping; one answer for several is enough (RFC 6455, 5.5.3) */
-    struct tm_io io;                    /* from the opening on */
+    unsigned char pong[LWS_PRE + WS_FRAMES_REST]; /* to the last ping: enough for all before it (RFC 6455, 5.5.3) */
+    struct tm_io io;                              /* from the opening on */
     struct ws_frames frames;
     bool deaf;        /* there was a close frame or a fault: what still comes is thrown away */
     bool peer_closed; /* by a close frame */

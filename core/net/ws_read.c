@@ -115,8 +115,13 @@ static void take_frames(struct tm_ws *ws, size_t len)
     memcpy(ws->rest, at, ws->rest_len);
 }
 
+/* A peer that has closed, and then its half of the connection too, may still wait for our answer. */
 static void on_end(struct tm_ws *ws, const char *reason)
 {
+    if (ws->peer_closed && ws->state == WS_OPEN && !reason) {
+        ws_stop_reading(ws);
+        return;
+    }
     if (reason)
         ws_set_reason(ws, TM_WS_REMOTE, 0, "connection broke off: %s", reason);
     ws_kill(ws);
@@ -148,8 +153,9 @@ static void on_readable(void *arg, int events)
 }
 
 /*
- * The library has done its part of reading. It may have read on behind the head of the answer; as if that were a body it
- * gives those bytes out (ws_take_over). OpenSSL may hold more, so there is a turn without an event of the socket.
+ * The library has done its part of reading. It may have read on behind the head of the answer; asked for a body it gives
+ * those bytes out, or reads more of them (ws_take_over). OpenSSL may hold still more, so there is a turn without an event of
+ * the socket.
  */
 void ws_start_reading(struct tm_ws *ws)
 {

@@ -421,6 +421,7 @@ static void play_close_1012(struct peer_conn *c)
     size_t len;
     peer_upgrade(c);
     peer_frame(c, 0x88, "\x03\xf4", 2);
+    shutdown(c->fd, SHUT_WR); /* it still listens */
     PEER_CHECK(peer_read_frame(c, text, sizeof text, &len) == 0x88 && len == 2 && !memcmp(text, "\x03\xf4", 2));
 }
 

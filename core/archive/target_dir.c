@@ -12,6 +12,7 @@
 #include "archive/target_dir.h"
 #include "archive/target_private.h"
 #include "base/clock.h"
+#include "base/directory.h"
 #include "base/hash.h"
 
 #include <errno.h>
@@ -67,28 +68,14 @@ static int dir_check(const struct tm_target_options *o, struct tm_error *err)
     return TM_OK;
 }
 
-static int sync_fd(int fd)
-{
-    int rc;
-    while ((rc = fsync(fd)) && errno == EINTR)
-        ;
-    return rc;
-}
-
-/* mkdir, and its name in the directory above made durable. */
 static int make_dir(const struct tm_dir *d, struct tm_error *err)
 {
-    char above[TM_DIR_PATH_MAX];
-    (void)snprintf(above, sizeof above, "%s", d->path);
-    char *slash = strrchr(above, '/');
-    slash[slash == above] = '\0';
-    if (mkdir(d->path, 0777))
-        return errno == EEXIST ? TM_OK : tm_dir_failed(d, "", "make the archive's directory", err);
-    int fd = open(above, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int rc = fd < 0 || sync_fd(fd) ? tm_dir_failed(d, "", "sync the directory above", err) : TM_OK;
-    if (fd >= 0)
-        close(fd);
-    return rc;
+    if (tm_directory_make(d->path, 0777) == 0)
+        return TM_OK;
+    int failed = errno;
+    bool is_there = access(d->path, F_OK) == 0;
+    errno = failed;
+    return tm_dir_failed(d, "", is_there ? "sync the directory above" : "make the archive's directory", err);
 }
 
 static int dir_open(const struct tm_target_options *o, void **self, char *name, size_t size, struct tm_error *err)
@@ -229,7 +216,7 @@ static int dir_put_append(void *arg, const void *bytes, size_t len, struct tm_er
     if (put->size - put->synced < SYNC_EVERY)
         return TM_OK;
     put->synced = put->size;
-    return sync_fd(put->fd) ? tm_dir_failed(put->dir, put->key, "sync", err) : TM_OK;
+    return tm_directory_sync(put->fd) ? tm_dir_failed(put->dir, put->key, "sync", err) : TM_OK;
 }
 
 static void dir_put_abort(void *arg)
@@ -255,7 +242,7 @@ static int publish(const struct dir_put *put, const char *leaf)
 static int check_written(const struct dir_put *put, uint64_t size, struct tm_error *err)
 {
     struct stat st;
-    if (sync_fd(put->fd) || fstat(put->fd, &st))
+    if (tm_directory_sync(put->fd) || fstat(put->fd, &st))
         return tm_dir_failed(put->dir, put->key, "sync", err);
     if ((uint64_t)st.st_size != size)
         return tm_error_set(err, TM_ECORRUPT, "%s/%s: expected %llu bytes in the file, got %llu", put->dir->path,
@@ -267,8 +254,9 @@ static int check_written(const struct dir_put *put, uint64_t size, struct tm_err
 static int sync_way(const struct dir_put *put, struct tm_error *err)
 {
     const char *leaf;
-    int fd = walk_to(put->dir, put->key, false, sync_fd, &leaf);
-    int rc = fd < 0 || sync_fd(fd) ? tm_dir_failed(put->dir, put->key, "sync the directories of", err) : TM_OK;
+    int fd = walk_to(put->dir, put->key, false, tm_directory_sync, &leaf);
+    int rc =
+        fd < 0 || tm_directory_sync(fd) ? tm_dir_failed(put->dir, put->key, "sync the directories of", err) : TM_OK;
     if (fd >= 0)
         close(fd);
     return rc;

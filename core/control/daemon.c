@@ -3,6 +3,7 @@
 #include "control/daemon_private.h"
 
 #include "base/clock.h"
+#include "base/directory.h"
 #include "base/log.h"
 #include "engine/health.h"
 #include "script/changes.h"
@@ -15,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define HTTP_QUEUE 1000
@@ -180,23 +180,13 @@ static void stop_signals(struct tm_daemon *d)
 
 /* ---- the whole ---- */
 
-/* The data directory may lie several levels below what is there; the journal makes the last one. */
-static void make_parents(const char *path)
-{
-    char parent[PATH_MAX];
-    for (const char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        (void)snprintf(parent, sizeof parent, "%.*s", (int)(slash - path), path);
-        (void)mkdir(parent, 0700); /* the journal says why when it could not be made */
-    }
-}
-
 /* The script is the policy's from here on. */
 static int start_policy(struct tm_daemon *d, struct tm_error *err)
 {
     struct tm_policy_options options = {.path = d->path, .services = &d->services, .run_tests = tm_script_test};
     int rc = tm_policy_create(&options, d->script, &d->policy, err);
     if (!rc && d->config->gatherer.journal.dir)
-        make_parents(d->config->gatherer.journal.dir);
+        tm_directory_make_above(d->config->gatherer.journal.dir, 0700); /* the journal makes the last part */
     return rc;
 }
 

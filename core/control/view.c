@@ -339,7 +339,8 @@ static void put_alert(struct tm_sheet *s, struct tm_span a, double now_ms)
     char name[80], severity[20], state[20], summary[300];
     figure since = "";
     bool firing = tm_view_is(a, "state", "firing"), critical = tm_view_is(a, "severity", "critical");
-    put_light(s, firing && critical ? "red" : firing || tm_view_is(a, "state", "pending") ? "amber" : "green");
+    bool trouble = !tm_view_is(a, "severity", "info") && !tm_view_is(a, "state", "resolved");
+    put_light(s, firing && critical ? "red" : trouble ? "amber" : "green");
     if (tm_view_number(a, "since_ms") > 0)
         tm_view_span_ms(now_ms - tm_view_number(a, "since_ms"), since);
     tm_sheet_put(s, firing ? TM_STYLE_BOLD : TM_STYLE_PLAIN, "%s", tm_view_string(a, "name", name, sizeof name));

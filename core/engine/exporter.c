@@ -169,9 +169,10 @@ static void sweep(struct tm_exporter *x)
 static bool bring_back(struct tm_exporter *x, const struct tm_export_sink *sink, const struct tm_plan *plan)
 {
     struct tm_error err;
-    int rc = x->failed || !is_merging(x) ? 0 : tm_refill_step(sink, plan, &err);
+    bool able = !x->failed && tm_pg_is_open(sink->pg) && is_merging(x);
+    int rc = able ? tm_refill_step(sink, plan, &err) : 0;
     if (rc < 0 && rc != TM_ESTOPPED)
-        fail(x, "restore", TM_EXPORT_ARCHIVE, &err);
+        fail(x, "restore", tm_pg_is_open(sink->pg) ? TM_EXPORT_ARCHIVE : TM_EXPORT_PRODUCTION, &err);
     return rc > 0;
 }
 

@@ -37,6 +37,15 @@ static void put_emitted(const struct tm_feed *f, struct tm_reply *reply)
     TM_FATAL_UNLESS(rc == TM_OK);
 }
 
+/* Frames that a fault keeps back for a while. */
+static uint64_t count_late(const struct tm_feed *f)
+{
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < f->client_count; i++)
+        count += f->clients[i]->late_count;
+    return count;
+}
+
 static void put_stats(const struct tm_control *c, struct tm_reply *reply)
 {
     const struct tm_feed *f = c->feed;
@@ -48,11 +57,12 @@ static void put_stats(const struct tm_control *c, struct tm_reply *reply)
     put_emitted(f, reply);
     int rc = tm_buf_printf(&reply->body,
                            "\"state\":\"%s\",\"markets\":%u,\"frames\":%llu,\"bytes\":%llu,\"withheld\":%llu,"
+                           "\"late\":%llu,"
                            "\"injected\":%llu,\"faults\":%u,\"rest_requests\":%llu,\"rest_refused\":%llu,"
                            "\"connections\":%u,\"clients\":[",
                            tm_pacer_state(c->pacer), tm_markets_count(f->markets), (ull)f->frames, (ull)f->bytes,
-                           (ull)f->withheld, (ull)f->injected, faults, (ull)c->rest->requests, (ull)c->rest->refused,
-                           f->client_count);
+                           (ull)f->withheld, (ull)count_late(f), (ull)f->injected, faults, (ull)c->rest->requests,
+                           (ull)c->rest->refused, f->client_count);
     TM_FATAL_UNLESS(rc == TM_OK);
     for (uint32_t i = 0; i < f->client_count; i++)
         put_client(reply, f->clients[i], i ? "," : "");

@@ -54,6 +54,16 @@ static void withhold(const struct tm_client *c, struct tm_fact fact, const char 
     write_fact(c, &fact, fault);
 }
 
+/* What was kept back leaves now, behind what followed it. */
+static int release(struct tm_client *c, const struct tm_buf *frame, struct tm_fact fact, const char *fault)
+{
+    int rc = tm_buf_append(c->data, frame->data, frame->len);
+    fact.what = "late";
+    if (!rc && fact.number)
+        write_fact(c, &fact, fault);
+    return rc;
+}
+
 static struct tm_fact fact_of(const struct tm_sub *s, const struct tm_event *e)
 {
     return (struct tm_fact){
@@ -66,7 +76,7 @@ static void append_late(struct tm_client *c)
     uint32_t kept = 0;
     for (uint32_t i = 0; i < c->late_count; i++) {
         struct tm_late *l = &c->late[i];
-        if (l->due_us <= now && tm_buf_append(c->data, l->frame.data, l->frame.len) == TM_OK)
+        if (l->due_us <= now && release(c, &l->frame, l->fact, "late") == TM_OK)
             tm_buf_fini(&l->frame);
         else
             c->late[kept++] = *l;
@@ -79,13 +89,20 @@ static void append_late(struct tm_client *c)
 
 static void on_late(void *arg)
 {
-    append_late(arg);
+    struct tm_client *c = arg;
+    tm_feed_begin(c->feed);
+    append_late(c);
 }
 
 void tm_sub_drop_kept(struct tm_sub *s)
 {
     if (s->trouble && s->trouble->kept.len)
         withhold(s->client, s->trouble->kept_fact, "reorder");
+}
+
+int tm_sub_release_kept(struct tm_sub *s)
+{
+    return s->trouble->kept.len ? release(s->client, &s->trouble->kept, s->trouble->kept_fact, "reorder") : TM_OK;
 }
 
 void tm_client_stop_late(struct tm_client *c)
@@ -146,7 +163,7 @@ static int swap_frames(struct tm_sub *s, const struct tm_event *e, const struct 
     }
     int rc = tm_buf_append(s->client->data, frame->data, frame->len);
     if (!rc)
-        rc = tm_buf_append(s->client->data, t->kept.data, t->kept.len);
+        rc = release(s->client, &t->kept, t->kept_fact, "reorder");
     tm_buf_clear(&t->kept);
     t->reorder--;
     return rc;

@@ -145,7 +145,7 @@ static void forgive(struct tm_sub *s)
     struct tm_client *c = s->client;
     if (!s->trouble)
         return;
-    if (tm_buf_append(c->data, s->trouble->kept.data, s->trouble->kept.len)) {
+    if (tm_sub_release_kept(s)) {
         tm_conn_close(c->conn, true, "out of memory"); /* and with it the subscription */
         return;
     }

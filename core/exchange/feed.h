@@ -150,6 +150,7 @@ void tm_client_mark(struct tm_client *c);                                 /* flu
 void tm_sub_fail(struct tm_sub *s, int code);                             /* error on the sid, then silence */
 void tm_client_stop_late(struct tm_client *c); /* late frames will not leave any more: say so */
 void tm_sub_drop_kept(struct tm_sub *s);       /* nor will the one kept for a swap */
+int tm_sub_release_kept(struct tm_sub *s);     /* it leaves without a neighbour to follow */
 
 /* Commands (command.c) */
 void tm_command_run(struct tm_client *c, struct tm_slice message);

@@ -34,6 +34,7 @@
  *  close       1-4, 12, 14-16    its end; 15: the last seq used; 16: {"reason":..}
  *  withheld    2-5, 12, 14-16    each event that a fault kept from a subscription; 15: the seq it consumed; 16:
  *                                {"fault":..}. An event sent late has such a line only if it never left.
+ *  late        2-5, 12, 14-16    each event that a fault kept back, as it leaves behind those that followed it
  *  lost        2-5, 12, 14-16    likewise, of a snapshot or a first ticker, which are no events
  *  injected    1-5, 12, 14-16    each frame that no event stands behind, and each one sent twice; 4: the fault, or
  *                                initial_ticker (16: its msg) where a subscriber asked for that

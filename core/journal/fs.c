@@ -1,4 +1,5 @@
 #include "journal/fs.h"
+#include "base/directory.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -11,7 +12,7 @@
 static int posix_open_dir(void *arg, const char *path)
 {
     (void)arg;
-    if (mkdir(path, 0700) && errno != EEXIST)
+    if (tm_directory_make(path, 0700))
         return -1;
     return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }

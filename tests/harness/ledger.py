@@ -75,7 +75,7 @@ CREATE FUNCTION truth.at(us int8) RETURNS timestamptz LANGUAGE sql IMMUTABLE AS
     $$ SELECT timestamptz '1970-01-01 00:00:00Z' + us * interval '1 microsecond' $$;
 """
 
-# Per client: its label, and the last event that it surely got.
+# Per client: its label, when it ended if it did, and the last event that it surely got.
 CLIENTS = """
 CREATE UNLOGGED TABLE truth.clients AS
 WITH ticks AS (
@@ -86,7 +86,7 @@ WITH ticks AS (
         UNION ALL SELECT client, at FROM truth.ledger, unnest(ARRAY[{blackouts}]::int8[]) at
         WHERE what = 'connect' AND wall_us < at) every GROUP BY 1
 )
-SELECT c.client, c.label, CASE WHEN e.client IS NULL THEN {forever} ELSE
+SELECT c.client, c.label, e.wall_us AS ended_us, CASE WHEN e.client IS NULL THEN {forever} ELSE
     coalesce((SELECT max(number) FROM ticks WHERE (tick + 1) * 100000 <= e.wall_us - {grace}), 0) END AS last
 FROM truth.ledger c LEFT JOIN ends e USING (client) WHERE c.what = 'connect';
 """

@@ -12,9 +12,10 @@ from typing import Any, Callable
 
 import pytest
 
-from harness import Lab, PostgresCluster
+from harness import Lab, PostgresCluster, wait_until
 from harness.archive import TIMED, Archive, LabArchive, fingerprint
 from harness.paths import ROOT
+from harness.s3stub import S3Stub
 
 from test_parquet import Readers
 
@@ -24,8 +25,9 @@ MakeCluster = Callable[..., PostgresCluster]
 HOURS = 3
 NOW = datetime.now(timezone.utc)
 DAY = (NOW - timedelta(days=2)).replace(hour=0, minute=0, second=0, microsecond=0)
+THESE = ("--streams", ",".join(TIMED))
 SPAN = ("--since", (DAY - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M"), "--until",
-        (DAY + timedelta(hours=HOURS + 1)).strftime("%Y-%m-%dT%H:%M"), "--streams", ",".join(TIMED))
+        (DAY + timedelta(hours=HOURS + 1)).strftime("%Y-%m-%dT%H:%M"), *THESE)
 
 FILL = {  # rows of three hours, from `first` on, `step` apart
     "trades": "INSERT INTO trades SELECT md5('t' || {salt} || i)::uuid, {at}, {at} + interval '9 ms', 'KX-' || i % 7, "
@@ -44,11 +46,14 @@ def _fill(production: PostgresCluster, rows: int, salt: int = 0) -> None:
         production.execute(f"{text.format(at=at, salt=salt)} FROM generate_series(0, {rows - 1}) i")
 
 
+AT_ONCE = {"TIDEMILL_ARCHIVE_LAG": "0s", "TIDEMILL_ARCHIVE_WAIT": "0s"}
+
+
 @pytest.fixture(name="archive")
 def _archive(make_cluster: MakeCluster, directory: Path) -> Archive:
     """Production with some rows of three hours, two days ago."""
     production = make_cluster("production", "kalshi")
-    archive = Archive(directory, production, {"TIDEMILL_ARCHIVE_LAG": "0s", "TIDEMILL_ARCHIVE_WAIT": "0s"})
+    archive = Archive(directory, production, AT_ONCE)
     migrated = archive.run("migrate", "SCRIPT")
     assert migrated.returncode == 0, migrated.stderr
     for stream in ("orderbook_deltas", "tickers"):
@@ -59,7 +64,7 @@ def _archive(make_cluster: MakeCluster, directory: Path) -> Archive:
 
 
 def _run(archive: Archive) -> dict[str, Any]:
-    return archive.ask("archive", "run", "SCRIPT", "--streams", ",".join(TIMED))
+    return archive.ask("archive", "run", "SCRIPT", *THESE)
 
 
 def _rows(archive: Archive) -> int:
@@ -152,6 +157,37 @@ def _restores_beside_a_gatherers_rows(archive: Archive) -> None:
         rows = archive.production.query(f"SELECT count(*), min(origin), max(origin) FROM restored.{stream}", database="store")
         assert rows == [(archive.production.value(f"SELECT count(*) FROM {stream}"), "archive", "archive")]
         assert archive.production.query(f"SELECT count(*) FROM {stream}", database="store") == [(0,)], "a poller would read it"
+
+
+def test_the_same_to_s3_which_fails_now_and_then(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests that are refused, cut off or answered late; a kill in mid-export; an object that is damaged there."""
+    with S3Stub() as stub:
+        key_id, (secret, _) = next(iter(stub.keys.items()))
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key_id)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+        remote = Archive(archive.directory, archive.production, {**AT_ONCE, "TIDEMILL_ARCHIVE": stub.url("kalshi")})
+        with subprocess.Popen(remote.words("archive", "run", "SCRIPT", *THESE), env=remote.environment, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL) as process:
+            wait_until("an object is there", lambda: stub.count("put"), 30)
+            process.kill()
+        for kind, operation in (("500", "put"), ("slowdown", "head"), ("cut", "put"), ("truncate", "get")):
+            stub.fault(kind, operation)
+        done = remote.run("archive", "run", "SCRIPT", *THESE)
+        assert done.returncode == 0 and secret not in done.stdout + done.stderr, done.stderr
+        rows = archive.production.query("SELECT stream, sum(archived_rows)::int8 FROM tidemill.exports GROUP BY 1")
+        assert {stream: count for stream, count in rows if stream in TIMED} == {
+            stream: archive.production.value(f"SELECT count(*) FROM {stream}") for stream in TIMED}
+        assert remote.ask("archive", "verify", "SCRIPT", "--deep", *THESE)["gaps"] == []
+        assert not archive.directory.exists() and all(name.startswith("kalshi/") for name in stub.objects)
+        restored = _restore(remote, "copy")
+        assert restored["stored"] == restored["rows"] == _rows(archive), restored
+        _is_equal(archive, "copy")
+        name = next(name for name in sorted(stub.objects) if "/trades/" in name and name.endswith(".parquet"))
+        body = stub.objects[name].body
+        stub.objects[name].body = body[:-9] + bytes([body[-9] ^ 1]) + body[-8:]
+        gaps = remote.ask("archive", "verify", "SCRIPT", "--deep", *THESE, status=1)["gaps"]
+        assert [f"kalshi/{gap['object']}" for gap in gaps] == [name]
+        assert not stub.refused, stub.refused
 
 
 def test_kills_and_lost_cursors_write_nothing_twice(archive: Archive) -> None:

@@ -85,6 +85,8 @@ def test_the_page_shows_the_fleet_and_goes_on(lab: Lab, browser: Browser) -> Non
     for node in ("x", "g:g1", "g:g2", "g:g3", "s:g1", "s:g2", "s:g3", "d", "p"):
         _wait_light(page, node, "green")
     assert page.evaluate("document.querySelectorAll('#edges path').length") == 10
+    page.wait("document.getElementById('alerts').textContent", lambda text: "info firing" in text)  # the watchdog, always
+    page.wait("document.getElementById('verdict-word').textContent", lambda word: word == "Healthy")
     page.wait("document.querySelector('#figures').textContent", lambda text: "of 3 heard" in text)
     page.wait("[...document.querySelectorAll('.chart .line.main')].every((p) => p.getAttribute('d').length > 20)")
     cell = "document.querySelector('#streams tbody tr:nth-child(2) td:nth-child(5)')"

@@ -14,9 +14,10 @@ let state = null, heardAt = 0;
 const WORDS = { healthy: "Healthy", degraded: "Degraded", unhealthy: "Unhealthy" };
 const LIGHTS = { healthy: "green", degraded: "amber", unhealthy: "red" };
 
-/** The worst of what is shown: health is about what this process may do, and says nothing of a silent gatherer. */
+/** The worst of what is shown: health is about what this process may do, and says nothing of a silent gatherer. What is
+    for information, as a watchdog that always fires, is no trouble. */
 function verdict(s) {
-  const firing = s.alerts?.filter((a) => a.state === "firing") ?? [];
+  const firing = s.alerts?.filter((a) => a.state === "firing" && a.severity !== "info") ?? [];
   const sick = (s.gatherers ?? []).filter((g) => g.light === "red");
   if (s.health.status !== "healthy") return [LIGHTS[s.health.status], WORDS[s.health.status], text(s.health.reason)];
   if (firing.some((a) => a.severity === "critical")) return ["red", "Alarm", `${firing.length} firing`];
@@ -310,7 +311,8 @@ function showGaps(s) {
 // ---- alerts, recovery, script ----
 
 const ALERT_ORDER = { firing: 0, pending: 1, resolved: 2, inactive: 3 };
-const alertLight = (a) => (a.state === "firing" ? (a.severity === "critical" ? "red" : "amber")
+const SEVERITY_LIGHTS = { critical: "red", warning: "amber", info: "green" };
+const alertLight = (a) => (a.state === "firing" ? SEVERITY_LIGHTS[a.severity]
   : a.state === "pending" ? "amber" : a.state === "resolved" ? "green" : "grey");
 
 function showAlerts(s) {

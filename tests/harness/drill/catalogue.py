@@ -299,5 +299,6 @@ def frames_out_of_order(run: Run) -> None:
                   "kind=duplicate,count=200,label=g1", "kind=gap,count=50,label=g2", "kind=late,count=50,delay=3s"):
         run.break_it(lambda fault=fault: run.lab.exchange.fault(fault))
         run.run_for(RATE // 2)
-    run.mend_it()
+    run.mend_it(lambda: run.lab.exchange.control("clear"))
+    wait_until("no frame is kept back any more", lambda: run.lab.exchange.stats()["late"] == 0, 30)
     run.recovered()

@@ -25,29 +25,41 @@ STREAMS = {"orderbook_deltas": ("ticker", "exchange_ts", "side", "price", "delta
                        "last_trade_size", "volume", "open_interest", "dollar_volume", "dollar_open_interest")}
 
 # When each market's stream was sent whole to somebody, by wall time: from where a client was told that it is subscribed to
-# until it was gone. An event that a fault withheld is an instant without.
+# until it was gone. Of an event that a fault withheld an instant was not sent; of one that it kept back, the time until that
+# left. And when each market's last event was.
 DELIVERED = """
-DROP TABLE IF EXISTS truth.delivered, truth.active;
+DROP TABLE IF EXISTS truth.delivered, truth.active, truth.away, truth.newest;
 CREATE UNLOGGED TABLE truth.active AS
     SELECT range_agg(tstzrange(truth.at(tick * 100000), truth.at((tick + 1) * 100000))) AS spans
     FROM (SELECT DISTINCT wall_us / 100000 AS tick FROM truth.ledger WHERE what = 'emit') t;
+CREATE UNLOGGED TABLE truth.newest AS
+    SELECT stream, ticker, truth.at(max(wall_us)) AS at FROM truth.ledger WHERE what = 'emit' GROUP BY 1, 2;
+CREATE UNLOGGED TABLE truth.away AS
+    SELECT client, sid, ticker, tstzrange(truth.at(wall_us), truth.at(wall_us + 1)) AS span
+    FROM truth.ledger WHERE what = 'withheld'
+    UNION ALL SELECT l.client, l.sid, l.ticker, tstzrange(truth.at(e.wall_us), truth.at(l.wall_us + 1))
+    FROM truth.ledger l JOIN truth.ledger e ON e.what = 'emit' AND e.number = l.number WHERE l.what = 'late';
+CREATE INDEX ON truth.away (client, sid, ticker);
+ANALYZE truth.away, truth.newest;
 CREATE UNLOGGED TABLE truth.delivered AS
 WITH opened AS (
     SELECT o.client, o.sid, s.stream, s.ticker, min(o.wall_us) AS since
     FROM truth.spans s JOIN truth.ledger o USING (client, sid)
-    WHERE (s.ticker IS NULL AND o.what = 'open')
-        OR (o.ticker = s.ticker AND o.what IN ('snapshot', 'listen') AND o.number = s.first)
-    GROUP BY 1, 2, 3, 4
-), closed AS (
-    SELECT client, min(wall_us) AS at FROM truth.ledger WHERE what = 'disconnect' GROUP BY 1
+    WHERE s.ticker IS NULL AND o.what = 'open' GROUP BY 1, 2, 3, 4
+    UNION ALL SELECT o.client, o.sid, s.stream, s.ticker, min(o.wall_us)
+    FROM truth.spans s JOIN truth.ledger o USING (client, sid, ticker)
+    WHERE o.what IN ('snapshot', 'listen') AND o.number = s.first GROUP BY 1, 2, 3, 4
 ), one AS (
-    SELECT o.stream, o.ticker, range_agg(tstzrange(truth.at(o.since), coalesce(truth.at(greatest(c.at, o.since)), 'infinity')))
-        - coalesce((SELECT range_agg(tstzrange(truth.at(w.wall_us), truth.at(w.wall_us + 1))) FROM truth.ledger w
-            WHERE w.what = 'withheld' AND (w.client, w.sid) = (o.client, o.sid)
-                AND (o.ticker IS NULL OR w.ticker = o.ticker)), '{}') AS spans
-    FROM opened o LEFT JOIN closed c USING (client) GROUP BY o.stream, o.ticker, o.client, o.sid
+    SELECT o.stream, o.ticker,
+        tstzmultirange(tstzrange(truth.at(o.since), coalesce(truth.at(greatest(c.ended_us, o.since)), 'infinity')))
+        - coalesce(CASE WHEN o.ticker IS NULL
+            THEN (SELECT range_agg(span) FROM truth.away a WHERE (a.client, a.sid) = (o.client, o.sid))
+            ELSE (SELECT range_agg(span) FROM truth.away a WHERE (a.client, a.sid, a.ticker) = (o.client, o.sid, o.ticker))
+            END, '{}') AS spans
+    FROM opened o JOIN truth.clients c USING (client)
 )
 SELECT stream, ticker, range_agg(spans) AS spans FROM one GROUP BY 1, 2;
+ANALYZE truth.delivered;
 """
 
 COVERED = """
@@ -77,8 +89,8 @@ EXCESS = """
 SELECT stream, ticker, lower(part), upper(part), extract(epoch FROM upper(part) - lower(part))::float8 AS seconds, reasons::text
 FROM (
     SELECT c.stream, c.ticker, c.reasons, unnest(tstzmultirange(tstzrange(c.from_ts, c.to_ts)) * a.spans
-        * tstzmultirange(tstzrange(NULL, (SELECT truth.at(max(e.wall_us)) FROM truth.ledger e
-            WHERE e.what = 'emit' AND e.stream = c.stream AND e.ticker = c.ticker)))
+        * tstzmultirange(tstzrange(NULL, (SELECT n.at FROM truth.newest n
+            WHERE (n.stream, n.ticker) = (c.stream, c.ticker))))
         * (SELECT range_agg(d.spans) FROM truth.delivered d WHERE d.stream = c.stream
            AND (d.ticker = c.ticker OR d.ticker IS NULL))) AS part
     FROM truth.covered c, truth.active a WHERE NOT c.whole

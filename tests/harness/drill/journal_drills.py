@@ -54,14 +54,15 @@ def power_loss(run: Run) -> None:
 
 
 def _settle(gatherer: Gatherer) -> None:
-    """Nothing has become durable for two seconds: there is nothing left."""
-    last, since = -1, time.monotonic()
+    """Nothing of the exchange's has been journaled for two seconds: there is nothing left, and heartbeats go on behind it."""
+    last, since = -1.0, time.monotonic()
 
     def is_still() -> bool:
         nonlocal last, since
-        durable = int(gatherer.health()["durable"])
-        if durable != last:
-            last, since = durable, time.monotonic()
+        metrics = gatherer.metrics()
+        journaled = sum(metrics.sum("tidemill_rows_journaled_total", stream=stream) for stream in coverage.STREAMS)
+        if journaled != last:
+            last, since = journaled, time.monotonic()
         return time.monotonic() - since >= 2.0
 
     wait_until("all that was heard is durable", is_still, 60)

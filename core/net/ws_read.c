@@ -170,9 +170,10 @@ void ws_start_reading(struct tm_ws *ws)
 
 void ws_take_over(struct tm_ws *ws, const char *bytes, size_t len)
 {
-    TM_FATAL_UNLESS(len <= TM_WS_READ_BYTES && !ws->rest_len);
-    memcpy(ws->context->bytes, bytes, len);
-    take_frames(ws, len);
+    TM_FATAL_UNLESS(len <= TM_WS_READ_BYTES - WS_FRAMES_REST);
+    memcpy(ws->context->bytes, ws->rest, ws->rest_len);
+    memcpy(ws->context->bytes + ws->rest_len, bytes, len);
+    take_frames(ws, ws->rest_len + len);
 }
 
 /* While there is still a descriptor. */

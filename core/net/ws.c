@@ -80,7 +80,8 @@ void ws_report_gone(struct tm_ws *ws)
         free(f);
     }
     ws->context->connections--;
-    tm_buf_fini(&ws->message);
+    tm_buf_fini(&ws->body);
+    ws_frames_fini(&ws->frames);
     tm_auth_put(ws->options.auth);
     free(ws->user_agent);
     free(ws);
@@ -107,7 +108,6 @@ static void remove_starting(struct tm_ws *ws)
 void ws_on_library_gone(struct tm_ws *ws)
 {
     ws->wsi = NULL;
-    ws_context_drop(ws);
     if (ws->inside_connect)
         return;
     bool next_address = ws->state == WS_CONNECTING && ws->stage == WS_STAGE_TCP &&
@@ -128,9 +128,21 @@ void ws_on_library_gone(struct tm_ws *ws)
     go(ws);
 }
 
-/* End it now. shutdown() first: with unsent bytes the library would wait for them, for ever on a stalled
- * peer. */
-static void kill_now(struct tm_ws *ws)
+void ws_begin_close(struct tm_ws *ws, int code)
+{
+    ws->close_code = code;
+    lws_callback_on_writable(ws->wsi);
+    tm_timer_start(&ws->timer, WS_CLOSE_GRACE_US, 0);
+}
+
+void ws_let_go(struct tm_ws *ws)
+{
+    ws_stop_reading(ws);
+    lws_set_timeout(ws->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_SYNC);
+}
+
+/* shutdown() first: with unsent bytes the library would wait for them, for ever on a stalled peer. */
+void ws_kill(struct tm_ws *ws)
 {
     if (ws->state == WS_GONE)
         return;
@@ -145,7 +157,7 @@ static void kill_now(struct tm_ws *ws)
     int fd = lws_get_socket_fd(ws->wsi);
     if (fd >= 0)
         (void)shutdown(fd, SHUT_RDWR);
-    lws_set_timeout(ws->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_SYNC);
+    ws_let_go(ws);
 }
 
 /* The kernel knows when bytes last came; asking it at deadlines costs nothing per message and sees half
@@ -169,7 +181,7 @@ static void check_liveness(struct tm_ws *ws)
     if (now >= silent_at) {
         ws_set_reason(ws, TM_WS_SILENT, 0, "no byte came for %lld ms",
                       (long long)((now - ws->last_byte_us) / TM_US_PER_MS));
-        kill_now(ws);
+        ws_kill(ws);
         return;
     }
     /* Not simply "pinged after the last byte": the kernel's stamp may be some milliseconds early. */
@@ -193,7 +205,7 @@ static void on_timer(void *arg)
     const char *what = ws->state == WS_RESOLVING ? "name resolution" : stage_names[ws->stage];
     ws_set_reason(ws, TM_WS_TIMEOUT, 0, "no %s with %s within %lld ms", what, ws->url.authority,
                   (long long)(ws->options.connect_us / TM_US_PER_MS));
-    kill_now(ws);
+    ws_kill(ws);
 }
 
 static void on_resolved(void *arg, const struct tm_resolved *answer)
@@ -297,8 +309,8 @@ int tm_ws_connect(struct tm_ws_context *context, const struct tm_ws_options *opt
     ws->vhost = vhost;
     ws->events = *events;
     ws->arg = arg;
-    ws->close_code = LWS_CLOSE_STATUS_NORMAL;
     take_options(ws, options);
+    ws->frames.message_bytes_max = ws->options.message_bytes_max;
     ws->addresses.address[0] = url.address; /* a numeric host needs no resolver */
     ws->addresses.count = url.address.ss_family != AF_UNSPEC;
     tm_timer_init(&ws->timer, context->loop, on_timer, ws);
@@ -349,6 +361,7 @@ void tm_ws_close(struct tm_ws *ws)
         return;
     ws_set_reason(ws, TM_WS_LOCAL, 0, "closed by us");
     if (ws->state == WS_OPEN)
-        lws_callback_on_writable(ws->wsi);
-    tm_timer_start(&ws->timer, ws->state == WS_OPEN ? WS_CLOSE_GRACE_US : 0, 0);
+        ws_begin_close(ws, WS_CLOSE_NORMAL);
+    else
+        tm_timer_start(&ws->timer, 0, 0);
 }

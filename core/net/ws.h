@@ -1,18 +1,17 @@
 /*
  * WebSocket client transport: one connection, from connect to close, on one loop's thread. The interface is
- * small so that what is behind it (libwebsockets now) can be replaced; MEASURED.md lists its habits and what
- * to do about each.
+ * small so that what is behind it can be replaced: libwebsockets for all but the frames that come, which are found by
+ * ws_frames.h.
  *
  * A tm_ws_context owns the library's context for one loop. A connection calls on_open once, on_message for
  * every complete message, and on_close exactly once, after which the handle is gone. Names are resolved on a
  * helper thread, never on the loop. TLS (wss) verifies certificate and host name, TLS 1.2 or later; ws is
  * allowed to loopback only. permessage-deflate is never offered. Redirects are refused.
  *
- * What libwebsockets 4.1.6 does its own way: close codes 1012 to 1014 of the peer arrive as 1002; a frame
- * that is not allowed ends the connection (TM_WS_PROTOCOL) without a close code, but a masked frame of the
- * server is accepted; text is not checked for UTF-8, that is the decoder's part; of the body of an answer
- * other than 101 only what came together with its headers is seen. Set RLIMIT_NOFILE before the context is
- * created: its tables have that size.
+ * A frame that RFC 6455 does not allow, a masked one too, ends the connection (TM_WS_PROTOCOL), with the close code that
+ * says why. Text is not checked for UTF-8, that is the decoder's part. Of one connection 64 KiB at most are taken in a turn
+ * of the loop. Of the body of an answer other than 101 only what came together with its headers is seen. Set RLIMIT_NOFILE
+ * before the context is created: the library's tables have that size.
  *
  * Liveness: any received byte counts. After `ping_idle_us` without one a ping is sent; after `silence_us`
  * without one the connection is closed as TM_WS_SILENT. Pings of the peer are answered.
@@ -88,7 +87,7 @@ int tm_ws_send(struct tm_ws *ws, const char *bytes, size_t len) TM_MUST_CHECK;
  * message is delivered any more, and what was queued but not yet written is dropped. */
 void tm_ws_close(struct tm_ws *ws);
 
-/* Monotonic time, read at most once a turn of the loop: stamps messages at next to no cost. */
+/* Monotonic time, asked for once for what is taken of a connection in a turn: stamps messages at next to no cost. */
 int64_t tm_ws_turn_us(struct tm_ws_context *context);
 
 /* Monotonic time of the last received byte. */

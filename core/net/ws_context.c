@@ -10,7 +10,6 @@
 
 #define HANDSHAKE_BYTES_MAX 16384 /* of headers in the answer to the upgrade */
 #define LIBRARY_TIMEOUT_S 3600    /* out of the way: deadlines are ours */
-#define RECORDS_PER_TURN 256      /* of one connection; then the others and the timers have theirs */
 
 /* Sets of trusted authorities differ by vhost. */
 struct ws_vhost {
@@ -21,7 +20,8 @@ struct ws_vhost {
 };
 
 static const struct lws_protocols protocols[] = {
-    {.name = TM_WS_PROTOCOL_NAME, .callback = ws_callback, .rx_buffer_size = TM_WS_RX_BYTES},
+    /* A buffer for frames, one a connection, that is never used; and how much is written at a time. */
+    {.name = TM_WS_PROTOCOL_NAME, .callback = ws_callback, .rx_buffer_size = 1, .tx_packet_size = TM_WS_RX_BYTES},
     {0},
 };
 
@@ -36,61 +36,43 @@ static void on_library_log(int level, const char *line)
     TM_LOG_LIMITED(to, "net", "libwebsockets", TM_F_BYTES("text", line, strcspn(line, "\n")));
 }
 
-void ws_context_read_ahead(struct tm_ws *ws)
+void ws_context_read_again(struct tm_ws *ws)
 {
-    struct tm_ws **first = &ws->context->open_tls;
-    ws->next_open = *first;
-    ws->open_at = first;
+    struct tm_ws **first = &ws->context->unread;
+    ws_context_drop(ws);
+    ws->next_unread = *first;
+    ws->unread_at = first;
     if (*first)
-        (*first)->open_at = &ws->next_open;
+        (*first)->unread_at = &ws->next_unread;
     *first = ws;
+    tm_timer_start(&ws->context->again, 0, 0);
 }
 
 void ws_context_drop(struct tm_ws *ws)
 {
-    if (!ws->open_at)
+    if (!ws->unread_at)
         return;
-    *ws->open_at = ws->next_open;
-    if (ws->next_open)
-        ws->next_open->open_at = ws->open_at;
-    ws->open_at = NULL;
+    *ws->unread_at = ws->next_unread;
+    if (ws->next_unread)
+        ws->next_unread->unread_at = ws->unread_at;
+    ws->unread_at = NULL;
 }
 
-/* Whether OpenSSL has bytes that it has not been asked for since they came. */
-static bool has_records(const struct tm_ws *ws)
+/* Each once: one that has still more puts itself back, before those that follow. */
+static void on_again(void *arg)
 {
-    SSL *ssl = ws->wsi ? lws_get_ssl(ws->wsi) : NULL;
-    return ssl && SSL_has_pending(ssl) && !SSL_want_read(ssl);
-}
-
-/*
- * OpenSSL takes from the socket all that is there, many records with one call; the library knows only of the one that it
- * reads, and the socket makes no event for the others. So it is told to read until there is none.
- */
-static void hand_on_records(struct tm_ws_context *c)
-{
-    for (struct tm_ws *ws = c->open_tls, *next; ws; ws = next) {
-        next = ws->next_open;
-        c->turn_us = 0;
-        for (int i = 0; i < RECORDS_PER_TURN && has_records(ws); i++) {
-            struct lws_pollfd readable = {lws_get_socket_fd(ws->wsi), LWS_POLLIN, LWS_POLLIN};
-            (void)lws_service_fd(c->lws, &readable);
-        }
-        if (ws->state == WS_OPEN && has_records(ws)) /* one that closes may have stopped reading */
-            tm_timer_start(&c->again, 0, 0);
+    struct tm_ws_context *c = arg;
+    for (struct tm_ws *ws = c->unread, *next; ws; ws = next) {
+        next = ws->next_unread;
+        ws_context_drop(ws);
+        ws_read(ws);
     }
 }
 
-static void on_again(void *arg)
-{
-    (void)arg;
-}
-
-/* The end of a turn: hand on what was read ahead, report what has gone, start what was asked for; all may cause more. */
+/* The end of a turn: report what has gone, start what was asked for; both may cause more. */
 static void on_pump(void *arg)
 {
     struct tm_ws_context *c = arg;
-    hand_on_records(c);
     c->turn++;
     c->turn_us = 0;
     while (c->gone || c->starting) {
@@ -151,8 +133,8 @@ int tm_ws_context_create(struct tm_loop *loop, struct tm_ws_context **out, struc
                             "libwebsockets cannot start on libev; is the package libwebsockets-evlib-ev installed?");
     }
     c->resolver = tm_resolver_create(loop);
-    tm_timer_init(&c->again, loop, on_again, NULL);
-    tm_prepare_init_early(&c->pump, loop, on_pump, c); /* messages come from it */
+    tm_timer_init(&c->again, loop, on_again, c);
+    tm_prepare_init_early(&c->pump, loop, on_pump, c); /* on_close comes from it */
     *out = c;
     return TM_OK;
 }

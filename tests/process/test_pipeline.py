@@ -240,6 +240,7 @@ def test_a_gatherer_understands_an_exchange_that_is_not_ours(gatherer_at_tiny) -
         "trade_id": TRADE_ID, "market_ticker": TICKERS[0], "yes_price_dollars": "0.4700",
         "no_price_dollars": "0.5300", "count_fp": "9.90", "taker_side": "no", "taker_outcome_side": "no",
         "taker_book_side": "ask", "is_block_trade": False, "ts": 1794060000, "ts_ms": 1794060000640})
+    exchange.ping(bytes(range(125)))
     exchange.send_raw('{"type":"novelty","sid":99,"msg":{"a":1}}\n')
     wait_until("all of it is stored", lambda: store.value(
         "SELECT (SELECT count(*) FROM orderbook_deltas) >= 4 AND (SELECT count(*) FROM trades) >= 1"
@@ -256,6 +257,10 @@ def test_a_gatherer_understands_an_exchange_that_is_not_ours(gatherer_at_tiny) -
     assert store.query("SELECT ticker FROM markets ORDER BY ticker") == [(ticker,) for ticker in sorted(TICKERS)]
     assert store.value("SELECT count(*) FROM orderbook_snapshots WHERE ticker = %s AND source = 'ws'",
                        (TICKERS[0],)) >= 1
+    assert set(exchange.hang_up(1012, "service restart")) == {1012}
+    wait_until("it is back", lambda: _is_set_up(exchange, store), 20, gatherer.process.log_tail)
+    lost = [line for line in gatherer.process.log().splitlines() if "connection lost" in line]
+    assert lost and all("status=1012" in line and "service restart" in line for line in lost), lost
 
 
 def test_an_idle_gatherer_is_small(gatherer_at_tiny) -> None:  # type: ignore[no-untyped-def]

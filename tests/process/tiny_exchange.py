@@ -101,6 +101,14 @@ class TinyExchange:
         """The same bytes to every connection, whatever they are."""
         asyncio.run_coroutine_threadsafe(self._send_raw(text), self._loop).result(10)
 
+    def ping(self, payload: bytes) -> None:
+        """Every connection answers it with the same payload."""
+        asyncio.run_coroutine_threadsafe(self._ping(payload), self._loop).result(10)
+
+    def hang_up(self, code: int, reason: str) -> list[int]:
+        """Close every connection; the codes that came back."""
+        return asyncio.run_coroutine_threadsafe(self._hang_up(code, reason), self._loop).result(10)
+
     # ---- the loop's side ----
 
     async def _serve(self) -> websockets.WebSocketServer:
@@ -117,11 +125,23 @@ class TinyExchange:
         for session in self._sessions:
             markets = session.markets.get(channel)
             if markets is not None and (not markets or ticker in markets):
-                await session.socket.send(session.envelope(channel, kind, msg))
+                text = session.envelope(channel, kind, msg)
+                middle = len(text) // 2
+                await session.socket.send([text[:middle], text[middle:]])  # a fragment each
 
     async def _send_raw(self, text: str) -> None:
         for session in self._sessions:
             await session.socket.send(text)
+
+    async def _ping(self, payload: bytes) -> None:
+        for session in self._sessions:
+            await (await session.socket.ping(payload))
+
+    async def _hang_up(self, code: int, reason: str) -> list[int]:
+        sockets = [session.socket for session in self._sessions]
+        for socket in sockets:
+            await socket.close(code, reason)
+        return [socket.close_code for socket in sockets]
 
     async def _session(self, socket: WebSocketServerProtocol) -> None:
         session = Session(socket)

@@ -159,21 +159,27 @@ static UNUSED const char *peer_header(const struct peer_conn *c, const char *nam
 
 /* ---- WebSocket by hand ---- */
 
-static UNUSED bool peer_upgrade(struct peer_conn *c)
+/* Read the request, put the answer that accepts it into `out`, with these headers more; its length, or -1. */
+static UNUSED int peer_answer(struct peer_conn *c, const char *headers, char *out, size_t size)
 {
-    char key[64], text[128], answer[256];
+    char key[64], text[128];
     unsigned char sha[SHA_DIGEST_LENGTH], accept[64];
     if (!peer_read_head(c))
-        return false;
+        return -1;
     snprintf(text, sizeof text, "%s258EAFA5-E914-47DA-95CA-C5AB0DC85B11",
              peer_header(c, "Sec-WebSocket-Key", key, sizeof key));
     SHA1((unsigned char *)text, strlen(text), sha);
     EVP_EncodeBlock(accept, sha, sizeof sha);
-    snprintf(answer, sizeof answer,
-             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-             "Sec-WebSocket-Accept: %s\r\n\r\n",
-             accept);
-    return peer_puts(c, answer);
+    return snprintf(out, size,
+                    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n%s"
+                    "Sec-WebSocket-Accept: %s\r\n\r\n",
+                    headers, accept);
+}
+
+static UNUSED bool peer_upgrade(struct peer_conn *c)
+{
+    char answer[256];
+    return peer_answer(c, "", answer, sizeof answer) > 0 && peer_puts(c, answer);
 }
 
 /* First byte as it goes on the wire (FIN 0x80, opcode), declared length, then `len` bytes. */
@@ -221,6 +227,18 @@ static UNUSED int peer_read_frame(struct peer_conn *c, char *out, size_t size, s
     out[n] = '\0';
     *len = n;
     return head[0];
+}
+
+/* Read until a close frame comes, and answer it. */
+static UNUSED void peer_end(struct peer_conn *c)
+{
+    char text[4096];
+    size_t len;
+    int op;
+    while ((op = peer_read_frame(c, text, sizeof text, &len)) >= 0 && op != 0x88)
+        ;
+    if (op == 0x88)
+        peer_frame(c, 0x88, text, len);
 }
 
 /* ---- the server ---- */

@@ -179,7 +179,7 @@ static void play_openings(struct peer_conn *c)
     if (!c->number)
         peer_hold(c); /* until the test has changed the frames */
     else
-        peer_drain(c);
+        peer_end(c);
 }
 
 static void set(struct test *t, uint32_t slot, const char *text)
@@ -241,7 +241,7 @@ static void play_repeated_openings(struct peer_conn *c)
     expect_frame(c, "one"); /* as bytes it was there, in this slot it is new */
     expect_frame(c, "end");
     peer_frame(c, 0x81, "thanks", 6);
-    peer_drain(c);
+    peer_end(c);
 }
 
 static void set_and_send(struct test *t, uint32_t slot, const char *text)
@@ -287,7 +287,7 @@ static void play_many_openings(struct peer_conn *c)
         expect_frame(c, expected);
     }
     peer_frame(c, 0x81, "all", 3);
-    peer_drain(c);
+    peer_end(c);
 }
 
 static void test_many_openings(void **state)
@@ -315,7 +315,7 @@ static void play_refuse_all(struct peer_conn *c)
 {
     peer_read_head(c);
     peer_puts(c, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 4\r\n\r\nnope");
-    peer_drain(c);
+    peer_end(c);
 }
 
 /* However the dice fall: the first try at once, never two within a second, on_down for each. */
@@ -348,7 +348,7 @@ static void play_greet(struct peer_conn *c)
 {
     PEER_CHECK(peer_upgrade(c));
     peer_frame(c, 0x81, "hi", 2);
-    peer_drain(c);
+    peer_end(c);
 }
 
 static void test_reconnect(void **state)

@@ -116,6 +116,13 @@ static void close_and_wait(struct seen *s)
     assert_int_equal(s->closes, 1);
 }
 
+static void wait_message(struct seen *s, int number)
+{
+    s->wanted = number;
+    assert_true(run_until(s->loop, has_wanted, s, PATIENCE_MS));
+    assert_int_equal(s->closes, 0);
+}
+
 /* Play a conversation, expect this end. */
 static void expect_end(void **state, peer_fn *play, enum tm_ws_why why, int status, struct tm_ws_options options)
 {
@@ -410,15 +417,57 @@ static void test_close_frame(void **state)
 
 static void play_close_1012(struct peer_conn *c)
 {
+    char text[64];
+    size_t len;
     peer_upgrade(c);
     peer_frame(c, 0x88, "\x03\xf4", 2);
-    peer_drain(c);
+    shutdown(c->fd, SHUT_WR); /* it still listens */
+    PEER_CHECK(peer_read_frame(c, text, sizeof text, &len) == 0x88 && len == 2 && !memcmp(text, "\x03\xf4", 2));
 }
 
 static void test_close_1012(void **state)
 {
-    /* The library turns 1012, 1013 and 1014 into 1002; still the peer closed. */
-    expect_end(state, play_close_1012, TM_WS_REMOTE, 1002, (struct tm_ws_options){0});
+    expect_end(state, play_close_1012, TM_WS_REMOTE, 1012, (struct tm_ws_options){0});
+}
+
+static void play_close_without_code(struct peer_conn *c)
+{
+    char text[64];
+    size_t len;
+    peer_upgrade(c);
+    peer_frame(c, 0x88, "", 0);
+    PEER_CHECK(peer_read_frame(c, text, sizeof text, &len) == 0x88 && len == 0);
+    PEER_CHECK(peer_read_some(c, text, 1) == 0); /* and hangs up at once */
+}
+
+static void test_close_without_code(void **state)
+{
+    expect_end(state, play_close_without_code, TM_WS_REMOTE, 0, (struct tm_ws_options){0});
+}
+
+static void play_answer_close(struct peer_conn *c)
+{
+    char text[200];
+    size_t len;
+    peer_upgrade(c);
+    peer_frame(c, 0x01, "half", 4);
+    PEER_CHECK(peer_read_frame(c, text, sizeof text, &len) == 0x88);
+    peer_frame(c, 0x80, "more", 4);
+    peer_frame(c, 0x88, text, len);
+    PEER_CHECK(peer_read_some(c, text, 1) == 0); /* hung up, though we have not */
+}
+
+/* Who has closed and been answered waits for nothing more. */
+static void test_close_is_answered(void **state)
+{
+    struct seen *s = *state;
+    struct peer *p = peer_start(play_answer_close, NULL, NULL);
+    connect_to(s, p, (struct tm_ws_options){0});
+    assert_true(run_until(s->loop, is_open, s, PATIENCE_MS));
+    close_and_wait(s);
+    assert_int_equal(s->why, TM_WS_LOCAL);
+    assert_int_equal(s->messages, 0);
+    peer_stop(p);
 }
 
 static void play_eof(struct peer_conn *c)
@@ -497,10 +546,10 @@ static void play_trickle(struct peer_conn *c)
         peer_write(c, zeros, 50);
         usleep(50000);
     }
-    peer_drain(c);
+    peer_end(c);
 }
 
-/* Half a message counts as life, though the library says nothing of it. */
+/* Half a message counts as life. */
 static void test_trickle_keeps_it_open(void **state)
 {
     struct seen *s = *state;
@@ -566,9 +615,12 @@ struct wire {
 static void play_wire(struct peer_conn *c)
 {
     const struct wire *w = c->peer->arg;
+    char text[200];
+    size_t len;
     peer_upgrade(c);
     peer_write(c, w->bytes, w->len);
-    peer_drain(c);
+    PEER_CHECK(peer_read_frame(c, text, sizeof text, &len) == 0x88 && len == 2);
+    PEER_CHECK(!memcmp(text, "\x03\xea", 2)); /* 1002 */
 }
 
 #define WIRE(text)                                                                                                     \
@@ -588,6 +640,9 @@ static void test_illegal_frames(void **state)
         WIRE("\x80\x01x"),                                /* continuation of nothing */
         WIRE("\x01\x01x\x81\x01y"),                       /* a message inside a message */
         WIRE("\x82\x7f\x80\x00\x00\x00\x00\x00\x00\x00"), /* 2^63 bytes */
+        WIRE("\x81\x7e\x00\x01x"),                        /* a length of another form than its own */
+        WIRE("\x81\x82\x01\x02\x03\x04\x69\x6b"),         /* masked */
+        WIRE("\x88\x02\x03\xed"),                         /* 1005 stands for a close without a code */
     };
     struct seen *s = *state;
     for (size_t i = 0; i < sizeof wires / sizeof wires[0]; i++) {
@@ -599,23 +654,6 @@ static void test_illegal_frames(void **state)
         if (s->why != TM_WS_PROTOCOL || s->messages)
             fail_msg("wire %zu: ended as %s after %d messages", i, tm_ws_why_name(s->why), s->messages);
     }
-}
-
-/* RFC 6455 wants it refused; the library takes it (ws.h says so) and must at least take it right. */
-static void test_masked_frame(void **state)
-{
-    static const struct wire masked = WIRE("\x81\x82\x01\x02\x03\x04\x69\x6b");
-    struct seen *s = *state;
-    struct peer *p = peer_start(play_wire, (void *)(uintptr_t)&masked, NULL);
-    connect_to(s, p, (struct tm_ws_options){0});
-    s->wanted = 1;
-    assert_true(run_until(s->loop, has_wanted, s, PATIENCE_MS));
-    if (s->messages)
-        assert_string_equal(s->last, "hi");
-    else
-        assert_int_equal(s->why, TM_WS_PROTOCOL);
-    close_and_wait(s);
-    peer_stop(p);
 }
 
 static void play_oversize(struct peer_conn *c)
@@ -643,7 +681,7 @@ static void play_oversize_fragments(struct peer_conn *c)
     peer_frame(c, 0x01, bytes, sizeof bytes);
     for (int i = 0; i < 10; i++)
         peer_frame(c, 0x00, bytes, sizeof bytes);
-    peer_drain(c);
+    peer_end(c);
 }
 
 static void test_oversize_fragments(void **state)
@@ -659,7 +697,7 @@ static void play_declare_huge(struct peer_conn *c)
     peer_upgrade(c);
     peer_write(c, head, frame_head(head, 0x82, (uint64_t)1 << 62));
     peer_write(c, zeros, sizeof zeros);
-    peer_drain(c);
+    peer_end(c);
 }
 
 static void test_declared_huge(void **state)
@@ -674,7 +712,7 @@ static void play_empty_fragments(struct peer_conn *c)
     peer_frame(c, 0x01, "", 0);
     for (int i = 0; i < 20 && peer_write(c, frames, sizeof frames); i++)
         ;
-    peer_drain(c);
+    peer_end(c);
 }
 
 static void test_empty_fragments(void **state)
@@ -682,22 +720,54 @@ static void test_empty_fragments(void **state)
     expect_end(state, play_empty_fragments, TM_WS_PROTOCOL, 0, (struct tm_ws_options){0});
 }
 
+/* ---- frames that are ---- */
+
 static void play_pong_flood(struct peer_conn *c)
 {
-    static unsigned char frames[20000];
+    static unsigned char frames[200000]; /* empty pongs that nobody asked for */
     peer_upgrade(c);
     for (size_t i = 0; i < sizeof frames; i += 2)
         frames[i] = 0x8a;
     peer_write(c, frames, sizeof frames);
-    peer_drain(c);
+    peer_frame(c, 0x81, "after", 5);
+    peer_end(c);
 }
 
 static void test_pong_flood(void **state)
 {
-    expect_end(state, play_pong_flood, TM_WS_PROTOCOL, 0, (struct tm_ws_options){0});
+    struct seen *s = *state;
+    struct peer *p = peer_start(play_pong_flood, NULL, NULL);
+    connect_to(s, p, (struct tm_ws_options){0});
+    wait_message(s, 1);
+    assert_string_equal(s->last, "after");
+    close_and_wait(s);
+    peer_stop(p);
 }
 
-/* ---- frames that are ---- */
+static void play_pings(struct peer_conn *c)
+{
+    char ping[125], text[200];
+    size_t len;
+    peer_upgrade(c);
+    for (int n = 125; n >= 0; n -= 25) {
+        memset(ping, n, sizeof ping);
+        peer_frame(c, 0x89, ping, (size_t)n);
+        PEER_CHECK(peer_read_frame(c, text, sizeof text, &len) == 0x8a);
+        PEER_CHECK(len == (size_t)n && !memcmp(text, ping, len));
+    }
+    peer_frame(c, 0x81, "all", 3);
+    peer_end(c);
+}
+
+static void test_pings_are_answered(void **state)
+{
+    struct seen *s = *state;
+    struct peer *p = peer_start(play_pings, NULL, NULL);
+    connect_to(s, p, (struct tm_ws_options){0});
+    wait_message(s, 1);
+    close_and_wait(s);
+    peer_stop(p);
+}
 
 static void play_ping_flood(struct peer_conn *c)
 {
@@ -749,14 +819,7 @@ static void play_fragments(struct peer_conn *c)
     peer_frame(c, 0x80, "!", 1);
     peer_frame(c, 0x82, block, sizeof block);
     peer_frame(c, 0x81, "end", 3);
-    peer_drain(c);
-}
-
-static void wait_message(struct seen *s, int number)
-{
-    s->wanted = number;
-    assert_true(run_until(s->loop, has_wanted, s, PATIENCE_MS));
-    assert_int_equal(s->closes, 0);
+    peer_end(c);
 }
 
 struct kept {
@@ -813,7 +876,7 @@ static void play_lengths(struct peer_conn *c)
     peer_upgrade(c);
     for (size_t i = 0; i < sizeof lengths_tried / sizeof lengths_tried[0]; i++)
         peer_frame(c, 0x81, block, lengths_tried[i]);
-    peer_drain(c);
+    peer_end(c);
 }
 
 static void run_lengths(struct seen *s, struct peer *p)
@@ -843,7 +906,7 @@ static void play_two(struct peer_conn *c)
                "a\x81\x01"
                "b",
                6);
-    peer_drain(c);
+    peer_end(c);
 }
 
 static void test_close_on_message(void **state)
@@ -870,7 +933,7 @@ static void play_count(struct peer_conn *c)
             usleep(20000);
     }
     peer_frame(c, 0x81, "got them", 8);
-    peer_drain(c);
+    peer_end(c);
 }
 
 static void test_sends_arrive_in_order(void **state)
@@ -888,6 +951,136 @@ static void test_sends_arrive_in_order(void **state)
     assert_string_equal(s->last, "got them");
     close_and_wait(s);
     peer_stop(p);
+}
+
+/* What comes right behind the answer to the upgrade, in the same segment: the library reads it with the answer. */
+static void write_with_answer(struct peer_conn *c, const char *headers, const char *bytes, size_t len, size_t now)
+{
+    static char text[200000];
+    int on = 1, off = 0;
+    int n = peer_answer(c, headers, text, sizeof text);
+    PEER_CHECK(n > 0 && (size_t)n + len <= sizeof text);
+    memcpy(text + n, bytes, len);
+    setsockopt(c->fd, IPPROTO_TCP, TCP_CORK, &on, sizeof on); /* TLS: records of their own */
+    if (c->peer->arg) {
+        peer_write(c, text, (size_t)n);
+        peer_write(c, bytes, now);
+    } else {
+        peer_write(c, text, (size_t)n + now);
+    }
+    setsockopt(c->fd, IPPROTO_TCP, TCP_CORK, &off, sizeof off);
+    usleep(20000);
+    peer_write(c, bytes + now, len - now);
+    peer_end(c);
+}
+
+#define EARLY 600 /* frames of 4 + 291 bytes: more than the library reads at a time */
+
+static size_t early_frames(char *out)
+{
+    size_t len = 0;
+    for (int i = 0; i < EARLY; i++) {
+        len += frame_head((unsigned char *)out + len, 0x81, 291);
+        memset(out + len, 'a' + i % 26, 291);
+        len += 291;
+    }
+    return len;
+}
+
+static void play_early(struct peer_conn *c)
+{
+    static char frames[EARLY * 295];
+    size_t len = early_frames(frames);
+    write_with_answer(c, "", frames, len, 1000); /* in the middle of the fourth frame */
+}
+
+static void play_early_many(struct peer_conn *c)
+{
+    static char frames[EARLY * 295];
+    size_t len = early_frames(frames);
+    write_with_answer(c, "Content-Length: 0\r\n", frames, len, len);
+}
+
+static void expect_early(struct seen *s, struct peer *p)
+{
+    wait_message(s, EARLY);
+    assert_int_equal(s->bytes, EARLY * 291);
+    assert_int_equal(s->last[0], 'a' + (EARLY - 1) % 26);
+    close_and_wait(s);
+    peer_stop(p);
+}
+
+static void test_frames_with_the_answer(void **state)
+{
+    struct peer *p = peer_start(play_early, NULL, NULL);
+    connect_to(*state, p, (struct tm_ws_options){0});
+    expect_early(*state, p);
+}
+
+static void test_many_frames_with_the_answer(void **state)
+{
+    struct peer *p = peer_start(play_early_many, NULL, NULL);
+    connect_to(*state, p, (struct tm_ws_options){0});
+    expect_early(*state, p);
+}
+
+static void play_early_close(struct peer_conn *c)
+{
+    write_with_answer(c, "", "\x81\x01x\x88\x02\x03\xe9", 7, 7);
+}
+
+static void test_close_with_the_answer(void **state)
+{
+    expect_end(state, play_early_close, TM_WS_REMOTE, 1001, (struct tm_ws_options){0});
+    assert_int_equal(((struct seen *)*state)->messages, 1);
+}
+
+static void play_chunked_answer(struct peer_conn *c)
+{
+    write_with_answer(c, "Transfer-Encoding: chunked\r\n", "\x81\x01x", 3, 3);
+}
+
+static void test_answer_with_a_body(void **state)
+{
+    expect_end(state, play_chunked_answer, TM_WS_PROTOCOL, 0, (struct tm_ws_options){0});
+    assert_non_null(strstr(((struct seen *)*state)->text, "101 with a body"));
+}
+
+static void play_flood(struct peer_conn *c)
+{
+    static char frames[EARLY * 295];
+    size_t len = early_frames(frames);
+    peer_upgrade(c);
+    while (!atomic_load(&c->peer->release) && peer_write(c, frames, len))
+        ;
+}
+
+/* Who sends without end does not keep the others, or a close, waiting. */
+static void run_beside_a_flood(struct seen *s, struct seen *flood)
+{
+    struct peer *p = peer_start(play_two, NULL, NULL);
+    flood->wanted = EARLY;
+    assert_true(run_until(s->loop, has_wanted, flood, PATIENCE_MS));
+    connect_to(s, p, (struct tm_ws_options){0});
+    wait_message(s, 2);
+    close_and_wait(s);
+    tm_ws_close(flood->ws);
+    int64_t before = tm_clock_mono_us();
+    assert_true(run_until(s->loop, is_closed, flood, PATIENCE_MS));
+    assert_in_range(tm_clock_mono_us() - before, 0, 3000000);
+    assert_int_equal(flood->why, TM_WS_LOCAL);
+    peer_stop(p);
+}
+
+static void test_beside_a_flood(void **state)
+{
+    struct seen *s = *state, *flood = calloc(1, sizeof *flood);
+    struct peer *p = peer_start(play_flood, NULL, NULL);
+    *flood = (struct seen){.loop = s->loop, .context = s->context};
+    connect_to(flood, p, (struct tm_ws_options){0});
+    run_beside_a_flood(s, flood);
+    peer_stop(p);
+    free(flood);
 }
 
 #define MANY 150
@@ -936,7 +1129,7 @@ static void play_auth(struct peer_conn *c)
     PEER_CHECK(header_is(c, "X-Key", "key-1"));
     PEER_CHECK(header_is(c, "X-Path", "/trade"));
     peer_frame(c, 0x81, "in", 2);
-    peer_drain(c);
+    peer_end(c);
 }
 
 static void test_auth_headers(void **state)
@@ -1039,7 +1232,7 @@ static void play_records(struct peer_conn *c)
     peer_upgrade(c);
     for (int i = 0; i < 20000; i++)
         peer_frame(c, 0x81, text, sizeof text); /* two records a message */
-    peer_drain(c);
+    peer_end(c);
 }
 
 static void test_tls_many_records(void **state)
@@ -1049,6 +1242,73 @@ static void test_tls_many_records(void **state)
     connect_url(s, "wss", "localhost", p->port, (struct tm_ws_options){.ca_file = cert_file});
     wait_message(s, 20000);
     assert_int_equal(s->bytes, 20000 * 291);
+    close_and_wait(s);
+    stop_tls(p);
+}
+
+/* The records of the frames are in OpenSSL by then, and the socket says nothing of them. */
+static void test_tls_frames_with_the_answer(void **state)
+{
+    struct peer *p = peer_start(play_early_many, *state, make_tls_server("DNS:localhost", -60, 3600, cert_file));
+    SSL_CTX *tls = p->tls;
+    connect_url(*state, "wss", "localhost", p->port, (struct tm_ws_options){.ca_file = cert_file});
+    expect_early(*state, p);
+    SSL_CTX_free(tls);
+}
+
+static void test_tls_beside_a_flood(void **state)
+{
+    struct seen *s = *state, *flood = calloc(1, sizeof *flood);
+    struct peer *p = start_tls(play_flood, "DNS:localhost", -60, 3600);
+    *flood = (struct seen){.loop = s->loop, .context = s->context};
+    connect_url(flood, "wss", "localhost", p->port, (struct tm_ws_options){.ca_file = cert_file});
+    run_beside_a_flood(s, flood);
+    stop_tls(p);
+    free(flood);
+}
+
+static void play_garbage(struct peer_conn *c)
+{
+    static const char garbage[100] = {23, 3, 3, 0, 90};
+    peer_upgrade(c);
+    peer_frame(c, 0x81, "x", 1);
+    (void)!send(c->fd, garbage, sizeof garbage, MSG_NOSIGNAL);
+    usleep(200000);
+}
+
+/* What came before it counts. */
+static void test_tls_broken_record(void **state)
+{
+    struct seen *s = *state;
+    struct peer *p = start_tls(play_garbage, "IP:127.0.0.1", -60, 3600);
+    connect_url(s, "wss", "127.0.0.1", p->port, (struct tm_ws_options){.ca_file = cert_file});
+    assert_true(run_until(s->loop, is_closed, s, PATIENCE_MS));
+    assert_int_equal(s->why, TM_WS_REMOTE);
+    assert_non_null(strstr(s->text, "broke off"));
+    assert_int_equal(s->messages, 1);
+    stop_tls(p);
+}
+
+static void play_key_updates(struct peer_conn *c)
+{
+    char text[200];
+    size_t len;
+    peer_upgrade(c);
+    for (int i = 0; i < 10; i++) {
+        SSL_key_update(c->ssl, SSL_KEY_UPDATE_REQUESTED); /* TLS 1.3 wants it answered */
+        peer_frame(c, 0x89, "key", 3);
+        PEER_CHECK(peer_read_frame(c, text, sizeof text, &len) == 0x8a && len == 3);
+    }
+    peer_frame(c, 0x81, "x", 1);
+    peer_end(c);
+}
+
+static void test_tls_key_updates(void **state)
+{
+    struct seen *s = *state;
+    struct peer *p = start_tls(play_key_updates, "DNS:localhost", -60, 3600);
+    connect_url(s, "wss", "localhost", p->port, (struct tm_ws_options){.ca_file = cert_file});
+    wait_message(s, 1);
     close_and_wait(s);
     stop_tls(p);
 }
@@ -1109,6 +1369,8 @@ int main(void)
         T(test_urls),
         T(test_close_frame),
         T(test_close_1012),
+        T(test_close_without_code),
+        T(test_close_is_answered),
         T(test_eof),
         T(test_reset),
         T(test_silent),
@@ -1117,17 +1379,22 @@ int main(void)
         T(test_slow_peer),
         T(test_close_stalled_peer),
         T(test_illegal_frames),
-        T(test_masked_frame),
         T(test_oversize),
         T(test_oversize_fragments),
         T(test_declared_huge),
         T(test_empty_fragments),
         T(test_pong_flood),
+        T(test_pings_are_answered),
         T(test_ping_flood),
         T(test_fragments),
         T(test_lengths),
         T(test_close_on_message),
         T(test_sends_arrive_in_order),
+        T(test_frames_with_the_answer),
+        T(test_many_frames_with_the_answer),
+        T(test_close_with_the_answer),
+        T(test_answer_with_a_body),
+        T(test_beside_a_flood),
         T(test_many_connections),
         T(test_auth_headers),
         T(test_tls_self_signed),
@@ -1138,6 +1405,10 @@ int main(void)
         T(test_tls_stall),
         T(test_tls_lengths),
         T(test_tls_many_records),
+        T(test_tls_frames_with_the_answer),
+        T(test_tls_beside_a_flood),
+        T(test_tls_broken_record),
+        T(test_tls_key_updates),
         T(test_tls_eof),
         T(test_bad_ca_file),
     };

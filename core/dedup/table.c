@@ -13,6 +13,7 @@
 #define SHRINK_MAX 8 /* times, in one pass */
 #define PAGE_BYTES 4096
 #define TRIM_BYTES (256 * 1024)
+#define FRESH_BYTES (32 * 1024)
 
 static size_t slot_bytes(const struct tm_table *t)
 {
@@ -81,6 +82,20 @@ static void trim(struct tm_table *t)
     t->slots_touched = held - piece == used ? capacity(t) + SLOTS_PAD : (held - piece) / slot_bytes(t);
 }
 
+/*
+ * Pages for the array from byte `from` on, where a pass is about to write. One call for eight of them costs less than a
+ * fault for each; two, because a slot is read before it is written. A kernel that cannot is no harm: then they come as
+ * they are touched.
+ */
+static void make_pages(struct tm_table *t, size_t from)
+{
+    while (t->fresh_end > t->fresh_begin && t->fresh_end > from) {
+        size_t free = t->fresh_end - t->fresh_begin, piece = free < FRESH_BYTES ? free : FRESH_BYTES;
+        t->fresh_end -= piece;
+        (void)madvise((char *)t->words + t->fresh_end, piece, MADV_POPULATE_WRITE);
+    }
+}
+
 uint64_t tm_table_memory(const struct tm_table *t)
 {
     return array_bytes(t, t->slots_touched) + scratch_bytes(t->width);
@@ -139,6 +154,7 @@ void tm_table_clear(struct tm_table *t)
     (void)madvise(t->words, array_bytes(t, t->slots_touched), MADV_DONTNEED);
     set_layout(t, SLOTS_MIN);
     t->slots_touched = 0;
+    t->fresh_begin = t->fresh_end = 0;
     touch(t, SLOTS_MIN);
     tm_ages_init(&t->ages, t->ages.window_us, t->slots_max);
     t->ages.now_us = now_us;
@@ -261,6 +277,8 @@ static void step_down(struct tm_table *t)
     t->boundary = boundary_at(lo, t->pass_from);
     if (lo == 0)
         set_layout(t, t->cap_high);
+    if (taken)
+        make_pages(t, (size_t)((char *)tm_table_home(t, t->scratch[0]) - (char *)t->words));
     put_back(t, taken);
 }
 
@@ -296,7 +314,9 @@ static void begin(struct tm_table *t, uint64_t cap)
         t->pass = TM_PASS_GROW;
         t->pass_at = t->pass_from;
         t->cap_high = cap;
+        t->fresh_begin = array_bytes(t, t->slots_touched);
         touch(t, cap);
+        t->fresh_end = array_bytes(t, t->slots_touched);
     } else {
         t->pass = TM_PASS_SHRINK;
         t->pass_at = 0;

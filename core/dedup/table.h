@@ -17,7 +17,9 @@
  * key with two words, in the middle of growing too.
  *
  * The array is address space reserved for the memory bound, of which only what is used is ever touched; what a shrinking
- * pass leaves behind goes back to the kernel in small pieces. One thread.
+ * pass leaves behind goes back to the kernel in small pieces, and what a growing pass comes to is asked for in small
+ * pieces ahead of it. Huge pages would halve the cost of a look-up, but making one is a pause of its own: the kernel clears
+ * 2 MiB, or moves other memory out of the way, or a hypervisor has to find them. One thread.
  */
 #ifndef TM_DEDUP_TABLE_H
 #define TM_DEDUP_TABLE_H
@@ -38,7 +40,8 @@ struct tm_table {
     uint64_t slots_max;          /* capacity allowed by the memory bound */
     uint64_t slots_touched;      /* slots that may hold memory */
     size_t reserved_bytes;
-    unsigned turn; /* insertions since the last step */
+    size_t fresh_begin, fresh_end; /* bytes of the array that a pass will need and that have no pages yet */
+    unsigned turn;                 /* insertions since the last step */
     uint64_t *scratch;
     struct tm_ages ages;
 };
@@ -75,10 +78,22 @@ static inline void tm_table_prefetch(const struct tm_table *t, struct tm_fp fp)
     __asm__ volatile(""); /* gcc takes a function that only prefetches for one without effect, and drops the call */
 }
 
-/* The first slot from the home on that is empty, holds this fingerprint, or a hash behind it. */
+#define TM_TABLE_AHEAD 4 /* slots that are looked at without a branch */
+
+/*
+ * The first slot from the home on that is empty, holds this fingerprint, or a hash behind it. How many slots it is away
+ * cannot be predicted, and a wrong guess is found out only when memory has answered; so of the first few all are looked
+ * at: those before the place are full and of a lower hash, those behind it are not, and their number is the way. Behind
+ * the last home there is room for that.
+ */
 static inline uint64_t *tm_table_seek(const struct tm_table *t, struct tm_fp fp)
 {
     uint64_t *slot = tm_table_home(t, fp.hi);
+    unsigned before = 0;
+#pragma GCC unroll 4
+    for (unsigned i = 0; i < TM_TABLE_AHEAD; i++)
+        before += (unsigned)(slot[i * t->width] < fp.hi) & (unsigned)(slot[i * t->width + 1] != 0);
+    slot += before * t->width;
     while (slot[1] && (slot[0] < fp.hi || (slot[0] == fp.hi && (slot[1] ^ fp.lo) >> 8 != 0)))
         slot += t->width;
     return slot;

@@ -63,14 +63,19 @@ enum tm_emit_op {
     TM_EMIT_JSONB,
 };
 
+/* Short fields are copied by this many bytes, whatever their length: a row's buffer has that much more room. */
+#define TM_EMIT_SLACK 32
+
 /* How one column of a kind's rows comes about. */
 struct tm_emit {
     const struct tm_column *column;
     enum tm_emit_op op;
     bool is_time, is_ticker, is_indexed; /* indexed: its text is bounded by TM_KEY_TEXT_BYTES_MAX */
     uint8_t reading_count;
-    uint32_t len; /* TM_EMIT_BYTES: with its length word */
-    const uint8_t *bytes;
+    uint32_t len;            /* TM_EMIT_BYTES: with its length word */
+    const uint8_t *bytes;    /* TM_EMIT_SLACK can be read */
+    const uint64_t *allowed; /* the column's allowed values as words, filled with zeros; NULL: any, or longer ones */
+    uint8_t allowed_count;
     const struct tm_reading *readings;
 };
 
@@ -79,7 +84,7 @@ struct tm_program {
     size_t tag_len;
     struct tm_emit *emits; /* one per column of the stream */
     uint16_t emit_count;
-    uint32_t fixed_bytes;                        /* of a row without its texts */
+    uint32_t fixed_bytes;                        /* of a row without its texts; TM_EMIT_SLACK more */
     struct tm_place each;                        /* text NULL: the frame is the record */
     struct tm_tree *tree;                        /* of a document, else NULL: the plan's tree */
     struct tm_tree *element_tree;                /* with `each` */

@@ -89,9 +89,22 @@ static int walker_of(struct tm_walker **walkers, const struct tm_program *p, con
 
 /* ---- tags ---- */
 
-static bool has_tag(const struct tm_program *p, struct tm_value tag)
+/* As memcmp says, without a call for what tags are: 8 to 16 bytes are two words that may overlap. */
+static inline bool same_bytes(const char *a, const char *b, size_t len)
 {
-    return p && p->tag_len == tag.len && memcmp(p->kind.tag, tag.at, tag.len) == 0;
+    uint64_t first[2], last[2];
+    if (len < 8 || len > 16)
+        return memcmp(a, b, len) == 0;
+    memcpy(&first[0], a, 8);
+    memcpy(&first[1], b, 8);
+    memcpy(&last[0], a + len - 8, 8);
+    memcpy(&last[1], b + len - 8, 8);
+    return first[0] == first[1] && last[0] == last[1];
+}
+
+static inline bool has_tag(const struct tm_program *p, struct tm_value tag)
+{
+    return p && p->tag_len == tag.len && same_bytes(p->kind.tag, tag.at, tag.len);
 }
 
 static const struct tm_program *find_program(struct tm_decoder *d, struct tm_value tag)
@@ -252,7 +265,7 @@ static int refuse(struct tm_decoder *d, const struct tm_emission *e, enum tm_ver
 
 static int read_integer(const struct tm_emission *e, const struct tm_place *place, bool *has, int64_t *out)
 {
-    int rc = tm_place_integer(e->frame, place, out);
+    int rc = tm_place_integer(e, place, out);
     *has = rc == TM_OK;
     if (rc != TM_EPARSE)
         return TM_OK;
@@ -303,7 +316,7 @@ static int read_control(struct tm_emission *e, struct tm_decoded *out)
         text = tm_place_value(e->frame, &p->message); /* only words for people: may be missing */
         if (text.kind == TM_VALUE_STRING)
             out->text = (struct tm_span){.at = text.at, .len = text.len};
-        if (tm_place_integer(e->frame, &p->code, &out->code))
+        if (tm_place_integer(e, &p->code, &out->code))
             return missing(e, &p->code, "an integer", tm_place_value(e->frame, &p->code));
         return TM_OK;
     default:

@@ -1,5 +1,4 @@
 #include "record/emit.h"
-#include "record/convert.h"
 
 #include "base/clock.h"
 #include "base/endian.h"
@@ -64,22 +63,49 @@ struct tm_value tm_place_value(const struct tm_notes *frame, const struct tm_pla
     return v ? follow(*v, place) : (struct tm_value){0};
 }
 
+/* A decimal of the text that was scanned; one that was unescaped, or stands at the very beginning, has nothing before it
+ * that could be read. */
+static inline __attribute__((always_inline)) enum tm_convert decimal(const struct tm_scanner *s,
+                                                                     const struct tm_value *v, int scale, int64_t *out)
+{
+    const char *end = v->at + v->len;
+    if (__builtin_expect(!v->escaped && end - s->begin >= 16, 1))
+        return tm_convert_decimal_within(v->at, v->len, scale, out);
+    return tm_convert_decimal(v->at, v->len, scale, out);
+}
+
+/* A number of one to eight digits and nothing else, as numbers of connections and sequences are. */
+static inline bool plain_integer(const struct tm_scanner *s, const struct tm_value *v, int64_t *out)
+{
+    const char *end = v->at + v->len;
+    if (v->kind != TM_VALUE_NUMBER || v->len > 8 || end - s->begin < 8)
+        return false;
+    uint64_t word;
+    unsigned shift = (8 - v->len) * 8;
+    memcpy(&word, end - 8, 8);
+    word = (word ^ '0' * TM_BYTES_01) >> shift << shift;
+    *out = (int64_t)tm_eight_digits(word);
+    return tm_are_digits(word);
+}
+
 static inline bool is_numeric(const struct tm_value *v)
 {
     return v->kind == TM_VALUE_NUMBER || v->kind == TM_VALUE_STRING;
 }
 
-int tm_place_integer(const struct tm_notes *frame, const struct tm_place *place, int64_t *out)
+int tm_place_integer(const struct tm_emission *e, const struct tm_place *place, int64_t *out)
 {
     struct tm_value item;
-    const struct tm_value *v = place->text ? tm_notes_get(frame, place->node) : NULL;
+    const struct tm_value *v = place->text ? tm_notes_get(e->frame, place->node) : NULL;
+    if (__builtin_expect(v && !place->index_count && plain_integer(e->scanner, v, out), 1))
+        return TM_OK;
     if (v && place->index_count) {
         item = follow(*v, place);
         v = &item;
     }
     if (!v || v->kind == TM_VALUE_NONE || v->kind == TM_VALUE_NULL || (v->kind == TM_VALUE_STRING && !v->len))
         return TM_ENOENT;
-    return is_numeric(v) && !tm_convert_decimal(v->at, v->len, 0, out) ? TM_OK : TM_EPARSE;
+    return is_numeric(v) && !decimal(e->scanner, v, 0, out) ? TM_OK : TM_EPARSE;
 }
 
 /* ---- fields ---- */
@@ -129,6 +155,14 @@ static inline uint8_t *make_room(struct tm_emission *e, uint8_t *at, size_t len)
     return grow(e, at, need);
 }
 
+/* Copy by 32 bytes what is not longer, where so many can be read: the row has room for them, and what is too much is
+ * written over by the next field. */
+static inline void copy_short(uint8_t *to, const char *from)
+{
+    memcpy(to, from, 16);
+    memcpy(to + 16, from + 16, 16);
+}
+
 static uint8_t *put_bytes(struct tm_emission *e, uint8_t *at, const char *bytes, size_t len)
 {
     if (len > TM_FIELD_BYTES_MAX)
@@ -139,6 +173,19 @@ static uint8_t *put_bytes(struct tm_emission *e, uint8_t *at, const char *bytes,
     tm_put_be32(at, (uint32_t)len);
     memcpy(at + 4, bytes, len);
     return at + 4 + len;
+}
+
+/* A text that stands in what was scanned. */
+static inline uint8_t *put_text_bytes(struct tm_emission *e, uint8_t *at, const struct tm_value *v)
+{
+    if (v->len > TM_EMIT_SLACK || v->escaped || v->at > e->scanner->wider_end)
+        return put_bytes(e, at, v->at, v->len);
+    at = make_room(e, at, v->len);
+    if (!at)
+        return NULL;
+    tm_put_be32(at, v->len);
+    copy_short(at + 4, v->at);
+    return at + 4 + v->len;
 }
 
 static uint8_t *put_bool(struct tm_emission *e, uint8_t *at, const struct tm_value *v)
@@ -170,7 +217,7 @@ static uint8_t *put_int(struct tm_emission *e, uint8_t *at, const struct tm_emit
     int64_t n;
     if (!is_numeric(v))
         return refuse(e, "a number");
-    enum tm_convert fault = tm_convert_decimal(v->at, v->len, r->scale, &n);
+    enum tm_convert fault = decimal(e->scanner, v, r->scale, &n);
     if (__builtin_expect(fault != TM_CONVERT_OK, 0))
         return refuse(e, conversion_fault(fault, "a number"));
     if (r->one_minus && __builtin_sub_overflow(tm_power_of_ten[r->scale], n, &n))
@@ -199,7 +246,7 @@ static uint8_t *put_time(struct tm_emission *e, uint8_t *at, const struct tm_emi
     const char *form = r->unit == TM_UNIT_RFC3339 ? "an RFC 3339 time" : "a count of time";
     if (r->unit == TM_UNIT_RFC3339 ? v->kind != TM_VALUE_STRING : !is_numeric(v))
         return refuse(e, form);
-    fault = r->unit == TM_UNIT_RFC3339 ? tm_convert_rfc3339(v->at, v->len, &us)
+    fault = r->unit == TM_UNIT_RFC3339 ? tm_convert_time_of(&e->day, v->at, v->len, &us)
                                        : tm_convert_epoch(v->at, v->len, r->scale, &us);
     if (__builtin_expect(fault != TM_CONVERT_OK, 0))
         return refuse(e, conversion_fault(fault, form));
@@ -216,16 +263,26 @@ static uint8_t *put_uuid(struct tm_emission *e, uint8_t *at, const struct tm_val
     return at + 20;
 }
 
-static bool is_allowed(const char *const *one_of, const char *text, size_t len)
+static bool is_listed(const char *const *one_of, const char *text, size_t len)
 {
-    for (; *one_of; one_of++) {
-        size_t n = 0;
-        while (n < len && (*one_of)[n] == text[n])
-            n++;
-        if (n == len && !(*one_of)[n])
+    for (; *one_of; one_of++)
+        if (strlen(*one_of) == len && memcmp(*one_of, text, len) == 0)
             return true;
-    }
     return false;
+}
+
+/* All words are looked at: which of them it is cannot be predicted, that it is one of them can. */
+static inline bool is_allowed(const struct tm_emit *m, const char *text, size_t len)
+{
+    if (!m->allowed)
+        return !m->column->one_of || is_listed(m->column->one_of, text, len);
+    if (len > sizeof(uint64_t))
+        return false;
+    uint64_t word = len ? tm_load_short(text, len) : 0;
+    bool found = false;
+    for (unsigned i = 0; i < m->allowed_count; i++)
+        found |= word == m->allowed[i];
+    return found;
 }
 
 /* The text of `len` bytes that ends at `at` is the ticker. An offset, because the buffer may still move. */
@@ -237,14 +294,13 @@ static void note_ticker(struct tm_emission *e, const uint8_t *at, size_t len)
 
 static uint8_t *put_text(struct tm_emission *e, uint8_t *at, const struct tm_emit *m, const struct tm_value *v)
 {
-    const struct tm_column *c = m->column;
     if (v->kind != TM_VALUE_STRING)
         return refuse(e, "a string");
     if (m->is_indexed && v->len > TM_KEY_TEXT_BYTES_MAX)
         return refuse(e, "a text short enough for a key");
-    if (c->one_of && !is_allowed(c->one_of, v->at, v->len))
+    if (!is_allowed(m, v->at, v->len))
         return refuse(e, "one of the column's allowed values");
-    at = put_bytes(e, at, v->at, v->len);
+    at = put_text_bytes(e, at, v);
     if (m->is_ticker && at)
         note_ticker(e, at, v->len);
     return at;
@@ -325,19 +381,19 @@ static inline bool is_present(const struct tm_value *v, enum tm_emit_op op)
 }
 
 /* The first of the column's paths where something is. */
-static uint8_t *emit_value(struct tm_emission *e, uint8_t *at, const struct tm_emit *m)
+static __attribute__((noinline)) uint8_t *emit_any(struct tm_emission *e, uint8_t *at, const struct tm_emit *m)
 {
     const struct tm_reading *r = m->readings, *end = r + m->reading_count;
     for (; r < end; r++) {
         const struct tm_value *v = tm_notes_get(r->place.whole_frame ? e->frame : e->element, r->place.node);
-        if (__builtin_expect(r->place.index_count, 0) && v) {
+        if (r->place.index_count && v) {
             e->item = follow(*v, &r->place);
             v = &e->item;
         }
         if (!is_present(v, m->op))
             continue;
         at = v->escaped && m->op != TM_EMIT_JSONB ? put_escaped(e, at, m, r, *v) : put_value(e, at, m, r, v);
-        if (__builtin_expect(!at, 0))
+        if (!at)
             e->failed = fail(e, m, r->place.text, v);
         return at;
     }
@@ -346,6 +402,21 @@ static uint8_t *emit_value(struct tm_emission *e, uint8_t *at, const struct tm_e
     e->expected = "a value";
     e->failed = fail(e, m, m->readings->place.text, NULL);
     return NULL;
+}
+
+/* Nearly always the first path leads to a plain string or number; all else goes the long way. */
+static inline uint8_t *emit_value(struct tm_emission *e, uint8_t *at, const struct tm_emit *m)
+{
+    const struct tm_reading *r = m->readings;
+    const struct tm_notes *notes = r->place.whole_frame ? e->frame : e->element;
+    const struct tm_value *v = &notes->values[r->place.node];
+    bool usual = v->walk == notes->walk && v->len && !v->escaped && is_numeric(v) && !r->place.index_count;
+    if (__builtin_expect(!usual, 0))
+        return emit_any(e, at, m);
+    at = put_value(e, at, m, r, v);
+    if (__builtin_expect(!at, 0))
+        e->failed = fail(e, m, r->place.text, v);
+    return at;
 }
 
 static uint8_t *emit_other(struct tm_emission *e, uint8_t *at, const struct tm_emit *m)
@@ -376,7 +447,10 @@ static inline uint8_t *emit_column(struct tm_emission *e, uint8_t *at, const str
         return emit_value(e, at, m);
     switch (m->op) {
     case TM_EMIT_BYTES:
-        memcpy(at, m->bytes, m->len);
+        if (m->len <= TM_EMIT_SLACK)
+            copy_short(at, (const char *)m->bytes);
+        else
+            memcpy(at, m->bytes, m->len);
         at += m->len;
         if (m->is_ticker)
             note_ticker(e, at, m->len - 4);

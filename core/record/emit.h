@@ -7,6 +7,7 @@
 #ifndef TM_RECORD_EMIT_H
 #define TM_RECORD_EMIT_H
 
+#include "record/convert.h"
 #include "record/row.h"
 #include "record/walk.h"
 
@@ -16,13 +17,14 @@
 struct tm_emission {
     const struct tm_program *program;
     const struct tm_notes *frame, *element; /* element: of a kind with `each` */
-    const struct tm_scanner *scanner;       /* of the frame: tells what its text may contain */
+    const struct tm_scanner *scanner;       /* of the frame: tells what its text may contain, and where it begins */
     struct tm_value raw;                    /* the frame or the element */
     int64_t received_us;
     bool has_sid, has_sequence;
     int64_t sid, sequence;
     struct tm_buf *out, *scratch;
-    char *reason; /* TM_REASON_BYTES */
+    char *reason;      /* TM_REASON_BYTES */
+    struct tm_day day; /* kept from row to row */
 
     /* while a row is written */
     struct tm_row *row;
@@ -38,8 +40,8 @@ int tm_emit_row(struct tm_emission *e, struct tm_row *row) TM_MUST_CHECK;
 /* The value of the frame at a place; kind NONE if there is none. */
 struct tm_value tm_place_value(const struct tm_notes *frame, const struct tm_place *place);
 
-/* An integer there, a number or a string of one. TM_ENOENT: absent, null or "". TM_EPARSE: something else. */
-int tm_place_integer(const struct tm_notes *frame, const struct tm_place *place, int64_t *out) TM_MUST_CHECK;
+/* An integer of the frame there, a number or a string of one. TM_ENOENT: absent, null or "". TM_EPARSE: something else. */
+int tm_place_integer(const struct tm_emission *e, const struct tm_place *place, int64_t *out) TM_MUST_CHECK;
 
 /* Write "WHERE: expected WHAT, got VALUE at byte N" into reason. Feed bytes that are not printable become '?'. */
 void tm_reason_set(char *reason, const struct tm_scanner *s, const char *where, const char *expected,

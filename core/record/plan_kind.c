@@ -105,6 +105,25 @@ static enum tm_emit_op value_op(enum tm_type type)
     return ops[type];
 }
 
+/* The allowed values as words, if they are short enough to be compared so. */
+static void take_allowed(const struct building *b, struct tm_emit *emit)
+{
+    const char *const *one_of = emit->column->one_of;
+    size_t count = 0;
+    for (; one_of && one_of[count]; count++)
+        if (strlen(one_of[count]) > sizeof(uint64_t))
+            return;
+    if (!count || count > UINT8_MAX)
+        return;
+    uint64_t *words = tm_arena_alloc(b->plan->arena, count * sizeof *words);
+    for (size_t i = 0; i < count; i++) {
+        words[i] = 0;
+        memcpy(&words[i], one_of[i], strlen(one_of[i]));
+    }
+    emit->allowed = words;
+    emit->allowed_count = (uint8_t)count;
+}
+
 static int take_readings(const struct building *b, const struct tm_source_def *source, struct tm_emit *emit)
 {
     struct tm_error *err = b->err;
@@ -125,6 +144,7 @@ static int take_readings(const struct building *b, const struct tm_source_def *s
     emit->op = value_op(emit->column->type);
     emit->readings = readings;
     emit->reading_count = (uint8_t)source->path_count;
+    take_allowed(b, emit);
     return TM_OK;
 }
 
@@ -132,7 +152,7 @@ static int take_readings(const struct building *b, const struct tm_source_def *s
 
 static void take_bytes(const struct building *b, struct tm_emit *emit, const void *bytes, size_t len)
 {
-    uint8_t *field = tm_arena_alloc(b->plan->arena, len + 4);
+    uint8_t *field = tm_arena_alloc(b->plan->arena, len + 4 + TM_EMIT_SLACK);
     tm_put_be32(field, (uint32_t)len);
     memcpy(field + 4, bytes, len);
     emit->op = TM_EMIT_BYTES;
@@ -243,7 +263,7 @@ static void emit_added(const struct building *b)
 
 static uint32_t fixed_bytes(const struct tm_program *p)
 {
-    uint32_t sum = 2;
+    uint32_t sum = 2 + TM_EMIT_SLACK;
     for (uint16_t i = 0; i < p->emit_count; i++)
         sum += p->emits[i].op == TM_EMIT_BYTES ? p->emits[i].len : 4 + 16;
     return sum;

@@ -1,18 +1,5 @@
 #include "record/scanner.h"
 
-void tm_scanner_init(struct tm_scanner *s, const char *text, size_t len, bool padded)
-{
-    /* Below 16 bytes without padding no wide load is possible: wide_end stands before the text. */
-    const char *end = text + len;
-    uintptr_t readable = (uintptr_t)end + (padded ? TM_SCAN_PADDING : 0);
-    *s = (struct tm_scanner){
-        .begin = text,
-        .end = end,
-        .wide_end = (const char *)(readable - 16),
-        .wider_end = (const char *)(readable - 32),
-    };
-}
-
 const char *tm_scan_fault(struct tm_scanner *s, const char *at, const char *expected)
 {
     s->fault_at = at < s->end ? at : s->end;

@@ -22,7 +22,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#ifdef __SSE2__
+#if defined(__SSE2__) && !defined(TM_PORTABLE) /* TM_PORTABLE: tests of what other processors get */
+#define TM_SCAN_WIDE
 #include <emmintrin.h>
 #endif
 
@@ -71,8 +72,20 @@ struct tm_scanner {
     bool odd_numbers; /* some number has an exponent or is so long that PostgreSQL's numeric may refuse it */
 };
 
-/* `padded`: TM_SCAN_PADDING bytes after the text are readable. */
-void tm_scanner_init(struct tm_scanner *s, const char *text, size_t len, bool padded);
+/* `padded`: TM_SCAN_PADDING bytes after the text are readable. Below 16 bytes without padding no wide load is possible:
+ * wide_end stands before the text. */
+static inline void tm_scanner_init(struct tm_scanner *s, const char *text, size_t len, bool padded)
+{
+    const char *end = text + len;
+    uintptr_t readable = (uintptr_t)end + (padded ? TM_SCAN_PADDING : 0);
+    s->begin = text;
+    s->end = end;
+    s->wide_end = (const char *)(readable - 16);
+    s->wider_end = (const char *)(readable - 32);
+    s->last = 0;
+    s->expected = s->fault_at = NULL;
+    s->escapes = s->odd_numbers = false;
+}
 
 /* Record a fault; returns NULL. */
 const char *tm_scan_fault(struct tm_scanner *s, const char *at, const char *expected) __attribute__((cold));
@@ -122,7 +135,7 @@ static inline struct tm_value tm_value_raw(struct tm_value v)
 /* Bits of the 16 bytes at p that end the plain part of a string: quote, backslash, control bytes, all but ASCII. */
 static inline uint32_t tm_scan_stops(const char *p)
 {
-#ifdef __SSE2__
+#ifdef TM_SCAN_WIDE
     __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
     __m128i stops = _mm_or_si128(_mm_cmpeq_epi8(x, _mm_set1_epi8('"')), _mm_cmpeq_epi8(x, _mm_set1_epi8('\\')));
     stops = _mm_or_si128(stops, _mm_cmplt_epi8(x, _mm_set1_epi8(0x20))); /* signed: bytes from 0x80 are below too */
@@ -157,7 +170,7 @@ static inline const char *tm_scan_string(struct tm_scanner *s, const char *open,
 /* Bits of the 16 bytes at p that are no digits. */
 static inline uint32_t tm_scan_nondigits(const char *p)
 {
-#ifdef __SSE2__
+#ifdef TM_SCAN_WIDE
     __m128i d = _mm_sub_epi8(_mm_loadu_si128((const __m128i *)(const void *)p), _mm_set1_epi8('0'));
     return ~(uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_min_epu8(d, _mm_set1_epi8(9)), d)) & 0xffff;
 #else

@@ -4,15 +4,21 @@
 
 /* Members of an object whose place is remembered; those after them are found by hash. */
 #define ORDER_MAX 64
-#define GUESS_NAME_MAX 30
 
-/* A name that came at this place last time, with its closing quote. An empty guess wants what no mask leaves. */
+/*
+ * A member as it came at this place last time, up to its value: `{"name":` or `,"name":`, and the quote of a string. The
+ * first member of an object has '{' before it, all others ','; both are part of what is compared. An empty guess wants
+ * what no mask leaves.
+ */
 struct guess {
-    _Alignas(16) char name[32];
-    uint16_t mask, wanted; /* of the first 16 bytes */
-    uint16_t mask_rest;    /* of the others */
-    uint16_t node, len;
+    _Alignas(16) char text[32];
+    uint32_t mask, wanted; /* of the 32 bytes */
+    uint32_t name_mask;    /* the name with its quotes alone: other spacing, another kind of value */
+    uint16_t node;         /* tm_walker.nobody: no name of the tree */
+    uint8_t len;           /* without the quote of a string */
+    bool is_string;
 };
+#define GUESS_NAME_MAX 27 /* and 5 bytes around it */
 
 struct order {
     struct guess guesses[ORDER_MAX + 1]; /* the last one stays empty */
@@ -23,7 +29,9 @@ struct tm_walker {
     const struct tm_tree *tree;
     struct order *orders; /* [hint][object] */
     unsigned hint;
-    uint16_t twice, tag;
+    uint16_t nobody; /* the node, behind those of the tree, of what is only checked */
+    uint16_t twice;  /* TM_NODE_NONE: none */
+    uint16_t tag;    /* TM_NODE_NONE: none */
     tm_walk_hint *on_tag;
     void *arg;
     struct tm_buf name; /* an escaped name, unescaped */
@@ -36,7 +44,8 @@ int tm_walker_create(const struct tm_tree *tree, unsigned hints, struct tm_walke
         return TM_ENOMEM;
     w->tree = tree;
     w->tag = w->twice = TM_NODE_NONE;
-    w->notes.values = calloc(tree->node_count, sizeof *w->notes.values);
+    w->nobody = tree->node_count;
+    w->notes.values = calloc(tree->node_count + 1u, sizeof *w->notes.values);
     size_t orders = (size_t)hints * (tree->object_count + 1u);
     w->orders = calloc(orders, sizeof *w->orders);
     if (!w->notes.values || !w->orders) {
@@ -79,47 +88,65 @@ uint16_t tm_walker_twice(const struct tm_walker *w)
 
 /* ---- names ---- */
 
+/* Bits of the 32 bytes that are alike. */
 static inline uint32_t equal_bytes(const char *a, const char *b)
 {
-#ifdef __SSE2__
-    __m128i x = _mm_loadu_si128((const __m128i *)(const void *)a);
-    __m128i y = _mm_loadu_si128((const __m128i *)(const void *)b);
-    return (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(x, y));
+#ifdef TM_SCAN_WIDE
+    const __m128i *x = (const __m128i *)(const void *)a, *y = (const __m128i *)(const void *)b;
+    __m128i low = _mm_cmpeq_epi8(_mm_loadu_si128(x), _mm_loadu_si128(y));
+    __m128i high = _mm_cmpeq_epi8(_mm_loadu_si128(x + 1), _mm_loadu_si128(y + 1));
+    return (uint32_t)_mm_movemask_epi8(low) | (uint32_t)_mm_movemask_epi8(high) << 16;
 #else
     uint32_t equal = 0;
-    for (unsigned i = 0; i < 16; i++)
+    for (unsigned i = 0; i < 32; i++)
         equal |= (uint32_t)(a[i] == b[i]) << i;
     return equal;
 #endif
 }
 
-/* Does the name at p, with its closing quote, equal the guess? 32 bytes at p are readable. */
-static inline bool guess_right(const struct guess *g, const char *p)
+/* Is the member at p, from what stands before its name, the one that was guessed? All of it inside the text, and a byte
+ * of its value too. */
+static inline bool guess_right(const struct tm_scanner *s, const struct guess *g, const char *p)
 {
-    if ((equal_bytes(p, g->name) & g->mask) != g->wanted)
-        return false;
-    return !g->mask_rest || (equal_bytes(p + 16, g->name + 16) & g->mask_rest) == g->mask_rest;
+    return p <= s->wider_end && (equal_bytes(p, g->text) & g->mask) == g->wanted && s->end - p > g->len;
 }
 
-static void remember(struct guess *g, struct tm_value name, uint16_t node)
+/* Is the name whose quote is at p the one that was guessed, whatever is around it? */
+static inline bool name_right(const struct tm_scanner *s, const struct guess *g, const char *p)
+{
+    const char *before = p - 1; /* a name is never first in a text */
+    return g->name_mask && before <= s->wider_end && !(~equal_bytes(before, g->text) & g->name_mask) &&
+           s->end - before > g->len;
+}
+
+static void remember(struct guess *g, struct tm_value name, bool first, bool is_string, uint16_t node)
 {
     if (name.len > GUESS_NAME_MAX)
         return;
-    uint32_t mask = (uint32_t)((UINT64_C(1) << (name.len + 1)) - 1);
-    memcpy(g->name, name.at, name.len);
-    g->name[name.len] = '"';
-    g->len = (uint16_t)(name.len + 1);
-    g->mask = g->wanted = (uint16_t)mask;
-    g->mask_rest = (uint16_t)(mask >> 16);
+    uint32_t len = name.len + 4;
+    g->text[0] = first ? '{' : ',';
+    g->text[1] = '"';
+    memcpy(g->text + 2, name.at, name.len);
+    memcpy(g->text + 2 + name.len, "\":\"", 3);
+    g->mask = g->wanted = (uint32_t)((UINT64_C(1) << (len + is_string)) - 1);
+    g->name_mask = (uint32_t)((UINT64_C(1) << (len - 1)) - 1) & ~1u;
+    g->len = (uint8_t)len;
+    g->is_string = is_string;
     g->node = node;
+}
+
+static uint16_t find_child(const struct tm_walker *w, uint16_t parent, const char *name, size_t len)
+{
+    uint16_t node = tm_tree_child(w->tree, parent, name, len);
+    return node == TM_NODE_NONE ? w->nobody : node;
 }
 
 static uint16_t find_escaped(struct tm_walker *w, uint16_t parent, struct tm_value name)
 {
     tm_buf_clear(&w->name);
     if (tm_value_unescape(name, &w->name))
-        return TM_NODE_NONE; /* no name of the tree has a lone surrogate or a NUL */
-    return tm_tree_child(w->tree, parent, (const char *)w->name.data, w->name.len);
+        return w->nobody; /* no name of the tree has a lone surrogate or a NUL */
+    return find_child(w, parent, (const char *)w->name.data, w->name.len);
 }
 
 /* The guesses of an object, under the kind that the frame is taken for. */
@@ -128,42 +155,81 @@ static inline struct guess *guesses_of(struct tm_walker *w, uint16_t node)
     return w->orders[w->hint * w->tree->object_count + w->tree->nodes[node].object].guesses;
 }
 
-struct found {
-    const char *after; /* the name; NULL: a fault */
+/* From after a name to its value. */
+static const char *walk_colon(struct tm_scanner *s, const char *p)
+{
+    p = tm_scan_space(s, p);
+    if (p >= s->end || *p != ':')
+        return tm_scan_fault(s, p, "':' after a name");
+    p = tm_scan_space(s, p + 1);
+    return p < s->end ? p : tm_scan_fault(s, p, "a value");
+}
+
+/* From the '{' or from after a member to the name of the next, or to the end of the object. */
+static const char *walk_comma(struct tm_scanner *s, const char *p, bool first)
+{
+    const char *expected = first ? "a name in quotes or '}'" : "a name in quotes";
+    p = tm_scan_space(s, p + first);
+    if (p < s->end && *p == '}')
+        return p;
+    if (!first && (p >= s->end || *p != ','))
+        return tm_scan_fault(s, p, "',' or '}'");
+    p = first ? p : tm_scan_space(s, p + 1);
+    return p < s->end && *p == '"' ? p : tm_scan_fault(s, p, expected);
+}
+
+/* A member up to its value. */
+struct member {
+    const char *value; /* NULL: a fault; the '}' if there is no member */
     struct guess *next;
     uint16_t node;
+    bool end;
 };
 
-/* The name whose quote is at p, when it is not the one guessed, or so near the end that it could not be compared. */
-static __attribute__((noinline)) struct found find_name(struct tm_walker *w, struct tm_scanner *s, const char *p,
-                                                        uint16_t parent, struct guess *g)
+/* The name whose quote is at p, by hash; it is what is guessed from now on. */
+static struct member find_name(struct tm_walker *w, struct tm_scanner *s, const char *p, uint16_t parent,
+                               struct guess *g)
 {
     struct tm_value name;
-    struct found found;
-    bool last = g == guesses_of(w, parent) + ORDER_MAX;
-    if (!last && p < s->wider_end && guess_right(g + 1, p + 1)) /* one that is often there was left out */
-        return (struct found){.after = p + 1 + g[1].len, .next = g + 2, .node = g[1].node};
-    found.after = tm_scan_string(s, p, &name);
-    found.next = g + !last;
-    found.node = TM_NODE_NONE;
-    if (!found.after)
-        return found;
-    found.node = name.escaped ? find_escaped(w, parent, name) : tm_tree_child(w->tree, parent, name.at, name.len);
+    struct guess *first = guesses_of(w, parent);
+    bool last = g == first + ORDER_MAX;
+    struct member m = {.next = g + !last};
+    p = tm_scan_string(s, p, &name);
+    m.value = p ? walk_colon(s, p) : NULL;
+    if (!m.value)
+        return m;
+    m.node = name.escaped ? find_escaped(w, parent, name) : find_child(w, parent, name.at, name.len);
     if (!last && !name.escaped)
-        remember(g, name, found.node);
-    return found;
+        remember(g, name, g == first, *m.value == '"', m.node);
+    return m;
+}
+
+/* The member behind p that is not the one guessed, or not as it was, or so near the end that it could not be compared;
+ * or the end of the object. */
+static __attribute__((noinline)) struct member find_member(struct tm_walker *w, struct tm_scanner *s, const char *p,
+                                                           uint16_t parent, struct guess *g, bool first)
+{
+    p = walk_comma(s, p, first);
+    if (!p || *p == '}')
+        return (struct member){.value = p, .end = true};
+    bool last = g == guesses_of(w, parent) + ORDER_MAX;
+    for (int skip = 0; skip < 2 && !last; skip++, g++) /* one that is often there may have been left out */
+        if (name_right(s, g, p))
+            return (struct member){.value = walk_colon(s, p + g->len - 2), .next = g + 1, .node = g->node};
+    return find_name(w, s, p, parent, last ? g : g - 2);
 }
 
 /* ---- values ---- */
 
 static const char *walk_object(struct tm_walker *w, struct tm_scanner *s, const char *p, uint16_t node, unsigned depth);
 
-/* Neither string nor number: look into an object of the tree, else check the value. */
+/* Neither string nor number, or white space before it: look into an object of the tree, else check the value. */
 static __attribute__((noinline)) const char *walk_other(struct tm_walker *w, struct tm_scanner *s, const char *p,
                                                         uint16_t node, unsigned depth)
 {
-    struct tm_value *v = node != TM_NODE_NONE ? &w->notes.values[node] : &s->ignored;
-    if (*p != '{' || node == TM_NODE_NONE || w->tree->nodes[node].object == TM_NODE_NONE)
+    struct tm_value *v = &w->notes.values[node];
+    p = tm_scan_space(s, p);
+    if (p >= s->end || *p != '{' || node == w->nobody || w->tree->nodes[node].object == TM_NODE_NONE)
         return tm_scan_value(s, p, depth, v);
     const char *after = walk_object(w, s, p, node, depth);
     if (after)
@@ -173,48 +239,22 @@ static __attribute__((noinline)) const char *walk_other(struct tm_walker *w, str
 
 /* Any value, noted where it stays. Inlined by force: two callers, and one of them is the hottest loop of all.
  */
-static inline __attribute__((always_inline)) const char *walk_value(struct tm_walker *w, struct tm_scanner *s,
-                                                                    const char *p, uint16_t node, unsigned depth)
+static inline __attribute__((always_inline)) const char *
+walk_value(struct tm_walker *w, struct tm_scanner *s, const char *p, uint16_t node, unsigned depth, bool is_string)
 {
-    struct tm_value *v = node != TM_NODE_NONE ? &w->notes.values[node] : &s->ignored;
-    if (*p == '"')
+    struct tm_value *v = &w->notes.values[node];
+    if (is_string)
         p = tm_scan_string(s, p, v);
     else if (*p == '-' || (unsigned)(*p - '0') < 10)
         p = tm_scan_number(s, p, v);
     else
         p = walk_other(w, s, p, node, depth);
-    if (node == TM_NODE_NONE || __builtin_expect(!p, 0))
-        return p;
-    if (__builtin_expect(v->walk == w->notes.walk, 0))
+    if (__builtin_expect(!p, 0)) /* not noted: the numbers of a malformed frame are asked for too */
+        return NULL;
+    if (v->walk == w->notes.walk && node != w->nobody)
         w->twice = node;
     v->walk = w->notes.walk;
     return p;
-}
-
-/* From after a name to its value. */
-static inline const char *walk_colon(struct tm_scanner *s, const char *p)
-{
-    if (__builtin_expect(s->end - p > 1 && p[0] == ':' && (unsigned char)p[1] > ' ', 1))
-        return p + 1;
-    p = tm_scan_space(s, p);
-    if (p >= s->end || *p != ':')
-        return tm_scan_fault(s, p, "':' after a name");
-    p = tm_scan_space(s, p + 1);
-    return p < s->end ? p : tm_scan_fault(s, p, "a value");
-}
-
-/* From after a member to the name of the next, or to the end of the object. */
-static inline const char *walk_comma(struct tm_scanner *s, const char *p)
-{
-    if (__builtin_expect(s->end - p > 1 && p[0] == ',' && p[1] == '"', 1))
-        return p + 1;
-    p = tm_scan_space(s, p);
-    if (p < s->end && *p == '}')
-        return p;
-    if (p >= s->end || *p != ',')
-        return tm_scan_fault(s, p, "',' or '}'");
-    p = tm_scan_space(s, p + 1);
-    return p < s->end && *p == '"' ? p : tm_scan_fault(s, p, "a name in quotes");
 }
 
 /* The tag was walked over: from now on guess as for its kind. Returns how far its guesses for the object are away. */
@@ -231,28 +271,30 @@ static const char *walk_object(struct tm_walker *w, struct tm_scanner *s, const 
     struct guess *g = guesses_of(w, node);
     if (depth >= TM_JSON_DEPTH_MAX)
         return tm_scan_fault(s, p, "at most 64 levels of nesting");
-    p = tm_scan_space(s, p + 1);
-    if (p >= s->end || (*p != '"' && *p != '}'))
-        return tm_scan_fault(s, p, "a name in quotes or '}'");
-    while (p && *p != '}') {
+    for (bool first = true; p; first = false) {
         uint16_t child;
-        if (__builtin_expect(p < s->wider_end && guess_right(g, p + 1), 1)) {
+        bool is_string;
+        if (__builtin_expect(guess_right(s, g, p), 1)) {
             child = g->node;
-            p += g->len + 1;
+            is_string = g->is_string;
+            p += g->len;
             g++;
         } else {
-            struct found found = find_name(w, s, p, node, g);
-            child = found.node;
-            g = found.next;
-            p = found.after;
+            if (!first && p < s->end && *p == '}')
+                return p + 1;
+            struct member m = find_member(w, s, p, node, g, first);
+            if (!m.value || m.end)
+                return m.value ? m.value + 1 : NULL;
+            child = m.node;
+            g = m.next;
+            p = m.value;
+            is_string = *p == '"';
         }
-        p = p ? walk_colon(s, p) : NULL;
-        p = p ? walk_value(w, s, p, child, depth + 1) : NULL;
-        if (__builtin_expect(p && child == w->tag && w->on_tag, 0)) /* a name that nobody reads is no tag */
+        p = walk_value(w, s, p, child, depth + 1, is_string);
+        if (__builtin_expect(child == w->tag, 0) && p)
             g += take_hint(w, node);
-        p = p ? walk_comma(s, p) : NULL;
     }
-    return p ? p + 1 : NULL;
+    return NULL;
 }
 
 static void start_numbers_again(struct tm_walker *w)
@@ -272,6 +314,6 @@ int tm_walk(struct tm_walker *w, struct tm_scanner *s, const char **p, unsigned 
         (void)tm_scan_fault(s, *p, "a value");
         return TM_EPARSE;
     }
-    *p = walk_value(w, s, *p, 0, depth);
+    *p = walk_value(w, s, *p, 0, depth, **p == '"');
     return *p ? TM_OK : TM_EPARSE;
 }

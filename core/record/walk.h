@@ -2,9 +2,10 @@
  * The walk: one strict pass over a JSON value that notes where the values of a tree (record/compiled.h) are.
  *
  * Exchanges send the keys of an object in the same order every time, so the walk remembers, per object of the tree and
- * kind of frame, the names that came last time: a name is then recognised, and known to be valid UTF-8, by comparing 16
- * or 32 bytes. A name that is not where it was is looked up by hash and remembered in its place. Order is only ever a
- * guess: any order gives the same result.
+ * kind of frame, the members that came last time: one is then recognised up to its value, comma, name, colon and quote, and
+ * known to be right, by comparing 32 bytes. A name that is not where it was, or has white space around it, is looked for
+ * at the same place and the next without what surrounds it, then by hash, and remembered in its place. Order is only ever
+ * a guess: any order gives the same result.
  *
  * A name of the tree that comes twice in one object is reported (`twice`), because which of the two to believe is
  * anybody's guess; names that nobody reads may come as often as they like.

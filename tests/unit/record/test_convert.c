@@ -13,12 +13,56 @@ static uint64_t roll(uint64_t below)
     return (random_state >> 20) % below;
 }
 
+/* ---- all the ways, which must agree ---- */
+
+/* The text alone in a block, so that a sanitizer sees any read beside it, and at the end of one, behind 16 bytes that look
+ * like more of it. */
+static enum tm_convert decimal_of(const char *text, size_t len, int scale, int64_t *out)
+{
+    static const char before[][17] = {"9999999999999999", "0000.00000000000", "{\"price_cents\":\"",
+                                      "---------------."};
+    char *block = malloc(len + 16);
+    memcpy(block, text, len);
+    enum tm_convert fault = tm_convert_decimal(block, len, scale, out);
+    for (size_t i = 0; i < LENGTH(before); i++) {
+        int64_t within = -1;
+        memcpy(block, before[i], 16);
+        memcpy(block + 16, text, len);
+        enum tm_convert fault_within = tm_convert_decimal_within(block + 16, len, scale, &within);
+        if (fault_within != fault || (!fault && within != *out))
+            fail_msg("%.*s at scale %d: fault %d and %lld, within a text fault %d and %lld", (int)len, text, scale,
+                     (int)fault, fault ? 0 : (long long)*out, (int)fault_within, (long long)within);
+    }
+    free(block);
+    return fault;
+}
+
+/* By itself, as the first of its day, and after others. */
+static enum tm_convert rfc3339_of(const char *text, size_t len, int64_t *out)
+{
+    static struct tm_day days;
+    struct tm_day day = {0};
+    char *block = malloc(len ? len : 1);
+    memcpy(block, text, len);
+    enum tm_convert fault = tm_convert_rfc3339(block, len, out);
+    struct tm_day *of[] = {&day, &day, &days};
+    for (size_t i = 0; i < LENGTH(of); i++) {
+        int64_t us = -1;
+        enum tm_convert fault_of = tm_convert_time_of(of[i], block, len, &us);
+        if (fault_of != fault || (!fault && us != *out))
+            fail_msg("%.*s: fault %d and %lld, with a day fault %d and %lld", (int)len, text, (int)fault,
+                     fault ? 0 : (long long)*out, (int)fault_of, (long long)us);
+    }
+    free(block);
+    return fault;
+}
+
 /* ---- decimals ---- */
 
 static void assert_decimal(const char *text, int scale, int64_t expected)
 {
     int64_t v = -1;
-    enum tm_convert fault = tm_convert_decimal(text, strlen(text), scale, &v);
+    enum tm_convert fault = decimal_of(text, strlen(text), scale, &v);
     if (fault || v != expected)
         fail_msg("%s at scale %d: expected %lld, got %lld, fault %d", text, scale, (long long)expected, (long long)v,
                  (int)fault);
@@ -27,7 +71,7 @@ static void assert_decimal(const char *text, int scale, int64_t expected)
 static void assert_decimal_fault(const char *text, int scale, enum tm_convert expected)
 {
     int64_t v;
-    enum tm_convert fault = tm_convert_decimal(text, strlen(text), scale, &v);
+    enum tm_convert fault = decimal_of(text, strlen(text), scale, &v);
     if (fault != expected)
         fail_msg("%s at scale %d: expected fault %d, got %d", text, scale, (int)expected, (int)fault);
 }
@@ -57,6 +101,11 @@ static void test_decimal_values(void **state)
     assert_decimal("-9223372036.854775808", 9, INT64_MIN);
     assert_decimal("12345678", 0, 12345678);
     assert_decimal("1234567.8", 1, 12345678);
+    assert_decimal("1234567890123456", 0, 1234567890123456); /* as many bytes as are taken at once, and one more */
+    assert_decimal("12345678901234.5", 1, 123456789012345);
+    assert_decimal("123456789012345.6", 1, 1234567890123456);
+    assert_decimal("12345678901234567", 0, 12345678901234567);
+    assert_decimal("1794060000640", 3, 1794060000640000);
 }
 
 static void test_decimal_faults(void **state)
@@ -85,6 +134,8 @@ static void test_decimal_faults(void **state)
     assert_decimal_fault("-9223372036854775809", 0, TM_CONVERT_RANGE);
     assert_decimal_fault("9223372036.854775808", 9, TM_CONVERT_RANGE);
     assert_decimal_fault("1e19", 0, TM_CONVERT_RANGE);
+    assert_decimal_fault("1234567890123456", 9, TM_CONVERT_RANGE);
+    assert_decimal_fault("0.00000000000001", 9, TM_CONVERT_PRECISION);
     assert_decimal_fault("1e999999999999", 0, TM_CONVERT_RANGE);
     assert_decimal_fault("99999999999999999999999999", 0, TM_CONVERT_RANGE);
 }
@@ -135,7 +186,7 @@ static void test_decimal_properties(void **state)
         const char *expected = shift_point(digits, decimals, exponent, scale, shifted);
         bool zero = strspn(digits, "0") == (size_t)len;
         int64_t v;
-        enum tm_convert fault = tm_convert_decimal(text, strlen(text), scale, &v);
+        enum tm_convert fault = decimal_of(text, strlen(text), scale, &v);
         if (zero) {
             assert_decimal(text, scale, 0);
         } else if (!expected) {
@@ -173,7 +224,7 @@ static void test_float(void **state)
 static void assert_time(const char *text, int64_t expected)
 {
     int64_t us = -1;
-    enum tm_convert fault = tm_convert_rfc3339(text, strlen(text), &us);
+    enum tm_convert fault = rfc3339_of(text, strlen(text), &us);
     if (fault || us != expected)
         fail_msg("%s: expected %lld, got %lld, fault %d", text, (long long)expected, (long long)us, (int)fault);
 }
@@ -181,7 +232,7 @@ static void assert_time(const char *text, int64_t expected)
 static void assert_time_fault(const char *text, enum tm_convert expected)
 {
     int64_t us;
-    enum tm_convert fault = tm_convert_rfc3339(text, strlen(text), &us);
+    enum tm_convert fault = rfc3339_of(text, strlen(text), &us);
     if (fault != expected)
         fail_msg("%s: expected fault %d, got %d", text, (int)expected, (int)fault);
 }

@@ -417,6 +417,60 @@ static void test_malformed(void **state)
     assert_int_equal(column_of(&d->rows[0], "raw").len, 2);
 }
 
+/* Where the frame before stood, so that what was noted of it would still be readable. */
+static void test_malformed_notes_nothing_of_the_frame_before(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const malformed[] = {"{\"type\":\"orderbook_delta\",\"sid\":1,\"seq\":;2,\"msg\":{}}",
+                                            "{\"type\":\"orderbook_delta\",\"sid\":1,\"seq\":[2,\"msg\":{}}",
+                                            "{\"type\":\"orderbook_delta\",\"sid\":1,\"seq\":02,\"msg\":{}}"};
+    for (size_t i = 0; i < LENGTH(malformed); i++) {
+        char block[1024] = DELTA;
+        assert_int_equal(tm_decode_frame(f->decoder, block, strlen(block), 1, &f->d), TM_OK);
+        assert_int_equal(f->d.sequence, 2);
+        (void)strcpy(block, malformed[i]);
+        assert_int_equal(tm_decode_frame(f->decoder, block, strlen(block), 1, &f->d), TM_OK);
+        assert_int_equal(f->d.verdict, TM_VERDICT_MALFORMED);
+        assert_true(f->d.has_sid);
+        assert_false(f->d.has_sequence);
+    }
+}
+
+/* A name that was seen before its value was white space, another kind of value, or absent. */
+static void test_members_are_recognised_in_any_dress(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const frames[] = {
+        "{\"type\":\"ok\",\"sid\":1,\"seq\":2}",
+        "{\"type\":\"ok\",\"sid\": 1,\"seq\" :2}",
+        "{ \"type\" : \"ok\" , \"sid\" : 1 , \"seq\" : 2 }",
+        "{\"type\":\"ok\",\"sid\":\"1\",\"seq\":\"2\"}",
+        "{\"type\":\"ok\",\"x\":null,\"sid\":1,\"seq\":2}",
+        "{\"seq\":2,\"sid\":1,\"type\":\"ok\"}",
+        "{\"type\":\"ok\",\"s\\u0069d\":1,\"seq\":2}",
+        "{\"type\":\"ok\",\"y\": {},\"sid\":1.0,\"seq\":2e0}",
+    };
+    for (size_t i = 0; i < LENGTH(frames) * LENGTH(frames); i++) { /* each after each */
+        const struct tm_decoded *d = decode(f, frames[i / LENGTH(frames)]);
+        assert_int_equal(d->verdict, TM_VERDICT_CONTROL);
+        d = decode(f, frames[i % LENGTH(frames)]);
+        assert_int_equal(d->verdict, TM_VERDICT_CONTROL);
+        assert_true(d->has_sid && d->sid == 1 && d->has_sequence && d->sequence == 2);
+    }
+    static const char *const faults[] = {"{\"type\":\"ok\",\"sid\":1{\"seq\":2}",
+                                         "{\"type\":\"ok\",\"sid\":1,,\"seq\":2}",
+                                         "{\"type\":\"ok\",\"sid\":1,}",
+                                         "{,\"type\":\"ok\"}",
+                                         "{\"type\":\"ok\"\"sid\":1}",
+                                         "{\"type\":\"ok\",\"sid\"1}",
+                                         "{\"type\":\"ok\",\"sid\":}",
+                                         "{\"type\":\"ok\",\"sid\":"};
+    for (size_t i = 0; i < LENGTH(frames) * LENGTH(faults); i++) {
+        (void)decode(f, frames[i / LENGTH(faults)]);
+        assert_int_equal(decode(f, faults[i % LENGTH(faults)])->verdict, TM_VERDICT_MALFORMED);
+    }
+}
+
 static void test_too_long(void **state)
 {
     struct fixture *f = *state;
@@ -452,6 +506,8 @@ int main(void)
         TEST(test_wrong_values),
         TEST(test_key_text_is_bounded),
         TEST(test_malformed),
+        TEST(test_malformed_notes_nothing_of_the_frame_before),
+        TEST(test_members_are_recognised_in_any_dress),
         TEST(test_too_long),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -184,7 +184,7 @@ def test_the_same_to_s3_which_fails_now_and_then(archive: Archive, monkeypatch: 
         _is_equal(archive, "copy")
         name = next(name for name in sorted(stub.objects) if "/trades/" in name and name.endswith(".parquet"))
         body = stub.objects[name].body
-        stub.objects[name].body = body[:-9] + bytes([body[-9] ^ 1]) + body[-8:]
+        stub.objects[name].body = b"x".join(body.rsplit(b"m", 1))  # of "tidemill", who wrote it: only the hash tells
         gaps = remote.ask("archive", "verify", "SCRIPT", "--deep", *THESE, status=1)["gaps"]
         assert [f"kalshi/{gap['object']}" for gap in gaps] == [name]
         assert not stub.refused, stub.refused

@@ -59,17 +59,21 @@ def _restores_twice(run: Run, archive: Archive, *span: str) -> None:
        lab={"gatherers": 1, "gatherer_env": {"TIDEMILL_KEEP": "1s", "TIDEMILL_PARTITION_ROWS": "1000"}},
        exchange={"start-time": _ago(days=6)}, prepare=_give_deduplicator)
 def away_within_retention(run: Run) -> None:
-    archive = LabArchive(run.lab)
+    archive, store = LabArchive(run.lab), run.lab.stores["g1"]
+
+    def acknowledged() -> int:
+        return int(store.value("SELECT coalesce(max(seq), 0) FROM tidemill.acknowledged WHERE stream = 'orderbook_deltas'"))
+
+    wait_until("some partitions may go", lambda: acknowledged() > RATE, 30)
     deduplicator_away(run)
-    store = run.lab.stores["g1"]
-    acknowledged = store.value("SELECT max(seq) FROM tidemill.acknowledged WHERE stream = 'orderbook_deltas'")
+    first_kept = acknowledged() // 1000 * 1000 + 1
     wait_until("what was acknowledged has gone",
-               lambda: store.value("SELECT min(seq) FROM orderbook_deltas") == acknowledged // 1000 * 1000 + 1, 60)
+               lambda: store.value("SELECT min(seq) FROM orderbook_deltas") == first_kept, 60)
     run.mend_it(run.lab.deduplicator.process.start)
     run.recovered()
+    run.lab.drain()
     run.expect(absent(run, "released") > 0, "nothing was released, so this proves nothing")
     run.expect(absent(run, "expired") == 0, "rows were expired although there was room")
-    run.lab.drain()
     archive.wait_whole()
     _restores_twice(run, archive, "--since", _ago(days=8), "--until", _ago(days=4))
 

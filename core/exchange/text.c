@@ -1,4 +1,5 @@
 #include "exchange/text.h"
+#include "base/utf8.h"
 
 #include <stdio.h>
 
@@ -230,23 +231,6 @@ bool tm_decimal_parse(const char *text, size_t len, int scale, int64_t *out)
     return any;
 }
 
-/* The length of the valid UTF-8 sequence at s, 0 if there is none. */
-static size_t utf8_length(const unsigned char *s, size_t left)
-{
-    if (s[0] < 0x80)
-        return 1;
-    size_t n = s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
-    if (!n || left < n)
-        return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
-        (s[0] == 0xf4 && s[1] > 0x8f))
-        return 0;
-    return n;
-}
-
 int tm_json_quote(struct tm_buf *b, const char *bytes, size_t len)
 {
     int rc = tm_buf_reserve(b, 6 * len + 2);
@@ -256,7 +240,7 @@ int tm_json_quote(struct tm_buf *b, const char *bytes, size_t len)
     *p++ = '"';
     for (size_t i = 0; i < len;) {
         unsigned char c = (unsigned char)bytes[i];
-        size_t n = utf8_length((const unsigned char *)bytes + i, len - i);
+        size_t n = tm_utf8_length(bytes + i, len - i);
         if (c < 0x20 || c == 0x7f) {
             p += sprintf(p, "\\u%04x", c);
         } else if (c == '"' || c == '\\') {

@@ -1,5 +1,6 @@
 #include "net/ws_frames.h"
 #include "base/endian.h"
+#include "base/utf8.h"
 
 #define MESSAGE_KEEP_BYTES 1048576 /* a larger reassembly buffer is given back after use */
 #define CONTROL_BYTES_MAX 125
@@ -79,31 +80,6 @@ static enum ws_got read_head(const struct ws_frames *f, const unsigned char *p, 
     return WS_GOT_MESSAGE;
 }
 
-/* The length of the UTF-8 sequence at s, 0 if there is none. */
-static size_t utf8_length(const unsigned char *s, size_t left)
-{
-    size_t n = s[0] < 0x80 ? 1 : s[0] < 0xc2 || s[0] > 0xf4 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
-    if (n > left)
-        return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    bool overlong = (s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xf0 && s[1] < 0x90);
-    bool surrogate = s[0] == 0xed && s[1] > 0x9f, beyond = s[0] == 0xf4 && s[1] > 0x8f;
-    return overlong || surrogate || beyond ? 0 : n;
-}
-
-static bool is_utf8(const char *bytes, size_t len)
-{
-    const unsigned char *s = (const unsigned char *)bytes;
-    for (size_t i = 0, n; i < len; i += n) {
-        n = utf8_length(s + i, len - i);
-        if (!n)
-            return false;
-    }
-    return true;
-}
-
 /* RFC 6455, 7.4, and the registry of IANA that it makes: 1004 to 1006 and 1015 never stand in a frame. */
 static bool is_close_code(int code)
 {
@@ -118,7 +94,7 @@ static enum ws_got take_close(const char *payload, size_t len, struct ws_frame *
     int code = tm_get_be16(payload);
     if (!is_close_code(code))
         return fault(out, WS_CLOSE_PROTOCOL, "a close code that must not be sent");
-    if (!is_utf8(payload + 2, len - 2))
+    if (!tm_utf8_is_valid(payload + 2, len - 2))
         return fault(out, WS_CLOSE_PAYLOAD, "a reason of a close frame that is not UTF-8");
     *out = (struct ws_frame){.bytes = payload + 2, .len = len - 2, .code = code};
     return WS_GOT_CLOSE;

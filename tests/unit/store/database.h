@@ -2,7 +2,7 @@
 #ifndef TESTS_STORE_DATABASE_H
 #define TESTS_STORE_DATABASE_H
 
-#include "group.h"
+#include "server.h"
 
 struct fixture {
     char name[32];

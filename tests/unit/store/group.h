@@ -2,25 +2,20 @@
 #ifndef TESTS_STORE_GROUP_H
 #define TESTS_STORE_GROUP_H
 
-#include "rows.h"
+#include "server.h"
 
-static struct cluster cluster;
 static struct tm_plan *plan;
 
 static int group_setup(void **state)
 {
-    (void)state;
     plan = compile_plan();
-    cluster_create(&cluster);
-    return 0;
+    return server_setup(state);
 }
 
 static int group_teardown(void **state)
 {
-    (void)state;
-    cluster_destroy(&cluster);
     tm_plan_put(plan);
-    return 0;
+    return server_teardown(state);
 }
 
 #endif

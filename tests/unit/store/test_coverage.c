@@ -4,6 +4,7 @@
  * wholeness (tidemill.wire), so a claim that ends at 40 is good until 39.75.
  */
 #include "database.h"
+#include "group.h"
 
 #include "store/coverage.h"
 

@@ -4,6 +4,7 @@
  * itself makes of them is not.
  */
 #include "database.h"
+#include "group.h"
 
 #include "store/hypertable.h"
 #include "store/migrate.h"

@@ -2,58 +2,12 @@
  * Keys over time in real stores (FAILURES T32): the unique indexes of days, rows on both sides of a moment, tables that gain
  * a key, and scripts that contradict what is recorded.
  */
-#include "rows.h"
+#include "database.h"
 
 #include "record/keys.h"
 #include "store/keys.h"
 
 #include <pthread.h>
-
-static struct cluster cluster;
-
-struct fixture {
-    char name[32];
-    struct tm_pg *pg;
-    PGconn *db;
-    struct tm_error err;
-    struct tm_copy_result result;
-};
-
-static int group_setup(void **state)
-{
-    (void)state;
-    cluster_create(&cluster);
-    return 0;
-}
-
-static int group_teardown(void **state)
-{
-    (void)state;
-    cluster_destroy(&cluster);
-    return 0;
-}
-
-static int setup(void **state)
-{
-    static int number;
-    struct fixture *f = calloc(1, sizeof *f);
-    assert_non_null(f);
-    (void)snprintf(f->name, sizeof f->name, "d%d", number++);
-    make_database(&cluster, f->name);
-    f->pg = engine_open(&cluster, f->name);
-    f->db = db_open(&cluster, f->name);
-    *state = f;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct fixture *f = *state;
-    tm_pg_close(f->pg);
-    PQfinish(f->db);
-    free(f);
-    return 0;
-}
 
 #define MUST(call)                                                                                                     \
     do {                                                                                                               \
@@ -124,7 +78,7 @@ static void expect_unchanged(struct fixture *f)
 
 /* ---- rows ---- */
 
-static void store(struct fixture *f, const struct tm_plan *plan, const char *query)
+static struct tm_copy_result store(struct fixture *f, const struct tm_plan *plan, const char *query)
 {
     struct rows r;
     rows_of(&r, f->pg, query);
@@ -133,12 +87,14 @@ static void store(struct fixture *f, const struct tm_plan *plan, const char *que
                                   .columns = "at,name,n,received_at",
                                   .tuples = r.spans,
                                   .count = r.count};
+    struct tm_copy_result result;
     must(f->pg, "BEGIN");
-    MUST(tm_copy_rows(f->pg, &batch, &f->result, &f->err));
+    MUST(tm_copy_rows(f->pg, &batch, &result, &f->err));
     must(f->pg, "COMMIT");
-    assert_int_equal(f->result.stored + f->result.duplicate, r.count);
-    assert_int_equal(f->result.rejected, 0);
+    assert_int_equal(result.stored + result.duplicate, r.count);
+    assert_int_equal(result.rejected, 0);
     rows_free(&r);
+    return result;
 }
 
 /* Three days around noon of the 26th, each time with equal names, names that are NULL, and other numbers. */
@@ -182,11 +138,10 @@ static void test_rows_on_both_sides(void **state)
     MUST(tm_migrate_production(f->pg, plan, &f->err));
     MUST(tm_migrate_production_days(f->pg, plan, MIDNIGHT_US - DAY, MIDNIGHT_US + DAY, &f->err));
     db_exec(f->db, "CREATE SCHEMA truth; CREATE TABLE truth.ev AS " ROWS);
-    store(f, plan, ROWS " WHERE g < 1000"); /* repeats in the batch: COPY meets 23505 and goes by the stage */
-    assert_true(f->result.conflicted);
+    /* repeats in the batch: COPY meets 23505 and goes by the stage */
+    assert_true(store(f, plan, ROWS " WHERE g < 1000").conflicted);
     store(f, plan, ROWS " WHERE g >= 500");
-    store(f, plan, ROWS);
-    assert_int_equal(f->result.stored, 0);
+    assert_int_equal(store(f, plan, ROWS).stored, 0);
     db_same(f->db, "SELECT at, name, CASE WHEN at >= '2026-11-26 12:00Z' THEN n END FROM daily",
             "SELECT DISTINCT at, name, CASE WHEN at >= '2026-11-26 12:00Z' THEN n END FROM truth.ev");
     /* the microsecond before noon is of the first key */
@@ -597,5 +552,5 @@ int main(void)
         TEST(test_what_a_gatherer_knew),
         TEST(test_keys_change_between_transactions),
     };
-    return cmocka_run_group_tests(tests, group_setup, group_teardown);
+    return cmocka_run_group_tests(tests, server_setup, server_teardown);
 }

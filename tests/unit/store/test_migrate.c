@@ -1,5 +1,6 @@
 /* Schemas: applied twice, by two at once, by a role without rights; epochs; partitions. */
 #include "database.h"
+#include "group.h"
 
 #include "store/drift.h"
 

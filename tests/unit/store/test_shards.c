@@ -1,5 +1,6 @@
 /* How many shards production has, changing that, and who is alive to hold them (store/shards.h). */
 #include "database.h"
+#include "group.h"
 
 #include "store/migrate.h"
 #include "store/shards.h"

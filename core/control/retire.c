@@ -169,13 +169,12 @@ static int put_gap(struct job *j, const struct stream *s, size_t number, struct 
     (void)snprintf(first, sizeof first, "%" PRId64, s->taken + 1);
     (void)snprintf(last, sizeof last, "%" PRId64, s->there);
     (void)snprintf(seq, sizeof seq, "%" PRId64, -(int64_t)(tm_clock_wall_us() + (int64_t)number));
-    int rc =
-        tm_pg_run(j->production,
-                  "INSERT INTO gaps (gap_id, stream, from_ts, to_ts, reason, first_seq, last_seq, detail, "
-                  "received_at, gatherer, epoch, seq) VALUES ($1, $2, $3, now(), 'retired', $4, $5, 'the gatherer was "
-                  "retired while rows were not in production', now(), $6, $7, $8)",
-                  8, values, NULL, err);
-    return rc;
+    return tm_pg_run(
+        j->production,
+        "INSERT INTO gaps (gap_id, stream, from_ts, to_ts, reason, first_seq, last_seq, detail, "
+        "received_at, gatherer, epoch, seq) VALUES ($1, $2, $3, now(), 'retired', $4, $5, 'the gatherer was "
+        "retired while rows were not in production', now(), $6, $7, $8)",
+        8, values, NULL, err);
 }
 
 static int put_gaps(struct job *j, struct tm_error *err)

@@ -52,11 +52,10 @@ static int answer(struct tm_pg *pg, const struct asked *a, const struct tm_resto
     const uint64_t what[] = {c->rows, c->bytes, c->stored, c->duplicate};
     for (size_t i = 0; i < 4; i++)
         (void)snprintf(numbers[i], sizeof numbers[i], "%" PRIu64, what[i]);
-    int rc = tm_pg_run(pg,
-                       "UPDATE tidemill.restores SET state = $2, rows = $3, bytes = $4, stored = $5, duplicate = $6, "
-                       "detail = $7, changed_at = now() WHERE manifest = $1",
-                       7, values, NULL, err);
-    return rc;
+    return tm_pg_run(pg,
+                     "UPDATE tidemill.restores SET state = $2, rows = $3, bytes = $4, stored = $5, duplicate = $6, "
+                     "detail = $7, changed_at = now() WHERE manifest = $1",
+                     7, values, NULL, err);
 }
 
 /* Is it the request that can never be met? */

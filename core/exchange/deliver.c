@@ -163,7 +163,7 @@ static int swap_frames(struct tm_sub *s, const struct tm_event *e, const struct 
     }
     int rc = tm_buf_append(s->client->data, frame->data, frame->len);
     if (!rc)
-        rc = release(s->client, &t->kept, t->kept_fact, "reorder");
+        rc = tm_sub_release_kept(s);
     tm_buf_clear(&t->kept);
     t->reorder--;
     return rc;

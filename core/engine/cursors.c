@@ -133,45 +133,57 @@ int tm_cursors_load_least(struct tm_cursors *c, struct tm_pg *pg, const struct t
 /*
  * Rows that are there are not inserted once more: that would wait for whoever moves them, and two shards for each other.
  * Those that several shards make at once are made in one order.
- *
- * Ids and stream names were checked to be plain words, epochs are uuids: nothing here needs escaping.
  */
-static int build(struct tm_buf *sql, unsigned shard, const struct tm_cursor_move *moves, size_t count)
+#define MOVE_SQL                                                                                                       \
+    "WITH v AS (SELECT * FROM unnest($2::text[], $3::uuid[], $4::text[], $5::int8[], $6::int8[], $7::int8[], "         \
+    "$8::int8[]) AS v (g, e, s, was, seq, hash, shards)), moved AS (UPDATE tidemill.cursors c SET seq = v.seq, "       \
+    "hash = v.hash, updated_at = now() FROM v WHERE c.gatherer = v.g AND c.epoch = v.e AND c.stream = v.s AND "        \
+    "c.shard = $1 AND c.seq = v.was AND NOT EXISTS (SELECT FROM tidemill.gatherers r WHERE r.gatherer = v.g AND "      \
+    "r.epoch = v.e AND r.state = 'retired') RETURNING 1), known AS (INSERT INTO tidemill.gatherers (gatherer, "        \
+    "epoch) SELECT DISTINCT g, e FROM v WHERE was = 0 ORDER BY 1, 2 ON CONFLICT DO NOTHING), made AS (INSERT INTO "    \
+    "tidemill.cursors (gatherer, epoch, stream, shard, seq, hash) SELECT g, e, s, k, CASE WHEN k = $1 THEN seq ELSE "  \
+    "0 END, CASE WHEN k = $1 THEN hash ELSE 0 END FROM v, generate_series(0, shards - 1) k WHERE was = 0 AND NOT "     \
+    "EXISTS (SELECT FROM tidemill.gatherers r WHERE r.gatherer = g AND r.epoch = e AND r.state = 'retired') AND NOT "  \
+    "EXISTS (SELECT FROM tidemill.cursors o WHERE o.gatherer = g AND o.epoch = e AND o.stream = s AND o.shard = k) "   \
+    "ORDER BY 1, 2, 3, 4 ON CONFLICT DO NOTHING RETURNING shard) SELECT (SELECT count(*) FROM moved) + (SELECT "       \
+    "count(*) FROM made WHERE shard = $1)"
+
+enum { GATHERERS, EPOCHS, STREAMS, FROM, TO, HASHES, SHARDS, ARRAYS };
+
+/* The moves' values as arrays. Ids and stream names were checked to be plain words: nothing here needs escaping. */
+static int build(struct tm_buf arrays[ARRAYS], const struct tm_cursor_move *moves, size_t count)
 {
-    int rc = tm_buf_printf(sql, "WITH v (g, e, s, was, seq, hash, shards) AS (VALUES ");
-    for (size_t i = 0; !rc && i < count; i++)
-        rc = tm_buf_printf(sql,
-                           "%s('%s', '%s'::uuid, '%s', %" PRId64 "::int8, %" PRId64 "::int8, %" PRId64 "::int8, %u)",
-                           i ? ", " : "", moves[i].gatherer, moves[i].epoch, moves[i].stream, moves[i].from,
-                           moves[i].to, moves[i].hash, moves[i].shards);
-    return rc ? rc
-              : tm_buf_printf(
-                    sql,
-                    "), moved AS (UPDATE tidemill.cursors c SET seq = v.seq, hash = v.hash, updated_at = "
-                    "now() "
-                    "FROM v WHERE c.gatherer = v.g AND c.epoch = v.e AND c.stream = v.s AND c.shard = %u "
-                    "AND c.seq = v.was AND NOT EXISTS (SELECT FROM tidemill.gatherers r WHERE r.gatherer = "
-                    "v.g AND r.epoch = v.e AND r.state = 'retired') RETURNING 1), known AS (INSERT INTO "
-                    "tidemill.gatherers (gatherer, epoch) SELECT DISTINCT g, e FROM v WHERE was = 0 ORDER BY "
-                    "1, 2 ON CONFLICT DO NOTHING), made AS (INSERT INTO tidemill.cursors "
-                    "(gatherer, epoch, stream, shard, seq, hash) SELECT g, e, s, k, CASE WHEN k = %u THEN seq "
-                    "ELSE 0 END, CASE WHEN k = %u THEN hash ELSE 0 END FROM v, generate_series(0, shards - 1) k "
-                    "WHERE was = 0 AND NOT EXISTS (SELECT FROM tidemill.gatherers r WHERE r.gatherer = g AND "
-                    "r.epoch = e AND r.state = 'retired') AND NOT EXISTS (SELECT FROM tidemill.cursors o WHERE "
-                    "o.gatherer = g AND o.epoch = e AND o.stream = s AND o.shard = k) ORDER BY 1, 2, 3, 4 ON "
-                    "CONFLICT DO NOTHING RETURNING shard) "
-                    "SELECT (SELECT count(*) FROM moved) + (SELECT count(*) FROM made WHERE shard = %u)",
-                    shard, shard, shard, shard);
+    int rc = TM_OK;
+    for (size_t i = 0; !rc && i < count; i++) {
+        const struct tm_cursor_move *v = &moves[i];
+        const char comma = i ? ',' : '{';
+        rc = tm_buf_printf(&arrays[GATHERERS], "%c%s", comma, v->gatherer);
+        rc = rc ? rc : tm_buf_printf(&arrays[EPOCHS], "%c%s", comma, v->epoch);
+        rc = rc ? rc : tm_buf_printf(&arrays[STREAMS], "%c%s", comma, v->stream);
+        rc = rc ? rc : tm_buf_printf(&arrays[FROM], "%c%" PRId64, comma, v->from);
+        rc = rc ? rc : tm_buf_printf(&arrays[TO], "%c%" PRId64, comma, v->to);
+        rc = rc ? rc : tm_buf_printf(&arrays[HASHES], "%c%" PRId64, comma, v->hash);
+        rc = rc ? rc : tm_buf_printf(&arrays[SHARDS], "%c%u", comma, v->shards);
+    }
+    for (int i = 0; !rc && i < ARRAYS; i++)
+        rc = tm_buf_printf(&arrays[i], "}");
+    return rc;
 }
 
 int tm_cursors_move(struct tm_pg *pg, unsigned shard, const struct tm_cursor_move *moves, size_t count,
                     struct tm_error *err)
 {
-    struct tm_buf sql = {0};
+    struct tm_buf arrays[ARRAYS] = {{0}};
+    struct tm_pg_number number;
+    const char *values[1 + ARRAYS] = {tm_pg_number(&number, shard)};
     PGresult *result;
-    const char *text = build(&sql, shard, moves, count) ? NULL : tm_buf_cstr(&sql);
-    int rc = text ? tm_pg_query(pg, text, 0, NULL, &result, err) : tm_error_set(err, TM_ENOMEM, "out of memory");
-    tm_buf_fini(&sql);
+    int rc = build(arrays, moves, count);
+    for (int i = 0; !rc && i < ARRAYS; i++)
+        rc = (values[1 + i] = tm_buf_cstr(&arrays[i])) ? TM_OK : TM_ENOMEM;
+    rc = rc ? tm_error_set(err, rc, "out of memory for %zu cursors", count)
+            : tm_pg_query_prepared(pg, MOVE_SQL, 1 + ARRAYS, values, &result, err);
+    for (int i = 0; i < ARRAYS; i++)
+        tm_buf_fini(&arrays[i]);
     if (rc)
         return rc;
     size_t moved = strtoull(PQgetvalue(result, 0, 0), NULL, 10);

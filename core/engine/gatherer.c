@@ -7,6 +7,7 @@
 
 #define COMMANDS_MAX 65536
 #define DURABLE_WAIT_US (2 * TM_US_PER_S)
+#define GROUP_US (6 * TM_US_PER_MS) /* a little more than fdatasync takes on a disk that is not quick (MEASURED.md) */
 #define EVENTS_MAX 65536
 
 /* ---- events ---- */
@@ -75,7 +76,9 @@ static void on_durable(void *arg, int64_t oldest_us)
 
 static int open_plan(struct tm_gatherer *g, const struct tm_gatherer_options *options, struct tm_error *err)
 {
-    int rc = tm_journal_open(&options->journal, &g->journal, err);
+    struct tm_journal_options journal = options->journal;
+    journal.group_us = GROUP_US;
+    int rc = tm_journal_open(&journal, &g->journal, err);
     struct tm_plan *plan = NULL;
     rc = rc ? rc : tm_gatherer_compile(g, options, &plan, err);
     g->plan = plan;

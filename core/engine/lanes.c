@@ -10,7 +10,6 @@
 
 /* Streams come and go while an epoch lasts, and are declared anew with every change of their columns: as many as a
  * journal's directory can hold. */
-#define LANES_MAX 1024
 #define FAMILIES_MAX 1024
 #define NO_LANE UINT16_MAX
 
@@ -18,8 +17,8 @@ struct tm_lanes {
     const struct tm_plan *plan;
     const struct tm_stream *retired[TM_STREAMS_MAX]; /* each holds its plan; the longest retired first */
     size_t retired_count;
-    struct tm_lane lanes[LANES_MAX];
-    uint16_t by_declaration[LANES_MAX]; /* the number of the lane; NO_LANE: none yet */
+    struct tm_lane lanes[TM_LANES_MAX];
+    uint16_t by_declaration[TM_LANES_MAX]; /* the number of the lane; NO_LANE: none yet */
     struct tm_family families[FAMILIES_MAX];
     size_t lane_count, family_count, rows;
     int64_t newest_us;
@@ -133,9 +132,9 @@ void tm_lanes_set_plan(struct tm_lanes *l, const struct tm_plan *plan)
 static struct tm_lane *add_lane(struct tm_lanes *l, const struct tm_journal_record *record, struct tm_error *err)
 {
     struct tm_family *family = family_of(l, record->stream);
-    if (!family || l->lane_count == LANES_MAX || record->stream_id >= LANES_MAX) {
+    if (!family || l->lane_count == TM_LANES_MAX || record->stream_id >= TM_LANES_MAX) {
         (void)tm_error_set(err, TM_EFULL,
-                           "the journal holds more than %d declarations of streams; start a new directory", LANES_MAX);
+                           "the journal holds more than %d declarations of streams; start a new directory", TM_LANES_MAX);
         return NULL;
     }
     l->by_declaration[record->stream_id] = (uint16_t)l->lane_count;
@@ -148,7 +147,7 @@ static struct tm_lane *add_lane(struct tm_lanes *l, const struct tm_journal_reco
 
 static struct tm_lane *lane_of(struct tm_lanes *l, const struct tm_journal_record *record, struct tm_error *err)
 {
-    uint16_t lane = record->stream_id < LANES_MAX ? l->by_declaration[record->stream_id] : NO_LANE;
+    uint16_t lane = record->stream_id < TM_LANES_MAX ? l->by_declaration[record->stream_id] : NO_LANE;
     return lane != NO_LANE ? &l->lanes[lane] : add_lane(l, record, err);
 }
 
@@ -226,8 +225,9 @@ struct tm_lane *tm_lanes_get(struct tm_lanes *l, size_t index)
 const struct tm_span_bytes *tm_lanes_spans(struct tm_lanes *l, struct tm_lane *lane)
 {
     struct tm_span_bytes *spans = (struct tm_span_bytes *)(void *)lane->spans.data;
-    for (size_t i = 0; i < lane->count; i++)
+    for (size_t i = 0; !lane->placed && i < lane->count; i++)
         spans[i].bytes = l->bytes.data + (uintptr_t)spans[i].bytes;
+    lane->placed = true;
     return spans;
 }
 
@@ -255,6 +255,7 @@ void tm_lanes_clear(struct tm_lanes *l)
 {
     for (size_t i = 0; i < l->lane_count; i++) {
         l->lanes[i].count = l->lanes[i].refused = 0;
+        l->lanes[i].placed = false;
         tm_buf_clear(&l->lanes[i].spans);
     }
     for (size_t i = 0; i < l->family_count; i++)

@@ -16,6 +16,8 @@
 #include "record/plan.h"
 #include "store/pg.h"
 
+#define TM_LANES_MAX 1024
+
 struct tm_lanes;
 
 struct tm_family {
@@ -35,7 +37,8 @@ struct tm_lane {
     bool as_declared;               /* `columns` are the stream's own, so a tuple's places are known */
     struct tm_family *family;
     size_t count, refused; /* rows taken; those of them that went to quarantine */
-    struct tm_buf spans;   /* of struct tm_span_bytes; `bytes` is an offset until tm_lanes_spans */
+    struct tm_buf spans;   /* of struct tm_span_bytes; `bytes` is an offset until they are placed */
+    bool placed;           /* by tm_lanes_spans */
 };
 
 /* Rows that the journal does not have any more: it jumped from `first` - 1 to `last` + 1. */
@@ -64,7 +67,7 @@ int64_t tm_lanes_newest_us(const struct tm_lanes *lanes); /* Unix arrival time o
 
 size_t tm_lanes_count(const struct tm_lanes *lanes);
 struct tm_lane *tm_lanes_get(struct tm_lanes *lanes, size_t index);
-/* The rows of a lane, valid until the next add. */
+/* The rows of a lane, valid until the next add, which is after a clear. */
 const struct tm_span_bytes *tm_lanes_spans(struct tm_lanes *lanes, struct tm_lane *lane);
 
 /* The holes before rows taken since the last clear, valid until the next add. */

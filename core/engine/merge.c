@@ -25,6 +25,7 @@ static void work_clear(struct tm_work *w)
     tm_buf_clear(&w->absurd);
     tm_buf_clear(&w->late);
     tm_buf_clear(&w->suspects);
+    w->stored = 0;
     w->polled = w->duplicate = w->quarantined = w->written = w->late_rows = w->conflicts_found = 0;
 }
 
@@ -148,11 +149,10 @@ static void share_duplicates(struct tm_work *w, size_t from, uint64_t duplicates
     }
 }
 
-/* COPY the rows from `from` on; *refused: how many production would not have. */
-static int copy_rows(struct tm_merge *m, struct tm_work *w, size_t from, uint64_t *refused, struct tm_error *err)
+/* The choices from `from` on. */
+static struct tm_copy_batch batch_of(struct tm_merge *m, const struct tm_work *w, size_t from)
 {
-    struct tm_copy_result result;
-    struct tm_copy_batch batch = {.stream = w->stream,
+    return (struct tm_copy_batch){.stream = w->stream,
                                   .side = TM_COPY_PRODUCTION,
                                   .columns = (const char *)w->columns.data,
                                   .tuples = (const struct tm_span_bytes *)(const void *)w->spans.data + from,
@@ -160,6 +160,13 @@ static int copy_rows(struct tm_merge *m, struct tm_work *w, size_t from, uint64_
                                   .expect_conflicts = w->conflicts,
                                   .on_reject = tm_merge_reject,
                                   .arg = m};
+}
+
+/* COPY the rows from `from` on; *refused: how many production would not have. */
+static int copy_rows(struct tm_merge *m, struct tm_work *w, size_t from, uint64_t *refused, struct tm_error *err)
+{
+    struct tm_copy_result result;
+    struct tm_copy_batch batch = batch_of(m, w, from);
     int rc = tm_copy_rows(m->pg, &batch, &result, err);
     if (rc && m->drift.code == rc)
         return tm_error_set(err, rc, "%s", m->drift.message);
@@ -206,7 +213,7 @@ static int revive(struct tm_work *w, const struct tm_choice *refused)
 
 static int store_stream(struct tm_merge *m, struct tm_work *w, struct tm_error *err)
 {
-    size_t from = 0, end = count_of(&w->choices);
+    size_t from = w->stored, end = count_of(&w->choices);
     int rc = TM_OK;
     m->storing = w;
     while (!rc && from < end) {
@@ -218,6 +225,35 @@ static int store_stream(struct tm_merge *m, struct tm_work *w, struct tm_error *
         from = end;
         end = count_of(&w->choices);
     }
+    return rc;
+}
+
+/* What goes by the stage says only there how much of it was new. */
+static bool is_plain(const struct tm_work *w)
+{
+    return count_of(&w->choices) && !w->conflicts && w->stream->mode != TM_STREAM_UPSERT && !w->stream->within_us;
+}
+
+int tm_merge_store_at_once(struct tm_merge *m, struct tm_pg *pg, const char *opening, struct tm_error *err)
+{
+    struct tm_pg_part parts[TM_STREAMS_MAX];
+    struct tm_buf sql = {0};
+    size_t count = 0;
+    int rc = tm_buf_printf(&sql, "%s;", opening);
+    for (size_t i = 0; !rc && i < m->work_count; i++) {
+        if (!is_plain(&m->works[i]))
+            continue;
+        struct tm_copy_batch batch = batch_of(m, &m->works[i], 0);
+        rc = tm_copy_statements(&batch, &sql, err);
+        parts[count++] = (struct tm_pg_part){.tuples = batch.tuples, .count = batch.count};
+    }
+    const char *text = rc ? NULL : tm_buf_cstr(&sql);
+    rc = text ? tm_pg_copy_in_parts(pg, text, parts, count, err)
+              : tm_error_set(err, TM_ENOMEM, "out of memory for a transaction");
+    tm_buf_fini(&sql);
+    for (size_t i = 0; !rc && i < m->work_count; i++)
+        if (is_plain(&m->works[i]))
+            m->works[i].written = m->works[i].stored = count_of(&m->works[i].choices);
     return rc;
 }
 

@@ -44,6 +44,12 @@ int tm_merge_days_ahead(struct tm_merge *m, struct tm_pg *pg, struct tm_error *e
 int tm_merge_choose(struct tm_merge *m, struct tm_batch *const *batches, size_t count,
                     struct tm_error *err) TM_MUST_CHECK;
 int tm_merge_make_days(struct tm_merge *m, struct tm_pg *pg, struct tm_error *err) TM_MUST_CHECK;
+/* `opening` and COPY into every table that as a rule refuses nothing, in one message, as each further one costs both sides
+ * a wake-up. After an error nothing is stored; TM_EPOISON: a row was refused, so roll back, begin again, and leave all of
+ * it to tm_merge_store. */
+int tm_merge_store_at_once(struct tm_merge *m, struct tm_pg *pg, const char *opening,
+                           struct tm_error *err) TM_MUST_CHECK;
+/* What is not stored yet. */
 int tm_merge_store(struct tm_merge *m, struct tm_pg *pg, struct tm_error *err) TM_MUST_CHECK;
 void tm_merge_committed(struct tm_merge *m);
 

@@ -29,6 +29,7 @@ struct tm_work {
     struct tm_seen
         *payloads;          /* of streams whose records say more than their key and times: key and the rest together */
     struct tm_buf suspects; /* struct tm_choice: duplicates by their key, and the rest was not seen like this */
+    size_t stored;          /* so many of the choices were stored at once */
     uint64_t polled, duplicate, quarantined, written, late_rows, conflicts_found;
     bool conflicts; /* the last COPY of this stream met rows that were there: stage the next one at once */
 };

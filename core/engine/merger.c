@@ -18,7 +18,6 @@
 
 #define START_OVER_BASE_US (50 * TM_US_PER_MS)
 #define START_OVER_MAX_US (1 * TM_US_PER_S)
-#define COMMIT_EVERY_US (15 * TM_US_PER_MS) /* a commit costs the same for one row as for a thousand */
 #define IDLE_US (1 * TM_US_PER_S)
 #define STANDBY_LOOKS 20 /* within a lease */
 #define BATCHES_MAX 512
@@ -40,6 +39,7 @@ struct tm_merger {
     size_t turn;        /* whose queue is looked into first */
     int64_t started_us; /* monotonic start of the last transaction */
     int64_t stored_us;  /* when its rows were all sent */
+    int64_t every_us;   /* from its start to the next one's */
     struct tm_progress progress;
 };
 
@@ -97,6 +97,11 @@ static uint64_t count_rows(const struct tm_merger *m)
     return rows;
 }
 
+static size_t rows_max(const struct tm_merger *m)
+{
+    return tm_pace_rows(&m->d->pace, m->settings->options.batch_rows_max);
+}
+
 static void drop_batches(struct tm_merger *m)
 {
     for (size_t i = 0; i < m->batch_count; i++)
@@ -141,9 +146,9 @@ static void wait_for_batches(struct tm_merger *m, int64_t us)
 static int collect(struct tm_merger *m, struct tm_error *err)
 {
     uint64_t current = generation(m);
-    size_t rows = count_rows(m), rows_max = tm_pace_rows(&m->d->pace, m->settings->options.batch_rows_max);
+    size_t rows = count_rows(m), most = rows_max(m);
     struct tm_batch *b;
-    while (rows < rows_max && m->batch_count < BATCHES_MAX && (b = next_batch(m))) {
+    while (rows < most && m->batch_count < BATCHES_MAX && (b = next_batch(m))) {
         if (b->generation != current) {
             drop_batch(m, b);
             continue;
@@ -224,11 +229,21 @@ static int note_absent(struct tm_merger *m, struct tm_error *err)
     return rc;
 }
 
+static int begin(struct tm_merger *m, struct tm_error *err)
+{
+    struct tm_production_opening opening = tm_production_opening(&m->production);
+    int rc = tm_merge_store_at_once(m->merge, m->production.pg, opening.sql, err);
+    if (rc != TM_EPOISON)
+        return rc;
+    rc = tm_pg_exec(m->production.pg, "ROLLBACK", err);
+    return rc ? rc : tm_production_begin(&m->production, err);
+}
+
 static int run_transaction(struct tm_merger *m, struct tm_error *err)
 {
     int rc = tm_merge_choose(m->merge, m->batches, m->batch_count, err);
     rc = rc ? rc : tm_merge_make_days(m->merge, m->production.pg, err);
-    rc = rc ? rc : tm_production_begin(&m->production, err);
+    rc = rc ? rc : begin(m, err);
     rc = rc ? rc : tm_merge_store(m->merge, m->production.pg, err);
     rc = rc ? rc : note_absent(m, err);
     rc = rc ? rc : tm_cursors_move(m->production.pg, m->d->shard, m->moves, m->move_count, err);
@@ -290,7 +305,9 @@ static void after_commit(struct tm_merger *m)
     tm_patience_reset(&m->patience);
     tm_bulletin_working(m->d);
     tm_pace_took(&m->d->pace, count_rows(m), m->stored_us - m->started_us);
-    tm_metric_observe_us(m->d->commit_seconds, tm_clock_mono_us() - m->started_us);
+    int64_t took_us = tm_clock_mono_us() - m->started_us;
+    tm_metric_observe_us(m->d->commit_seconds, took_us);
+    m->every_us = 15000;
 }
 
 /* With nothing to do, ask whether production is still there: it may have failed over in the meantime. */
@@ -308,7 +325,7 @@ static int idle(struct tm_merger *m, struct tm_error *err)
 
 static int merge(struct tm_merger *m, struct tm_error *err)
 {
-    int64_t early_us = m->started_us + COMMIT_EVERY_US - tm_clock_mono_us();
+    int64_t early_us = m->started_us + m->every_us - tm_clock_mono_us();
     int rc = early_us > 0 ? tm_stop_wait(&m->d->merger_stop, early_us) : TM_OK;
     rc = rc ? rc : tm_tenure_check(&m->tenure, m->production.pg, err);
     rc = rc ? rc : collect(m, err);

@@ -3,6 +3,8 @@
 
 #define SLOW_US (5 * TM_US_PER_S)
 #define FAST_US (1 * TM_US_PER_S)
+#define COMMITS_MIN_US (15 * TM_US_PER_MS)
+#define COMMITS_MAX_US (150 * TM_US_PER_MS)
 #define ROWS_FREE ((size_t)1 << 20) /* a bound above this is none */
 
 size_t tm_pace_rows(const struct tm_pace *p, size_t wanted)
@@ -29,4 +31,10 @@ void tm_pace_took(struct tm_pace *p, size_t rows, int64_t us)
 void tm_pace_failed(struct tm_pace *p, size_t rows)
 {
     set(p, rows / 10);
+}
+
+int64_t tm_pace_commits_us(int64_t took_us)
+{
+    int64_t us = took_us < COMMITS_MAX_US / 3 ? took_us * 3 : COMMITS_MAX_US;
+    return us > COMMITS_MIN_US ? us : COMMITS_MIN_US;
 }

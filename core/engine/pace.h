@@ -8,6 +8,10 @@
  *     its session ended in it                a tenth: a deadline, or a server that is up for a moment only
  *
  * The merger measures; pollers read no more rows at once than the bound, as what they read cannot be divided.
+ *
+ * And how often to commit what comes in bit by bit: a commit costs about the same for one row as for a thousand, so not more
+ * often than every 15 ms; and where one takes long, the server or the machine is busy, and fewer and larger ones are what
+ * relieves it: every 3 times what the last took, up to 150 ms.
  */
 #ifndef TM_ENGINE_PACE_H
 #define TM_ENGINE_PACE_H
@@ -27,5 +31,8 @@ size_t tm_pace_rows(const struct tm_pace *p, size_t wanted);
 /* The merger: `rows` took so long, COMMIT aside. */
 void tm_pace_took(struct tm_pace *p, size_t rows, int64_t us);
 void tm_pace_failed(struct tm_pace *p, size_t rows);
+
+/* From the start of a commit that took so long to the start of the next, where nothing waits that has to. */
+int64_t tm_pace_commits_us(int64_t took_us);
 
 #endif

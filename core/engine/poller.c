@@ -36,25 +36,34 @@ struct stream_of_epoch {
     char stream[TM_NAME_BYTES];
 };
 
+/* What the gatherer says about a stream: a row of tidemill.streams joined with its epoch. */
+struct standing {
+    const char *epoch, *epoch_no, *stream;
+    int64_t seq, hash, committed_us; /* the last: by the clock of the gatherer's database; 0: not known */
+};
+
+/* What a look reads of a stream. */
+struct reading {
+    struct standing s;
+    struct tm_batch *b; /* NULL: taken */
+};
+
 struct poller {
     struct tm_peer *peer;
     struct tm_deduplicator *d;
     struct tm_pg *pg;
     struct tm_dedup_orders orders; /* its cursors move on with what was handed over */
+    struct reading readings[READY_MAX];
+    size_t reading_count;
     struct tm_batch *ready[READY_MAX];
     size_t ready_count;
     bool refused; /* a stream was refused in this look */
+    bool more;    /* a stream has more than was taken in this look */
     struct complaint complaints[TM_STREAMS_MAX];
     size_t complaint_count;
     struct stream_of_epoch verified[READY_MAX]; /* in this session */
     size_t verified_count;
     struct tm_acknowledging acknowledging;
-};
-
-/* What the gatherer says about a stream: a row of tidemill.streams joined with its epoch. */
-struct standing {
-    const char *epoch, *epoch_no, *stream;
-    int64_t seq, hash, committed_us; /* the last: by the clock of the gatherer's database; 0: not known */
 };
 
 #define COMMITTED_US "(extract(epoch FROM committed_at) * 1000000)::int8"
@@ -144,7 +153,7 @@ static int find_mark(struct poller *p, const struct standing *s, struct tm_batch
     PGresult *result;
     (void)snprintf(from, sizeof from, "%" PRId64, b->from);
     (void)snprintf(to, sizeof to, "%" PRId64, reach);
-    int rc = tm_pg_query(
+    int rc = tm_pg_query_prepared(
         p->pg,
         "(SELECT seq, hash, " COMMITTED_US " FROM tidemill.marks WHERE epoch_no = $1 AND stream = $2 AND seq > $3 AND "
         "seq <= $4 ORDER BY seq DESC LIMIT 1) UNION ALL (SELECT seq, hash, " COMMITTED_US " FROM tidemill.marks WHERE "
@@ -215,19 +224,32 @@ static int check_history(struct poller *p, const struct standing *s, const struc
     return TM_OK;
 }
 
-static int copy_rows(struct poller *p, const struct standing *s, struct tm_batch *b, struct tm_error *err)
+static int put_copy(struct tm_buf *sql, const struct standing *s, const struct tm_batch *b)
 {
-    struct tm_buf columns = {0}, sql = {0};
+    struct tm_buf columns = {0};
     int rc = tm_schema_poll_columns(b->stream, &columns);
     const char *list = rc ? NULL : tm_buf_cstr(&columns);
-    rc = list ? tm_buf_printf(&sql,
+    rc = list ? tm_buf_printf(sql,
                               "COPY (SELECT %s FROM %s WHERE epoch_no = %s AND seq > %" PRId64 " AND seq <= %" PRId64
-                              " ORDER BY seq) TO STDOUT (FORMAT binary)",
+                              " ORDER BY seq) TO STDOUT (FORMAT binary);",
                               list, s->stream, s->epoch_no, b->from, b->to)
               : TM_ENOMEM;
-    const char *text = rc ? NULL : tm_buf_cstr(&sql);
-    rc = text ? tm_pg_copy_out(p->pg, text, &b->bytes, err) : tm_error_set(err, TM_ENOMEM, "out of memory");
     tm_buf_fini(&columns);
+    return rc;
+}
+
+/* One message for all, as each further one costs both sides a wake-up. */
+static int copy_rows(struct poller *p, const struct reading *readings, size_t count, struct tm_error *err)
+{
+    struct tm_buf sql = {0}, *outs[READY_MAX];
+    int rc = TM_OK;
+    for (size_t i = 0; !rc && i < count; i++) {
+        outs[i] = &readings[i].b->bytes;
+        tm_buf_clear(outs[i]);
+        rc = put_copy(&sql, &readings[i].s, readings[i].b);
+    }
+    const char *text = rc ? NULL : tm_buf_cstr(&sql);
+    rc = text ? tm_pg_copy_out_parts(p->pg, text, outs, count, err) : tm_error_set(err, TM_ENOMEM, "out of memory");
     tm_buf_fini(&sql);
     return rc;
 }
@@ -264,12 +286,11 @@ static int load_explained(struct poller *p, const struct standing *s, struct tm_
     return TM_OK;
 }
 
-static int fetch_rows(struct poller *p, const struct standing *s, struct tm_batch *b, struct tm_error *err)
+/* Find the rows in what was copied. */
+static int index_rows(struct poller *p, const struct standing *s, struct tm_batch *b, struct tm_error *err)
 {
     struct tm_error ignored;
-    tm_buf_clear(&b->bytes);
-    int rc = copy_rows(p, s, b, err);
-    rc = rc ? rc : tm_batch_index(b, &p->d->hash_key, err);
+    int rc = tm_batch_index(b, &p->d->hash_key, err);
     if (rc != TM_ESTATE || load_explained(p, s, b, &ignored))
         return rc;
     /* an older gatherer has no such table, and this role may not be allowed to read it: then nothing explains the hole */
@@ -302,13 +323,17 @@ static int fetch_before_hole(struct poller *p, const struct standing *s, struct 
 {
     struct tm_error hole = *err;
     int rc = find_mark(p, s, b, b->missing - 1, false, err);
-    if (rc > 0)
-        return fetch_rows(p, s, b, err);
+    if (rc > 0) {
+        struct reading again = {.s = *s, .b = b};
+        rc = copy_rows(p, &again, 1, err);
+        return rc ? rc : index_rows(p, s, b, err);
+    }
     *err = rc ? *err : hole;
     return rc ? rc : TM_ESTATE;
 }
 
-static int fetch_batch(struct poller *p, const struct standing *s, const struct tm_cursor *at, struct tm_batch *b,
+/* From where to where. */
+static int begin_batch(struct poller *p, const struct standing *s, const struct tm_cursor *at, struct tm_batch *b,
                        struct tm_error *err)
 {
     b->peer = p->peer;
@@ -318,8 +343,12 @@ static int fetch_batch(struct poller *p, const struct standing *s, const struct 
     b->from_hash = at->hash;
     (void)snprintf(b->epoch, sizeof b->epoch, "%s", s->epoch);
     int rc = at->seq && !is_verified(p, s) ? check_history(p, s, at, err) : TM_OK;
-    rc = rc ? rc : choose_mark(p, s, b, err);
-    rc = rc ? rc : fetch_rows(p, s, b, err);
+    return rc ? rc : choose_mark(p, s, b, err);
+}
+
+static int finish_batch(struct poller *p, const struct standing *s, struct tm_batch *b, struct tm_error *err)
+{
+    int rc = index_rows(p, s, b, err);
     if (rc == TM_ESTATE && b->missing)
         rc = fetch_before_hole(p, s, b, err);
     if (!rc)
@@ -333,45 +362,9 @@ static bool is_anothers(const struct poller *p, const struct tm_stream *stream)
     return stream && p->d->shard && !tm_share_is_spread(stream);
 }
 
-/* TM_OK also when the stream is refused: only a lost connection ends the look. */
-static int look_at_stream(struct poller *p, const struct standing *s, struct tm_error *err)
+/* TM_OK where only this stream is refused: a lost connection ends the look. */
+static int give_up(struct poller *p, const struct standing *s, struct tm_batch *b, int rc, struct tm_error *err)
 {
-    const struct tm_stream *stream = tm_plan_stream_by_name(p->orders.settings->options.plan, s->stream);
-    struct tm_cursor *at = tm_cursors_get(&p->orders.cursors, p->peer->id, s->epoch, s->stream);
-    if (s->seq <= at->seq || p->ready_count == READY_MAX || is_anothers(p, stream))
-        return TM_OK;
-    if (is_resting(p, s)) {
-        p->refused = true;
-        return TM_OK;
-    }
-    if (!stream) {
-        if (is_new_complaint(p, s->epoch, s->stream))
-            tm_log(TM_LOG_WARN, "poller",
-                   "the gatherer has a stream that this script does not declare; it is not merged",
-                   TM_F_STR("gatherer", p->peer->id), TM_F_STR("stream", s->stream));
-        return TM_OK;
-    }
-    if (tm_cursors_is_retired(&p->orders.cursors, p->peer->id, s->epoch)) {
-        (void)tm_error_set(err, TM_ESTATE,
-                           "%s: this epoch of the gatherer was retired, and it has rows beyond seq %" PRId64
-                           ": give it a new journal directory and a new store",
-                           s->stream, at->seq);
-        refuse(p, s->epoch, s->stream, err);
-        return TM_OK;
-    }
-    struct tm_batch *b = tm_batch_create(stream);
-    int rc = fetch_batch(p, s, at, b, err);
-    if (!rc) {
-        note_verified(p, s);
-        forget_complaint(p, s);
-        if (TM_PLANTED(early_cursor))
-            b->to++;
-        tell_absent(p, b);
-        at->seq = b->to;
-        at->hash = b->hash;
-        p->ready[p->ready_count++] = b;
-        return TM_OK;
-    }
     tm_batch_destroy(b);
     if (!tm_pg_is_open(p->pg) || rc == TM_ERETRY)
         return rc;
@@ -381,16 +374,95 @@ static int look_at_stream(struct poller *p, const struct standing *s, struct tm_
     return session_is_good ? TM_OK : rc;
 }
 
+/* Whether there is something to read, and from where to where. TM_OK also when the stream is refused. */
+static int look_at_stream(struct poller *p, struct standing s, struct tm_error *err)
+{
+    const struct tm_stream *stream = tm_plan_stream_by_name(p->orders.settings->options.plan, s.stream);
+    struct tm_cursor *at = tm_cursors_get(&p->orders.cursors, p->peer->id, s.epoch, s.stream);
+    if (s.seq <= at->seq || is_anothers(p, stream))
+        return TM_OK;
+    if (p->reading_count == READY_MAX) {
+        p->more = true;
+        return TM_OK;
+    }
+    if (is_resting(p, &s)) {
+        p->refused = true;
+        return TM_OK;
+    }
+    if (!stream) {
+        if (is_new_complaint(p, s.epoch, s.stream))
+            tm_log(TM_LOG_WARN, "poller",
+                   "the gatherer has a stream that this script does not declare; it is not merged",
+                   TM_F_STR("gatherer", p->peer->id), TM_F_STR("stream", s.stream));
+        return TM_OK;
+    }
+    if (tm_cursors_is_retired(&p->orders.cursors, p->peer->id, s.epoch)) {
+        (void)tm_error_set(err, TM_ESTATE,
+                           "%s: this epoch of the gatherer was retired, and it has rows beyond seq %" PRId64
+                           ": give it a new journal directory and a new store",
+                           s.stream, at->seq);
+        refuse(p, s.epoch, s.stream, err);
+        return TM_OK;
+    }
+    struct tm_batch *b = tm_batch_create(stream);
+    int rc = begin_batch(p, &s, at, b, err);
+    if (rc)
+        return give_up(p, &s, b, rc, err);
+    p->readings[p->reading_count++] = (struct reading){.s = s, .b = b};
+    return TM_OK;
+}
+
+/* Its batch is ready, given up, or the look ends. */
+static int take(struct poller *p, struct reading *r, bool copied, struct tm_error *err)
+{
+    const struct standing *s = &r->s;
+    struct tm_batch *b = r->b;
+    r->b = NULL;
+    int rc = copied ? TM_OK : copy_rows(p, &(struct reading){.s = *s, .b = b}, 1, err);
+    rc = rc ? rc : finish_batch(p, s, b, err);
+    if (rc)
+        return give_up(p, s, b, rc, err);
+    note_verified(p, s);
+    forget_complaint(p, s);
+    if (TM_PLANTED(early_cursor))
+        b->to++;
+    tell_absent(p, b);
+    struct tm_cursor *at = tm_cursors_get(&p->orders.cursors, p->peer->id, s->epoch, s->stream);
+    at->seq = b->to;
+    at->hash = b->hash;
+    p->more |= b->to < s->seq;
+    p->ready[p->ready_count++] = b;
+    return TM_OK;
+}
+
+/* All at once; where that fails, one by one, so that only what cannot be read is refused. */
+static int read_all(struct poller *p, struct tm_error *err)
+{
+    int rc = p->reading_count ? copy_rows(p, p->readings, p->reading_count, err) : TM_OK;
+    bool copied = !rc;
+    if (rc && tm_pg_is_open(p->pg) && rc != TM_ERETRY)
+        rc = TM_OK;
+    for (size_t i = 0; !rc && i < p->reading_count; i++)
+        rc = take(p, &p->readings[i], copied, err);
+    return rc;
+}
+
+static void drop_readings(struct poller *p)
+{
+    while (p->reading_count)
+        tm_batch_destroy(p->readings[--p->reading_count].b); /* NULL: taken */
+}
+
 /* ---- one look at everything ---- */
 
 /* Rows of a stream that is merged and that were not fetched yet. */
-static uint64_t unread_of(struct poller *p, const struct standing *s)
+static uint64_t unread_of(struct poller *p, struct standing s)
 {
-    const struct tm_stream *stream = tm_plan_stream_by_name(p->orders.settings->options.plan, s->stream);
+    const struct tm_stream *stream = tm_plan_stream_by_name(p->orders.settings->options.plan, s.stream);
     if (!stream || is_anothers(p, stream))
         return 0;
-    int64_t at = tm_cursors_get(&p->orders.cursors, p->peer->id, s->epoch, s->stream)->seq;
-    uint64_t rows = s->seq > at ? (uint64_t)(s->seq - at) : 0;
+    int64_t at = tm_cursors_get(&p->orders.cursors, p->peer->id, s.epoch, s.stream)->seq;
+    uint64_t rows = s.seq > at ? (uint64_t)(s.seq - at) : 0;
     return tm_share_is_spread(stream) ? rows / p->d->shard_count : rows; /* about so many are of our shard */
 }
 
@@ -399,6 +471,16 @@ static void note_unread(struct poller *p, uint64_t rows)
     pthread_mutex_lock(&p->d->lock);
     p->peer->unread_rows = rows;
     pthread_mutex_unlock(&p->d->lock);
+}
+
+static struct standing standing_of(const PGresult *r, int i)
+{
+    return (struct standing){.epoch = PQgetvalue(r, i, 0),
+                             .epoch_no = PQgetvalue(r, i, 1),
+                             .stream = PQgetvalue(r, i, 2),
+                             .seq = strtoll(PQgetvalue(r, i, 3), NULL, 10),
+                             .hash = strtoll(PQgetvalue(r, i, 4), NULL, 10),
+                             .committed_us = strtoll(PQgetvalue(r, i, 5), NULL, 10)};
 }
 
 /*
@@ -410,23 +492,19 @@ static int look(struct poller *p, struct tm_error *err)
 {
     PGresult *result;
     uint64_t unread = 0;
-    p->refused = false;
-    int rc =
-        tm_pg_query(p->pg,
-                    "SELECT e.epoch, e.epoch_no, s.stream, s.seq, s.hash, (SELECT " COMMITTED_US
-                    " FROM tidemill.marks m WHERE m.epoch_no = s.epoch_no AND m.stream = s.stream AND m.seq = s.seq) "
-                    "FROM tidemill.streams s JOIN tidemill.epochs e USING (epoch_no) ORDER BY e.epoch_no, s.stream",
-                    0, NULL, &result, err);
-    for (int i = 0; !rc && i < PQntuples(result); i++) {
-        struct standing s = {.epoch = PQgetvalue(result, i, 0),
-                             .epoch_no = PQgetvalue(result, i, 1),
-                             .stream = PQgetvalue(result, i, 2),
-                             .seq = strtoll(PQgetvalue(result, i, 3), NULL, 10),
-                             .hash = strtoll(PQgetvalue(result, i, 4), NULL, 10),
-                             .committed_us = strtoll(PQgetvalue(result, i, 5), NULL, 10)};
-        rc = look_at_stream(p, &s, err);
-        unread += unread_of(p, &s);
-    }
+    p->refused = p->more = false;
+    int rc = tm_pg_query_prepared(
+        p->pg,
+        "SELECT e.epoch, e.epoch_no, s.stream, s.seq, s.hash, (SELECT " COMMITTED_US
+        " FROM tidemill.marks m WHERE m.epoch_no = s.epoch_no AND m.stream = s.stream AND m.seq = s.seq) "
+        "FROM tidemill.streams s JOIN tidemill.epochs e USING (epoch_no) ORDER BY e.epoch_no, s.stream",
+        0, NULL, &result, err);
+    for (int i = 0; !rc && i < PQntuples(result); i++)
+        rc = look_at_stream(p, standing_of(result, i), err);
+    rc = rc ? rc : read_all(p, err);
+    drop_readings(p);
+    for (int i = 0; !rc && i < PQntuples(result); i++)
+        unread += unread_of(p, standing_of(result, i));
     if (!rc)
         note_unread(p, unread);
     PQclear(result);
@@ -511,7 +589,7 @@ static int turn(struct poller *p, struct tm_error *err)
         rc = tm_acknowledge(&p->acknowledging, p->peer, &p->orders, p->pg, err);
         if (rc)
             return rc;
-        wait_us = p->ready_count ? 0 : p->orders.settings->options.poll_us;
+        wait_us = p->more ? 0 : p->orders.settings->options.poll_us; /* a commit since then has notified us */
         rc = hand_over(p, err);
         if (rc)
             return rc;

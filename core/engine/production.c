@@ -110,13 +110,18 @@ int tm_production_expect(struct tm_production *p, const struct tm_lease *lease, 
     return rc;
 }
 
+struct tm_production_opening tm_production_opening(const struct tm_production *p)
+{
+    struct tm_production_opening opening;
+    bool alone = atomic_load(&p->d->unreplicated);
+    (void)snprintf(opening.sql, sizeof opening.sql, "BEGIN; SET LOCAL synchronous_commit = %s; %s",
+                   alone ? "local" : p->durability, p->expect);
+    return opening;
+}
+
 int tm_production_begin(struct tm_production *p, struct tm_error *err)
 {
-    char sql[sizeof p->expect + 80];
-    bool alone = atomic_load(&p->d->unreplicated);
-    (void)snprintf(sql, sizeof sql, "BEGIN; SET LOCAL synchronous_commit = %s; %s", alone ? "local" : p->durability,
-                   p->expect);
-    return tm_pg_exec(p->pg, sql, err);
+    return tm_pg_exec(p->pg, tm_production_opening(p).sql, err);
 }
 
 static void note_replicated(struct tm_deduplicator *d, bool replicated)

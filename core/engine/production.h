@@ -42,6 +42,11 @@ int tm_production_prepare(struct tm_production *p, const struct tm_plan *plan, b
 int tm_production_expect(struct tm_production *p, const struct tm_lease *lease, const struct tm_plan *plan,
                          struct tm_error *err) TM_MUST_CHECK;
 
+/* How a transaction begins: statements without result, to be sent ahead of others in one message; or alone. */
+struct tm_production_opening {
+    char sql[400];
+};
+struct tm_production_opening tm_production_opening(const struct tm_production *p);
 int tm_production_begin(struct tm_production *p, struct tm_error *err) TM_MUST_CHECK;
 int tm_production_commit(struct tm_production *p, int64_t standby_us, struct tm_error *err) TM_MUST_CHECK;
 

@@ -2,6 +2,7 @@
 #include "base/backoff.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "engine/pace.h"
 #include "store/migrate.h"
 
 #include <errno.h>
@@ -15,8 +16,7 @@
 
 #define BACKOFF_BASE_US (200 * TM_US_PER_MS)
 #define BACKOFF_MAX_US (10 * TM_US_PER_S)
-#define COMMIT_EVERY_US (15 * TM_US_PER_MS) /* a commit costs the same for one row as for a thousand */
-#define IDLE_US (1 * TM_US_PER_S)           /* housekeeping when nothing comes */
+#define IDLE_US (1 * TM_US_PER_S) /* housekeeping when nothing comes */
 #define COUNT_EVERY_US (5 * TM_US_PER_S)
 #define DRAIN_US (5 * TM_US_PER_S)
 #define CONNECT_US (5 * TM_US_PER_S)
@@ -294,6 +294,7 @@ static int open_session(struct tm_writer *w, struct tm_error *err)
     bool lacks = false;
     rc = rc ? rc : lacks_reference(w, &lacks, err);
     rc = rc ? rc : make_schema(w, err);
+    rc = rc ? rc : tm_writer_prepare(w, err);
     rc = rc ? rc : tm_migrate_partition_rows(w->pg, w->settings->partition_rows, &w->partition_rows, err);
     rc = rc ? rc : make_room(w, err);
     rc = rc ? rc : load_checkpoint(w, lacks, err);
@@ -364,9 +365,10 @@ static int run_session(struct tm_writer *w, struct tm_error *err)
         note_lag(w);
         if (!more && last)
             return TM_OK;
+        int64_t every_us = tm_pace_commits_us(tm_clock_mono_us() - started_us);
         if (!more)
             wait_for_more(w);
-        int64_t early_us = started_us + COMMIT_EVERY_US - tm_clock_mono_us();
+        int64_t early_us = started_us + every_us - tm_clock_mono_us();
         if (!more && early_us > 0 && tm_stop_wait(&w->stop, early_us))
             return TM_ESTOPPED;
     }

@@ -100,19 +100,24 @@ static int put_aside(struct passage *p, const struct tm_span_bytes *tuples, stru
     return rc ? tm_error_set(err, rc, "cannot quarantine rows of %s", p->lane->name) : TM_OK;
 }
 
-static int copy_lane(struct tm_writer *w, struct tm_lane *lane, struct tm_error *err)
+static struct tm_copy_batch batch_of(struct tm_writer *w, struct tm_lane *lane, struct passage *p)
 {
-    struct passage p = {.w = w, .lane = lane};
-    if (!lane->stream)
-        return put_aside(&p, tm_lanes_spans(w->lanes, lane), err);
-    struct tm_copy_result result;
-    struct tm_copy_batch batch = {.stream = lane->stream,
+    return (struct tm_copy_batch){.stream = lane->stream,
                                   .side = TM_COPY_LOCAL,
                                   .columns = lane->columns,
                                   .tuples = tm_lanes_spans(w->lanes, lane),
                                   .count = lane->count,
                                   .on_reject = quarantine,
-                                  .arg = &p};
+                                  .arg = p};
+}
+
+static int copy_lane(struct tm_writer *w, struct tm_lane *lane, struct tm_error *err)
+{
+    struct passage p = {.w = w, .lane = lane};
+    struct tm_copy_result result;
+    struct tm_copy_batch batch = batch_of(w, lane, &p);
+    if (!lane->stream)
+        return put_aside(&p, batch.tuples, err);
     int rc = tm_copy_rows(w->pg, &batch, &result, err);
     return rc ? tm_error_wrap(err, "%s", lane->name) : TM_OK;
 }
@@ -134,48 +139,115 @@ static int note_hole(struct tm_writer *w, const struct tm_hole *hole, struct tm_
     return tm_absent_note(w->pg, &line, err);
 }
 
-/* Where the streams stand, the mark for cursors, the checkpoint and the notification: one round trip with
- * COMMIT. */
-static int build_ending(struct tm_writer *w, struct tm_journal_position at)
+/* Where the streams stand, the mark for cursors and the checkpoint. */
+#define ENDING_SQL                                                                                                     \
+    "PREPARE tm_ending (int4, text[], int8[], int8[], int8, int8) AS WITH now_at AS (SELECT * FROM "                   \
+    "unnest($2, $3, $4) AS v (stream, seq, hash)), marked AS (INSERT INTO tidemill.marks (epoch_no, stream, seq, "     \
+    "hash) SELECT $1, stream, seq, hash FROM now_at), standing AS (INSERT INTO tidemill.streams (epoch_no, stream, "   \
+    "seq, hash) SELECT $1, stream, seq, hash FROM now_at ON CONFLICT (epoch_no, stream) DO UPDATE SET "                \
+    "seq = excluded.seq, hash = excluded.hash) INSERT INTO tidemill.checkpoint VALUES ($1, $5, $6) "                   \
+    "ON CONFLICT (epoch_no) DO UPDATE SET segment = excluded.segment, journal_offset = excluded.journal_offset"
+
+int tm_writer_prepare(struct tm_writer *w, struct tm_error *err)
 {
-    const char *comma = "";
-    tm_buf_clear(&w->sql);
-    int rc = tm_buf_printf(&w->sql, "WITH now_at (stream, seq, hash) AS (VALUES ");
+    return tm_pg_exec(w->pg, ENDING_SQL, err);
+}
+
+enum field { NAME, SEQ, HASH };
+
+/* ", '{...}'": one field of all streams that have new rows. */
+static int put_array(struct tm_writer *w, enum field field)
+{
+    const char *comma = ", '{";
+    int rc = TM_OK;
     for (size_t i = 0; !rc && i < tm_lanes_family_count(w->lanes); i++) {
-        struct tm_family *f = tm_lanes_family(w->lanes, i);
+        const struct tm_family *f = tm_lanes_family(w->lanes, i);
         if (!f->touched)
             continue;
-        rc = tm_buf_printf(&w->sql, "%s('%s', %" PRId64 "::int8, %" PRId64 "::int8)", comma, f->name, f->seq,
-                           (int64_t)f->hash);
-        comma = ", ";
+        rc = field == NAME ? tm_buf_printf(&w->sql, "%s%s", comma, f->name)
+                           : tm_buf_printf(&w->sql, "%s%" PRId64, comma, field == SEQ ? f->seq : (int64_t)f->hash);
+        comma = ",";
     }
+    return rc ? rc : tm_buf_printf(&w->sql, "}'");
+}
+
+/* With the notification and COMMIT. Names of streams are plain words. */
+static int put_ending(struct tm_writer *w, struct tm_journal_position at)
+{
+    int rc = tm_buf_printf(&w->sql, "EXECUTE tm_ending (%d", w->epoch_no);
+    rc = rc ? rc : put_array(w, NAME);
+    rc = rc ? rc : put_array(w, SEQ);
+    rc = rc ? rc : put_array(w, HASH);
     rc = rc ? rc
-            : tm_buf_printf(&w->sql,
-                            "), marked AS (INSERT INTO tidemill.marks (epoch_no, stream, seq, hash) "
-                            "SELECT %d, stream, seq, hash FROM now_at) "
-                            "INSERT INTO tidemill.streams (epoch_no, stream, seq, hash) SELECT %d, stream, seq, hash "
-                            "FROM now_at ON CONFLICT (epoch_no, stream) DO UPDATE SET seq = excluded.seq, "
-                            "hash = excluded.hash;"
-                            "INSERT INTO tidemill.checkpoint VALUES (%d, %" PRIu64 ", %" PRIu64 ") "
-                            "ON CONFLICT (epoch_no) DO UPDATE SET segment = excluded.segment, "
-                            "journal_offset = excluded.journal_offset; NOTIFY tidemill; COMMIT",
-                            w->epoch_no, w->epoch_no, w->epoch_no, at.segment, at.offset);
+            : tm_buf_printf(&w->sql, ", %" PRIu64 ", %" PRIu64 "); NOTIFY tidemill; COMMIT", at.segment, at.offset);
     return rc ? rc : tm_buf_cstr(&w->sql) ? TM_OK : TM_ENOMEM;
+}
+
+/* ---- a commit: at once, and where that does not do lane by lane ---- */
+
+static bool is_plain(struct tm_writer *w)
+{
+    bool plain = !tm_lanes_hole_count(w->lanes);
+    for (size_t i = 0; plain && i < tm_lanes_count(w->lanes); i++) {
+        const struct tm_lane *lane = tm_lanes_get(w->lanes, i);
+        plain = lane->stream || !lane->count;
+    }
+    return plain;
+}
+
+/* The whole transaction in one message, as each further one costs both sides a wake-up. */
+static int commit_at_once(struct tm_writer *w, struct tm_journal_position at, struct tm_error *err)
+{
+    struct tm_pg_part parts[TM_LANES_MAX];
+    size_t count = 0;
+    tm_buf_clear(&w->sql);
+    int rc = tm_buf_printf(&w->sql, "BEGIN;");
+    for (size_t i = 0; !rc && i < tm_lanes_count(w->lanes); i++) {
+        struct tm_lane *lane = tm_lanes_get(w->lanes, i);
+        if (!lane->count)
+            continue;
+        struct tm_copy_batch batch = batch_of(w, lane, NULL);
+        rc = tm_copy_statements(&batch, &w->sql, err);
+        parts[count++] = (struct tm_pg_part){.tuples = batch.tuples, .count = batch.count};
+    }
+    if (rc || put_ending(w, at))
+        return tm_error_set(err, TM_ENOMEM, "out of memory for a commit");
+    return tm_pg_copy_in_parts(w->pg, (const char *)w->sql.data, parts, count, err);
+}
+
+static int commit_by_lane(struct tm_writer *w, struct tm_journal_position at, struct tm_error *err)
+{
+    int rc = tm_pg_exec(w->pg, "BEGIN", err);
+    for (size_t i = 0; !rc && i < tm_lanes_count(w->lanes); i++)
+        if (tm_lanes_get(w->lanes, i)->count)
+            rc = copy_lane(w, tm_lanes_get(w->lanes, i), err);
+    for (size_t i = 0; !rc && i < tm_lanes_hole_count(w->lanes); i++)
+        rc = note_hole(w, tm_lanes_hole(w->lanes, i), err);
+    tm_buf_clear(&w->sql);
+    if (!rc && put_ending(w, at))
+        rc = tm_error_set(err, TM_ENOMEM, "out of memory for a checkpoint");
+    return rc ? rc : tm_pg_exec(w->pg, (const char *)w->sql.data, err);
+}
+
+/* A refusal of the whole does not say which row it was, or whose. */
+static bool is_refusal(const struct tm_writer *w)
+{
+    enum tm_pg_class class = tm_pg_class_of(w->pg);
+    return tm_pg_is_open(w->pg) && (class == TM_PG_DATA || class == TM_PG_UNIQUE || class == TM_PG_STOP);
 }
 
 int tm_writer_commit(struct tm_writer *w, struct tm_error *err)
 {
     struct tm_journal_position at = tm_journal_reader_position(w->reader);
     int rc = make_partitions(w, err);
-    rc = rc ? rc : tm_pg_exec(w->pg, "BEGIN", err);
-    for (size_t i = 0; !rc && i < tm_lanes_count(w->lanes); i++)
-        if (tm_lanes_get(w->lanes, i)->count)
-            rc = copy_lane(w, tm_lanes_get(w->lanes, i), err);
-    for (size_t i = 0; !rc && i < tm_lanes_hole_count(w->lanes); i++)
-        rc = note_hole(w, tm_lanes_hole(w->lanes, i), err);
-    if (!rc && build_ending(w, at))
-        rc = tm_error_set(err, TM_ENOMEM, "out of memory for a checkpoint");
-    rc = rc ? rc : tm_pg_exec(w->pg, (const char *)w->sql.data, err);
+    if (rc)
+        return rc;
+    bool plain = is_plain(w);
+    rc = plain ? commit_at_once(w, at, err) : commit_by_lane(w, at, err);
+    if (rc && plain && is_refusal(w)) {
+        rc = tm_pg_exec(w->pg, "ROLLBACK", err);
+        rc = rc ? rc : commit_by_lane(w, at, err);
+    }
     if (rc)
         return rc;
     note_commit(w);

@@ -40,6 +40,9 @@ struct tm_writer {
     struct tm_writer_stats stats;
 };
 
+/* At the beginning of a session, once the schema is there. */
+int tm_writer_prepare(struct tm_writer *w, struct tm_error *err) TM_MUST_CHECK;
+
 /* Store what the lanes hold in one transaction, with the holes in it and the checkpoint. After an error the session is to be
  * ended. */
 int tm_writer_commit(struct tm_writer *w, struct tm_error *err) TM_MUST_CHECK;

@@ -26,6 +26,7 @@
 
 #define TM_JOURNAL_STREAMS_MAX 1024
 #define TM_BLOCK_BYTES (1u << 20) /* a block is queued when it has grown to this, flushed or not */
+#define TM_BLOCK_JOINED_BYTES (1u << 16) /* small ones that wait together become one of at most this */
 
 /* Frames on their way to the disk. */
 struct tm_block {
@@ -67,6 +68,7 @@ struct tm_journal {
     char *dir_name;
     size_t segment_bytes, frame_bytes, record_bytes_max, buffer_bytes_max, header_bytes_max;
     uint64_t bytes_max;
+    int64_t group_us;
     uint8_t epoch[16];
 
     struct tm_decl decls[TM_JOURNAL_STREAMS_MAX]; /* lock to add; read up to decl_count */
@@ -80,10 +82,11 @@ struct tm_journal {
     pthread_mutex_t lock;
     pthread_cond_t work;                          /* lock: for the journal thread */
     pthread_cond_t synced;                        /* lock: broadcast after each group */
-    struct tm_block *queue, **queue_end, *spare;  /* lock */
+    struct tm_block *queue, *queue_last, *spare;  /* lock */
     unsigned spares;                              /* lock */
     uint64_t queued_records;                      /* lock */
     bool stopping;                                /* lock */
+    bool resting, urgent;                         /* lock: until the next group is due; somebody waits for it */
     struct tm_segment_file *segments;             /* lock; written by the journal thread; oldest first */
     size_t segment_count, segment_cap;            /* lock */
     struct tm_journal_position durable, released; /* lock */
@@ -97,6 +100,7 @@ struct tm_journal {
     uint64_t next_segment;       /* writer */
     uint64_t disk_bytes;         /* writer */
     struct tm_block *group;      /* writer: taken from the queue, not yet durable */
+    int64_t taken_us;            /* writer: when; monotonic */
     struct tm_buf header;        /* writer */
     int close_code;              /* writer; read after it was joined */
     struct tm_error close_error; /* writer; likewise */
@@ -116,6 +120,7 @@ int tm_journal_declare(struct tm_journal *j, const struct tm_segment_stream *s, 
 struct tm_block *tm_block_get(struct tm_journal *j);
 void tm_block_put(struct tm_journal *j, struct tm_block *b); /* with the lock held */
 void tm_block_destroy(struct tm_block *b);
+bool tm_journal_memory_is_short(struct tm_journal *j); /* the next group is due at once */
 void tm_journal_count_damage(struct tm_journal *j, uint64_t frames, uint64_t bytes);
 
 /* Make room for one more segment in the list, then add it. With the lock held. */

@@ -90,6 +90,7 @@ static int set_options(struct tm_journal *j, const struct tm_journal_options *o,
     j->segment_bytes = o->segment_bytes ? o->segment_bytes : TM_JOURNAL_SEGMENT_BYTES;
     j->bytes_max = o->bytes_max ? o->bytes_max : TM_JOURNAL_BYTES;
     j->buffer_bytes_max = o->buffer_bytes_max ? o->buffer_bytes_max : TM_JOURNAL_BUFFER_BYTES;
+    j->group_us = o->group_us;
     if (j->segment_bytes < SEGMENT_BYTES_MIN || j->segment_bytes > SEGMENT_BYTES_MAX)
         return tm_error_set(err, TM_EINVAL, "journal: segment_bytes is %zu, expected %d to %u", j->segment_bytes,
                             SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
@@ -207,7 +208,6 @@ int tm_journal_load(const struct tm_journal_options *options, struct tm_journal 
         return tm_error_set(err, TM_ENOMEM, "journal: no memory");
     init_sync(j);
     j->dir = j->tail.fd = -1;
-    j->queue_end = &j->queue;
     for (int i = 0; i < TM_JOURNAL_STREAMS_MAX; i++)
         j->next_seq[i] = j->filed_seq[i] = 1;
     int rc = recover(j, options, err);
@@ -382,6 +382,31 @@ static void close_frame(struct tm_block *b)
     b->count = 0;
 }
 
+bool tm_journal_memory_is_short(struct tm_journal *j)
+{
+    return atomic_load_explicit(&j->buffered_bytes, memory_order_relaxed) > j->buffer_bytes_max / 2;
+}
+
+/* Frames of several turns wait together: their memory is used again, and they are one write. */
+static bool join(struct tm_journal *j, struct tm_block *b)
+{
+    struct tm_block *last = j->queue_last;
+    if (!j->resting || !last || last->bytes.len + b->bytes.len > TM_BLOCK_JOINED_BYTES ||
+        tm_buf_append(&last->bytes, b->bytes.data, b->bytes.len))
+        return false;
+    tm_block_put(j, b);
+    return true;
+}
+
+static void enqueue(struct tm_journal *j, struct tm_block *b)
+{
+    if (j->queue_last)
+        j->queue_last->next = b;
+    else
+        j->queue = b;
+    j->queue_last = b;
+}
+
 static void hand_over(struct tm_journal *j)
 {
     struct tm_block *b = j->block;
@@ -390,10 +415,11 @@ static void hand_over(struct tm_journal *j)
     close_frame(b);
     j->block = NULL;
     pthread_mutex_lock(&j->lock);
-    *j->queue_end = b;
-    j->queue_end = &b->next;
+    if (!join(j, b))
+        enqueue(j, b);
     j->queued_records = atomic_load_explicit(&j->appended, memory_order_relaxed);
-    pthread_cond_signal(&j->work);
+    if (!j->resting || tm_journal_memory_is_short(j))
+        pthread_cond_signal(&j->work);
     pthread_mutex_unlock(&j->lock);
 }
 
@@ -463,6 +489,9 @@ int tm_journal_wait(struct tm_journal *j, int64_t timeout_us)
     int rc = 0;
     pthread_mutex_lock(&j->lock);
     uint64_t target = j->queued_records;
+    j->urgent = j->stats.durable < target;
+    if (j->urgent)
+        pthread_cond_signal(&j->work);
     while (j->stats.durable < target && rc != ETIMEDOUT)
         rc = pthread_cond_timedwait(&j->synced, &j->lock, &until);
     rc = j->stats.durable < target ? TM_ETIMEOUT : TM_OK;

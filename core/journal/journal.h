@@ -25,6 +25,9 @@
  * seqs it may have held are not given out again. Where no segment can be read there is nothing to continue, and the
  * epoch is a new one.
  *
+ * A group is what was flushed since the one before it began to be written, and groups are at least group_us apart: where
+ * fdatasync is quick, a sync for every few records would cost more processor time than the records.
+ *
  * Errors while running: a failed or short write (ENOSPC, EIO) is cut back and tried again, with everything kept in
  * memory, bounded by buffer_bytes_max; at the bound append returns TM_EFULL and the caller applies its policy. A failed
  * sync is never tried again: it aborts the process, and the restart reads what is really on disk (T22).
@@ -59,6 +62,7 @@ struct tm_journal_options {
     size_t segment_bytes;    /* at most this, 4 KiB to 1 GiB; 0: 64 MiB */
     uint64_t bytes_max;      /* on disk, at least two segments; 0: 8 GiB */
     size_t buffer_bytes_max; /* in memory, not yet durable; 0: 64 MiB */
+    int64_t group_us;        /* from one group to the next, unless somebody waits or memory is half full; 0: no pause */
     const struct tm_fs *fs;  /* NULL: the real file system; tests give another */
 };
 

@@ -379,18 +379,31 @@ static bool must_trim(const struct tm_journal *j)
     return j->released.segment > j->trimmed && oldest_released(j);
 }
 
+/* Let a group grow until it is due. With the lock held. */
+static void rest(struct tm_journal *j)
+{
+    int64_t until_us = j->taken_us + j->group_us;
+    struct timespec until = {.tv_sec = until_us / TM_US_PER_S, .tv_nsec = until_us % TM_US_PER_S * 1000};
+    j->resting = true;
+    int rc = j->group_us && j->taken_us ? 0 : ETIMEDOUT;
+    while (rc != ETIMEDOUT && !j->stopping && !j->urgent && !must_trim(j) && !tm_journal_memory_is_short(j))
+        rc = pthread_cond_timedwait(&j->work, &j->lock, &until);
+    j->resting = j->urgent = false;
+    j->taken_us = tm_clock_mono_us();
+}
+
 /* Wait until there is something to do and take it; true when this is the end. */
 static bool take_work(struct tm_journal *j)
 {
     pthread_mutex_lock(&j->lock);
     while (!j->queue && !j->group && !j->stopping && !must_trim(j))
         pthread_cond_wait(&j->work, &j->lock);
+    rest(j);
     struct tm_block **end = &j->group;
     while (*end)
         end = &(*end)->next;
     *end = j->queue;
-    j->queue = NULL;
-    j->queue_end = &j->queue;
+    j->queue = j->queue_last = NULL;
     bool stopping = j->stopping;
     pthread_mutex_unlock(&j->lock);
     return stopping;

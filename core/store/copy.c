@@ -45,7 +45,7 @@ static int pick_orders(const PGresult *rows, int64_t within_us, struct tm_buf *o
 static int pick(struct job *j, struct tm_buf *orders, struct tm_error *err)
 {
     PGresult *rows;
-    int rc = tm_pg_query(j->pg, text_of(&j->sql.pick), 0, NULL, &rows, err);
+    int rc = tm_pg_query_prepared(j->pg, text_of(&j->sql.pick), 0, NULL, &rows, err);
     if (rc)
         return rc;
     rc = pick_orders(rows, j->batch->stream->within_us, orders);
@@ -55,9 +55,22 @@ static int pick(struct job *j, struct tm_buf *orders, struct tm_error *err)
 
 /* ---- attempts, each under a savepoint ---- */
 
+/* A savepoint, what COPY brings, and `then`: one message. */
+static int copy_in(struct job *j, const struct tm_buf *sql, const char *then, size_t from, size_t count,
+                   struct tm_error *err)
+{
+    struct tm_buf message = {0};
+    int rc = tm_buf_printf(&message, "SAVEPOINT tm_copy; %s%s", text_of(sql), then);
+    const char *text = rc ? NULL : tm_buf_cstr(&message);
+    rc = text ? tm_pg_copy_in(j->pg, text, j->batch->tuples + from, count, err)
+              : tm_error_set(err, TM_ENOMEM, "out of memory for COPY");
+    tm_buf_fini(&message);
+    return rc;
+}
+
 static int copy_straight(struct job *j, size_t from, size_t count, struct tm_error *err)
 {
-    int rc = tm_pg_copy_in(j->pg, text_of(&j->sql.straight), j->batch->tuples + from, count, err);
+    int rc = copy_in(j, &j->sql.straight, "; RELEASE SAVEPOINT tm_copy", from, count, err);
     if (!rc)
         j->result->stored += count;
     return rc;
@@ -81,7 +94,7 @@ static int merge(struct job *j, size_t count, struct tm_error *err)
     bool within = j->sql.how == TM_COPY_MERGE_WITHIN;
     int rc = within ? pick(j, &orders, err) : TM_OK;
     const char *values[] = {(const char *)orders.data};
-    rc = rc ? rc : tm_pg_query(j->pg, text_of(&j->sql.merge), within ? 1 : 0, values, &result, err);
+    rc = rc ? rc : tm_pg_query_prepared(j->pg, text_of(&j->sql.merge), within ? 1 : 0, values, &result, err);
     tm_buf_fini(&orders);
     if (rc)
         return rc;
@@ -104,7 +117,7 @@ static int copy_staged(struct job *j, size_t from, size_t count, struct tm_error
 {
     struct tm_copy_result before = *j->result;
     int rc = prepare(j, err);
-    rc = rc ? rc : tm_pg_copy_in(j->pg, text_of(&j->sql.stage), j->batch->tuples + from, count, err);
+    rc = rc ? rc : copy_in(j, &j->sql.stage, "", from, count, err);
     rc = rc ? rc : merge(j, count, err);
     rc = rc ? rc : tm_pg_exec(j->pg, "RELEASE SAVEPOINT tm_copy", err);
     if (rc)
@@ -193,4 +206,16 @@ int tm_copy_rows(struct tm_pg *pg, const struct tm_copy_batch *batch, struct tm_
         rc = copy_range(&j, 0, batch->count, err);
     tm_copy_sql_fini(&j.sql);
     return rc;
+}
+
+int tm_copy_statements(const struct tm_copy_batch *batch, struct tm_buf *sql, struct tm_error *err)
+{
+    struct tm_copy_sql s;
+    int rc = tm_copy_sql_init(&s, batch);
+    if (!rc && s.how == TM_COPY_MERGE_UNIQUE)
+        rc = tm_buf_printf(sql, "%s;", text_of(&s.straight));
+    else if (!rc)
+        rc = tm_buf_printf(sql, "%s; %s; %s;", text_of(&s.prepare), text_of(&s.stage), text_of(&s.merge));
+    tm_copy_sql_fini(&s);
+    return rc ? tm_error_set(err, rc, "out of memory for the statements of %s", batch->stream->name) : TM_OK;
 }

@@ -48,6 +48,13 @@ struct tm_copy_batch {
     void *arg;
 };
 
+/*
+ * The statements that store a batch, with one COPY FROM STDIN among them, each ended by ";": to be sent in one message with
+ * those of other batches, where nothing is refused as a rule (tm_pg_copy_in_parts). They have no savepoint and count
+ * nothing: when the message fails, roll back and store batch by batch. Not for a stream that is `within_us` in production.
+ */
+int tm_copy_statements(const struct tm_copy_batch *batch, struct tm_buf *sql, struct tm_error *err) TM_MUST_CHECK;
+
 int tm_copy_rows(struct tm_pg *pg, const struct tm_copy_batch *batch, struct tm_copy_result *result,
                  struct tm_error *err) TM_MUST_CHECK;
 

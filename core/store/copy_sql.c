@@ -24,16 +24,13 @@ static int stage(struct tm_copy_sql *sql, const struct parts *p)
                            p->table, p->table);
     return rc ? rc
               : tm_buf_printf(&sql->stage,
-                              "SAVEPOINT tm_copy; DELETE FROM pg_temp.stage_%s; "
-                              "COPY pg_temp.stage_%s (%s) FROM STDIN (FORMAT binary)",
+                              "DELETE FROM pg_temp.stage_%s; COPY pg_temp.stage_%s (%s) FROM STDIN (FORMAT binary)",
                               p->table, p->table, p->columns);
 }
 
 static int straight(struct tm_copy_sql *sql, const struct parts *p)
 {
-    return tm_buf_printf(&sql->straight,
-                         "SAVEPOINT tm_copy; COPY %s (%s) FROM STDIN (FORMAT binary); RELEASE SAVEPOINT tm_copy",
-                         p->table, p->columns);
+    return tm_buf_printf(&sql->straight, "COPY %s (%s) FROM STDIN (FORMAT binary)", p->table, p->columns);
 }
 
 /* ---- unique ---- */

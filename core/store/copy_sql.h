@@ -13,9 +13,9 @@ enum tm_copy_merge {
 
 struct tm_copy_sql {
     enum tm_copy_merge how;
-    struct tm_buf straight; /* COPY into the table, under a savepoint that is released when it is done */
+    struct tm_buf straight; /* COPY into the table */
     struct tm_buf prepare;  /* the stage is there */
-    struct tm_buf stage;    /* a savepoint, which stays; COPY into the stage alone */
+    struct tm_buf stage;    /* COPY into the stage alone */
     struct tm_buf pick;     /* WITHIN: order, group of equal keys, time of arrival of the rows not in the table */
     struct tm_buf
         compare; /* UNIQUE in production: what is staged against what is there, into tidemill.conflicts; or empty */

@@ -503,7 +503,7 @@ static int load_stream(struct tm_pg *pg, const char *stream, struct tm_arena *ar
 {
     PGresult *r;
     *out = (struct tm_key_list){0};
-    int rc = query(pg, LIST_SQL " WHERE stream = $1 ORDER BY k.from_ts", stream, &r, err);
+    int rc = tm_pg_query_prepared(pg, LIST_SQL " WHERE stream = $1 ORDER BY k.from_ts", 1, &stream, &r, err);
     if (rc)
         return strcmp(tm_pg_sqlstate(pg), "42P01") == 0 ? TM_OK : rc;
     *out = list_of(r, arena);

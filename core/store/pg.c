@@ -18,6 +18,8 @@ void tm_pg_close(struct tm_pg *pg)
     if (!pg)
         return;
     PQfinish(pg->conn);
+    while (pg->prepared_count)
+        free(pg->prepared[--pg->prepared_count]);
     free(pg->conninfo);
     free(pg);
 }
@@ -334,18 +336,69 @@ int tm_pg_commit(struct tm_pg *pg, int64_t standby_us, bool *alone, struct tm_er
     return rc;
 }
 
+/* `sent`: what a function of libpq said that queues a statement; then it is sent, and answered. */
+static int answer_to(struct tm_pg *pg, int sent, int64_t deadline_us, PGresult **out, struct tm_error *err)
+{
+    int rc = sent ? tm_pg_flush(pg, deadline_us, err) : tm_pg_lost(pg, TM_ERETRY, err);
+    return rc ? rc : tm_pg_finish(pg, deadline_us, out, err);
+}
+
 int tm_pg_query(struct tm_pg *pg, const char *sql, int count, const char *const *values, PGresult **out,
                 struct tm_error *err)
 {
     int64_t deadline_us;
     *out = NULL;
     int rc = begin_statement(pg, sql, &deadline_us, err);
+    return rc ? rc
+              : answer_to(pg, PQsendQueryParams(pg->conn, sql, count, NULL, values, NULL, NULL, 0), deadline_us, out,
+                          err);
+}
+
+struct prepared_name {
+    char text[16];
+};
+
+static struct prepared_name name_of(size_t number)
+{
+    struct prepared_name name;
+    (void)snprintf(name.text, sizeof name.text, "tm_%zu", number);
+    return name;
+}
+
+static size_t find_prepared(const struct tm_pg *pg, const char *sql)
+{
+    size_t i = 0;
+    while (i < pg->prepared_count && strcmp(pg->prepared[i], sql) != 0)
+        i++;
+    return i;
+}
+
+static int prepare(struct tm_pg *pg, const char *sql, int64_t deadline_us, struct tm_error *err)
+{
+    struct prepared_name name = name_of(pg->prepared_count);
+    int rc = answer_to(pg, PQsendPrepare(pg->conn, name.text, sql, 0, NULL), deadline_us, NULL, err);
+    char *copy = rc ? NULL : strdup(sql);
     if (rc)
         return rc;
-    if (!PQsendQueryParams(pg->conn, sql, count, NULL, values, NULL, NULL, 0))
-        return tm_pg_lost(pg, TM_ERETRY, err);
-    rc = tm_pg_flush(pg, deadline_us, err);
-    return rc ? rc : tm_pg_finish(pg, deadline_us, out, err);
+    TM_FATAL_UNLESS(copy);
+    pg->prepared[pg->prepared_count++] = copy;
+    return TM_OK;
+}
+
+int tm_pg_query_prepared(struct tm_pg *pg, const char *sql, int count, const char *const *values, PGresult **out,
+                         struct tm_error *err)
+{
+    int64_t deadline_us;
+    size_t number = find_prepared(pg, sql);
+    if (number == TM_PG_PREPARED_MAX)
+        return tm_pg_query(pg, sql, count, values, out, err);
+    *out = NULL;
+    int rc = begin_statement(pg, sql, &deadline_us, err);
+    if (!rc && number == pg->prepared_count)
+        rc = prepare(pg, sql, deadline_us, err);
+    return rc ? rc
+              : answer_to(pg, PQsendQueryPrepared(pg->conn, name_of(number).text, count, values, NULL, NULL, 0),
+                          deadline_us, out, err);
 }
 
 int tm_pg_run(struct tm_pg *pg, const char *sql, int count, const char *const *values, int64_t *affected,

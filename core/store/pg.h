@@ -99,6 +99,14 @@ int tm_pg_commit(struct tm_pg *pg, int64_t standby_us, bool *alone, struct tm_er
 int tm_pg_query(struct tm_pg *pg, const char *sql, int count, const char *const *values, PGresult **out,
                 struct tm_error *err) TM_MUST_CHECK;
 
+/*
+ * The same of a statement that a session runs over and over: the server parses it once, and plans it once where it sees
+ * that this does as well (PREPARE). The text has to be the same each time; of more than 64 texts the others are parsed
+ * each time.
+ */
+int tm_pg_query_prepared(struct tm_pg *pg, const char *sql, int count, const char *const *values, PGresult **out,
+                         struct tm_error *err) TM_MUST_CHECK;
+
 /* The same where no rows are wanted; *affected: how many the statement touched, NULL: no matter. */
 int tm_pg_run(struct tm_pg *pg, const char *sql, int count, const char *const *values, int64_t *affected,
               struct tm_error *err) TM_MUST_CHECK;
@@ -120,9 +128,21 @@ int tm_pg_query_number(struct tm_pg *pg, const char *sql, int count, const char 
 int tm_pg_copy_in(struct tm_pg *pg, const char *copy_sql, const struct tm_span_bytes *tuples, size_t count,
                   struct tm_error *err) TM_MUST_CHECK;
 
+/* The same with several COPY among the statements, one for each part, in order: one message, answered step by step. */
+struct tm_pg_part {
+    const struct tm_span_bytes *tuples;
+    size_t count;
+};
+int tm_pg_copy_in_parts(struct tm_pg *pg, const char *sql, const struct tm_pg_part *parts, size_t count,
+                        struct tm_error *err) TM_MUST_CHECK;
+
 /* COPY ... TO STDOUT (FORMAT binary): appends whole tuples to `out` (header and trailer taken off); nothing
  * when it fails. */
 int tm_pg_copy_out(struct tm_pg *pg, const char *copy_sql, struct tm_buf *out, struct tm_error *err) TM_MUST_CHECK;
+
+/* The same with several of them, separated by ";": each appends to its own; when it fails, nobody knows how much. */
+int tm_pg_copy_out_parts(struct tm_pg *pg, const char *sql, struct tm_buf *const *outs, size_t count,
+                         struct tm_error *err) TM_MUST_CHECK;
 
 /* The same a tuple at a time, for what does not fit into memory. Not 0 from `take` ends it, and with it the connection. */
 typedef int tm_pg_copy_row(void *arg, const uint8_t *tuple, size_t len, struct tm_error *err);

@@ -1,3 +1,4 @@
+#include "base/clock.h"
 #include "base/endian.h"
 #include "store/pg_private.h"
 
@@ -64,9 +65,9 @@ static int expect(struct tm_pg *pg, ExecStatusType wanted, int64_t deadline_us, 
         if (rc)
             return rc;
         status = PQresultStatus(result);
-        if (status == PGRES_COMMAND_OK || status == wanted)
+        if (status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK || status == wanted)
             PQclear(result);
-    } while (status == PGRES_COMMAND_OK);
+    } while (status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK);
     if (status == wanted)
         return TM_OK;
     int rc = tm_pg_failed(pg, result, err);
@@ -83,26 +84,40 @@ static int end_copy(struct chunk *c, struct tm_error *err)
         return rc;
     if (PQputCopyEnd(c->pg->conn, NULL) < 0)
         return tm_pg_lost(c->pg, TM_ERETRY, err);
-    rc = tm_pg_flush(c->pg, c->deadline_us, err);
-    return rc ? rc : tm_pg_finish(c->pg, c->deadline_us, NULL, err);
+    return tm_pg_flush(c->pg, c->deadline_us, err);
 }
 
-int tm_pg_copy_in(struct tm_pg *pg, const char *copy_sql, const struct tm_span_bytes *tuples, size_t count,
-                  struct tm_error *err)
+static int copy_part(struct chunk *c, const struct tm_pg_part *part, struct tm_error *err)
+{
+    c->deadline_us = tm_clock_mono_us() + c->pg->statement_us; /* each is a statement */
+    int rc = expect(c->pg, PGRES_COPY_IN, c->deadline_us, err);
+    rc = rc ? rc : chunk_put(c, copy_header, sizeof copy_header, err);
+    for (size_t i = 0; !rc && i < part->count; i++)
+        rc = chunk_put(c, part->tuples[i].bytes, part->tuples[i].len, err);
+    return rc ? rc : end_copy(c, err);
+}
+
+int tm_pg_copy_in_parts(struct tm_pg *pg, const char *sql, const struct tm_pg_part *parts, size_t count,
+                        struct tm_error *err)
 {
     struct chunk *c = malloc(sizeof *c);
     if (!c)
         return tm_error_set(err, TM_ENOMEM, "out of memory for COPY");
     c->pg = pg;
     c->len = 0;
-    int rc = tm_pg_send(pg, copy_sql, &c->deadline_us, err);
-    rc = rc ? rc : expect(pg, PGRES_COPY_IN, c->deadline_us, err);
-    rc = rc ? rc : chunk_put(c, copy_header, sizeof copy_header, err);
+    int rc = tm_pg_send(pg, sql, &c->deadline_us, err);
     for (size_t i = 0; !rc && i < count; i++)
-        rc = chunk_put(c, tuples[i].bytes, tuples[i].len, err);
-    rc = rc ? rc : end_copy(c, err);
+        rc = copy_part(c, &parts[i], err);
+    rc = rc ? rc : tm_pg_finish(pg, c->deadline_us, NULL, err);
     free(c);
     return rc;
+}
+
+int tm_pg_copy_in(struct tm_pg *pg, const char *copy_sql, const struct tm_span_bytes *tuples, size_t count,
+                  struct tm_error *err)
+{
+    struct tm_pg_part part = {.tuples = tuples, .count = count};
+    return tm_pg_copy_in_parts(pg, copy_sql, &part, 1, err);
 }
 
 /* ---- out ---- */
@@ -145,11 +160,20 @@ static int read_rows(struct tm_pg *pg, int64_t deadline_us, tm_pg_copy_row *take
         int len;
         rc = next_row(pg, deadline_us, &row, &len, err);
         if (!rc && len == -1)
-            return tm_pg_finish(pg, deadline_us, NULL, err);
+            return TM_OK;
         if (!rc)
             rc = hand_row((const uint8_t *)row, (size_t)len, first, take, arg, err);
         PQfreemem(row);
     }
+    return rc;
+}
+
+static int end_out(struct tm_pg *pg, int64_t deadline_us, int rc, struct tm_error *err)
+{
+    rc = rc ? rc : tm_pg_finish(pg, deadline_us, NULL, err);
+    /* in mid-stream the rest is of no use and would have to be read: the connection goes instead */
+    if (rc && pg->conn && PQtransactionStatus(pg->conn) == PQTRANS_ACTIVE)
+        (void)tm_pg_lost(pg, rc, NULL);
     return rc;
 }
 
@@ -159,10 +183,7 @@ int tm_pg_copy_each(struct tm_pg *pg, const char *copy_sql, tm_pg_copy_row *take
     int rc = tm_pg_send(pg, copy_sql, &deadline_us, err);
     rc = rc ? rc : expect(pg, PGRES_COPY_OUT, deadline_us, err);
     rc = rc ? rc : read_rows(pg, deadline_us, take, arg, err);
-    /* in mid-stream the rest is of no use and would have to be read: the connection goes instead */
-    if (rc && pg->conn && PQtransactionStatus(pg->conn) == PQTRANS_ACTIVE)
-        (void)tm_pg_lost(pg, rc, NULL);
-    return rc;
+    return end_out(pg, deadline_us, rc, err);
 }
 
 static int keep_row(void *arg, const uint8_t *row, size_t len, struct tm_error *err)
@@ -170,10 +191,23 @@ static int keep_row(void *arg, const uint8_t *row, size_t len, struct tm_error *
     return tm_buf_append(arg, row, len) ? tm_error_set(err, TM_ENOMEM, "out of memory for COPY") : TM_OK;
 }
 
+int tm_pg_copy_out_parts(struct tm_pg *pg, const char *sql, struct tm_buf *const *outs, size_t count,
+                         struct tm_error *err)
+{
+    int64_t deadline_us;
+    int rc = tm_pg_send(pg, sql, &deadline_us, err);
+    for (size_t i = 0; !rc && i < count; i++) {
+        deadline_us = tm_clock_mono_us() + pg->statement_us; /* each is a statement */
+        rc = expect(pg, PGRES_COPY_OUT, deadline_us, err);
+        rc = rc ? rc : read_rows(pg, deadline_us, keep_row, outs[i], err);
+    }
+    return end_out(pg, deadline_us, rc, err);
+}
+
 int tm_pg_copy_out(struct tm_pg *pg, const char *copy_sql, struct tm_buf *out, struct tm_error *err)
 {
     size_t start = out->len;
-    int rc = tm_pg_copy_each(pg, copy_sql, keep_row, out, err);
+    int rc = tm_pg_copy_out_parts(pg, copy_sql, &out, 1, err);
     if (rc)
         out->len = start;
     return rc;

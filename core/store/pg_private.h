@@ -4,6 +4,8 @@
 
 #include "store/pg.h"
 
+#define TM_PG_PREPARED_MAX 64
+
 struct tm_pg {
     PGconn *conn;
     char *conninfo; /* as it was given */
@@ -13,6 +15,8 @@ struct tm_pg {
     char sqlstate[6];
     bool warned;        /* the server sent a warning (01000) since COMMIT */
     char statement[48]; /* how the last one began, for error texts */
+    char *prepared[TM_PG_PREPARED_MAX]; /* texts, in the order of their names */
+    size_t prepared_count;
 };
 
 #define TM_PG_SETTINGS_MAX 64

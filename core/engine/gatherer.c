@@ -7,7 +7,7 @@
 
 #define COMMANDS_MAX 65536
 #define DURABLE_WAIT_US (2 * TM_US_PER_S)
-#define GROUP_US (6 * TM_US_PER_MS) /* a little more than fdatasync takes on a disk that is not quick (MEASURED.md) */
+#define GROUP_US (10 * TM_US_PER_MS) /* of which fdatasync takes half on a disk that is not quick (MEASURED.md) */
 #define EVENTS_MAX 65536
 
 /* ---- events ---- */

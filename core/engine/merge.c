@@ -244,7 +244,7 @@ int tm_merge_store_at_once(struct tm_merge *m, struct tm_pg *pg, const char *ope
         if (!is_plain(&m->works[i]))
             continue;
         struct tm_copy_batch batch = batch_of(m, &m->works[i], 0);
-        rc = tm_copy_statements(&batch, &sql, err);
+        rc = tm_copy_statements(pg, &batch, &sql, err);
         parts[count++] = (struct tm_pg_part){.tuples = batch.tuples, .count = batch.count};
     }
     const char *text = rc ? NULL : tm_buf_cstr(&sql);

@@ -2,9 +2,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/planted.h"
-#include "engine/acknowledge.h"
-#include "record/schema.h"
-#include "store/keys.h"
+#include "engine/poller_private.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -21,56 +19,10 @@
                        */
 #define WAIT_CURSORS_US (50 * TM_US_PER_MS)
 #define WAIT_ROOM_US (20 * TM_US_PER_MS)
-#define READY_MAX (TM_STREAMS_MAX * 4) /* batches of one look: streams of a few epochs */
-
-/* A stream that was refused is not said again with every look, and one that breaks the session rests for a
- * while. */
-struct complaint {
-    char epoch[TM_EPOCH_TEXT];
-    char stream[TM_NAME_BYTES];
-    int64_t rest_until_us; /* monotonic */
-};
-
-struct stream_of_epoch {
-    char epoch[TM_EPOCH_TEXT];
-    char stream[TM_NAME_BYTES];
-};
-
-/* What the gatherer says about a stream: a row of tidemill.streams joined with its epoch. */
-struct standing {
-    const char *epoch, *epoch_no, *stream;
-    int64_t seq, hash, committed_us; /* the last: by the clock of the gatherer's database; 0: not known */
-};
-
-/* What a look reads of a stream. */
-struct reading {
-    struct standing s;
-    struct tm_batch *b; /* NULL: taken */
-};
-
-struct poller {
-    struct tm_peer *peer;
-    struct tm_deduplicator *d;
-    struct tm_pg *pg;
-    struct tm_dedup_orders orders; /* its cursors move on with what was handed over */
-    struct reading readings[READY_MAX];
-    size_t reading_count;
-    struct tm_batch *ready[READY_MAX];
-    size_t ready_count;
-    bool refused; /* a stream was refused in this look */
-    bool more;    /* a stream has more than was taken in this look */
-    struct complaint complaints[TM_STREAMS_MAX];
-    size_t complaint_count;
-    struct stream_of_epoch verified[READY_MAX]; /* in this session */
-    size_t verified_count;
-    struct tm_acknowledging acknowledging;
-};
-
-#define COMMITTED_US "(extract(epoch FROM committed_at) * 1000000)::int8"
 
 /* ---- state that others see ---- */
 
-static void set_state(struct poller *p, enum tm_peer_state state, const struct tm_error *err)
+static void set_state(struct tm_poller *p, enum tm_peer_state state, const struct tm_error *err)
 {
     struct tm_deduplicator_gatherer_stats *s = &p->peer->stats;
     pthread_mutex_lock(&p->d->lock);
@@ -82,7 +34,7 @@ static void set_state(struct poller *p, enum tm_peer_state state, const struct t
     pthread_mutex_unlock(&p->d->lock);
 }
 
-static struct complaint *find_complaint(struct poller *p, const char *epoch, const char *stream)
+static struct tm_complaint *find_complaint(struct tm_poller *p, const char *epoch, const char *stream)
 {
     for (size_t i = 0; i < p->complaint_count; i++)
         if (strcmp(p->complaints[i].epoch, epoch) == 0 && strcmp(p->complaints[i].stream, stream) == 0)
@@ -91,35 +43,35 @@ static struct complaint *find_complaint(struct poller *p, const char *epoch, con
 }
 
 /* True the first time that this stream of this epoch is complained about. */
-static bool is_new_complaint(struct poller *p, const char *epoch, const char *stream)
+static bool is_new_complaint(struct tm_poller *p, const char *epoch, const char *stream)
 {
     if (find_complaint(p, epoch, stream) || p->complaint_count == TM_STREAMS_MAX)
         return false;
-    struct complaint *c = &p->complaints[p->complaint_count++];
-    *c = (struct complaint){0};
+    struct tm_complaint *c = &p->complaints[p->complaint_count++];
+    *c = (struct tm_complaint){0};
     (void)snprintf(c->epoch, sizeof c->epoch, "%s", epoch);
     (void)snprintf(c->stream, sizeof c->stream, "%s", stream);
     return true;
 }
 
-static bool is_resting(struct poller *p, const struct standing *s)
+static bool is_resting(struct tm_poller *p, const struct tm_standing *s)
 {
-    const struct complaint *c = find_complaint(p, s->epoch, s->stream);
+    const struct tm_complaint *c = find_complaint(p, s->epoch, s->stream);
     return c && tm_clock_mono_us() < c->rest_until_us;
 }
 
 /* Trying again at once would not help, and the other streams must not wait for it. */
-static void rest(struct poller *p, const struct standing *s, int64_t us)
+static void rest(struct tm_poller *p, const struct tm_standing *s, int64_t us)
 {
-    struct complaint *c = find_complaint(p, s->epoch, s->stream);
+    struct tm_complaint *c = find_complaint(p, s->epoch, s->stream);
     if (c)
         c->rest_until_us = tm_clock_mono_us() + us;
 }
 
 /* The stream goes on: what comes next is news again. */
-static void forget_complaint(struct poller *p, const struct standing *s)
+static void forget_complaint(struct tm_poller *p, const struct tm_standing *s)
 {
-    struct complaint *c = find_complaint(p, s->epoch, s->stream);
+    struct tm_complaint *c = find_complaint(p, s->epoch, s->stream);
     if (!c)
         return;
     *c = p->complaints[--p->complaint_count];
@@ -128,7 +80,7 @@ static void forget_complaint(struct poller *p, const struct standing *s)
 }
 
 /* Data of this stream cannot be taken as it is: it stays where it is, the others go on. */
-static void refuse(struct poller *p, const char *epoch, const char *stream, const struct tm_error *err)
+static void refuse(struct tm_poller *p, const char *epoch, const char *stream, const struct tm_error *err)
 {
     p->refused = true;
     pthread_mutex_lock(&p->d->lock);
@@ -143,161 +95,6 @@ static void refuse(struct poller *p, const char *epoch, const char *stream, cons
 
 /* ---- one stream ---- */
 
-/* The highest mark that is not beyond `reach`; with `or_next`, the one after it if there is none. 1: found,
- * 0: none. */
-static int find_mark(struct poller *p, const struct standing *s, struct tm_batch *b, int64_t reach, bool or_next,
-                     struct tm_error *err)
-{
-    char from[24], to[24];
-    const char *values[] = {s->epoch_no, s->stream, from, to, or_next ? "t" : "f"};
-    PGresult *result;
-    (void)snprintf(from, sizeof from, "%" PRId64, b->from);
-    (void)snprintf(to, sizeof to, "%" PRId64, reach);
-    int rc = tm_pg_query_prepared(
-        p->pg,
-        "(SELECT seq, hash, " COMMITTED_US " FROM tidemill.marks WHERE epoch_no = $1 AND stream = $2 AND seq > $3 AND "
-        "seq <= $4 ORDER BY seq DESC LIMIT 1) UNION ALL (SELECT seq, hash, " COMMITTED_US " FROM tidemill.marks WHERE "
-        "epoch_no = $1 AND stream = $2 AND seq > $3 AND $5::bool ORDER BY seq LIMIT 1) "
-        "ORDER BY seq DESC LIMIT 1",
-        5, values, &result, err);
-    if (rc)
-        return rc;
-    int found = PQntuples(result);
-    if (found) {
-        b->to = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
-        b->hash = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
-        b->committed_us = strtoll(PQgetvalue(result, 0, 2), NULL, 10);
-    }
-    PQclear(result);
-    return found;
-}
-
-/* The mark to read up to: the highest within reach, or the next one if a commit was larger than that. */
-static int choose_mark(struct poller *p, const struct standing *s, struct tm_batch *b, struct tm_error *err)
-{
-    int64_t reach = b->from + (int64_t)tm_pace_rows(&p->d->pace, p->orders.settings->options.poll_rows_max);
-    b->to = s->seq;
-    b->hash = s->hash;
-    b->committed_us = s->committed_us;
-    int rc = s->seq > reach ? find_mark(p, s, b, reach, true, err) : TM_OK;
-    return rc < 0 ? rc : TM_OK;
-}
-
-/* In a session the history is read by ourselves, so it has to be checked only where a session or generation
- * begins. */
-static bool is_verified(const struct poller *p, const struct standing *s)
-{
-    for (size_t i = 0; i < p->verified_count; i++)
-        if (strcmp(p->verified[i].epoch, s->epoch) == 0 && strcmp(p->verified[i].stream, s->stream) == 0)
-            return true;
-    return false;
-}
-
-static void note_verified(struct poller *p, const struct standing *s)
-{
-    if (p->verified_count == READY_MAX || is_verified(p, s))
-        return;
-    struct stream_of_epoch *v = &p->verified[p->verified_count++];
-    (void)snprintf(v->epoch, sizeof v->epoch, "%s", s->epoch);
-    (void)snprintf(v->stream, sizeof v->stream, "%s", s->stream);
-}
-
-/* The same epoch with another history is a fork (FAILURES T4b): a backup that was restored and went on. A
- * mark that is not there proves nothing: a replay after a crash of the store commits in other groups. */
-static int check_history(struct poller *p, const struct standing *s, const struct tm_cursor *at, struct tm_error *err)
-{
-    char seq[24];
-    const char *values[] = {s->epoch_no, s->stream, seq};
-    PGresult *result;
-    (void)snprintf(seq, sizeof seq, "%" PRId64, at->seq);
-    int rc = tm_pg_query(p->pg, "SELECT hash FROM tidemill.marks WHERE epoch_no = $1 AND stream = $2 AND seq = $3", 3,
-                         values, &result, err);
-    if (rc)
-        return rc;
-    bool same = PQntuples(result) == 0 || strtoll(PQgetvalue(result, 0, 0), NULL, 10) == at->hash;
-    PQclear(result);
-    if (!same)
-        return tm_error_set(err, TM_ESTATE,
-                            "%s: the gatherer's history differs from what was taken from it up to seq %" PRId64
-                            ": its store or journal was restored from a backup; give it a new journal directory",
-                            s->stream, at->seq);
-    return TM_OK;
-}
-
-static int put_copy(struct tm_buf *sql, const struct standing *s, const struct tm_batch *b)
-{
-    struct tm_buf columns = {0};
-    int rc = tm_schema_poll_columns(b->stream, &columns);
-    const char *list = rc ? NULL : tm_buf_cstr(&columns);
-    rc = list ? tm_buf_printf(sql,
-                              "COPY (SELECT %s FROM %s WHERE epoch_no = %s AND seq > %" PRId64 " AND seq <= %" PRId64
-                              " ORDER BY seq) TO STDOUT (FORMAT binary);",
-                              list, s->stream, s->epoch_no, b->from, b->to)
-              : TM_ENOMEM;
-    tm_buf_fini(&columns);
-    return rc;
-}
-
-/* One message for all, as each further one costs both sides a wake-up. */
-static int copy_rows(struct poller *p, const struct reading *readings, size_t count, struct tm_error *err)
-{
-    struct tm_buf sql = {0}, *outs[READY_MAX];
-    int rc = TM_OK;
-    for (size_t i = 0; !rc && i < count; i++) {
-        outs[i] = &readings[i].b->bytes;
-        tm_buf_clear(outs[i]);
-        rc = put_copy(&sql, &readings[i].s, readings[i].b);
-    }
-    const char *text = rc ? NULL : tm_buf_cstr(&sql);
-    rc = text ? tm_pg_copy_out_parts(p->pg, text, outs, count, err) : tm_error_set(err, TM_ENOMEM, "out of memory");
-    tm_buf_fini(&sql);
-    return rc;
-}
-
-/* A question about the seqs of a batch: $1 epoch, $2 stream, $3 and $4 from (exclusive) and to (inclusive). */
-static int query_range(struct poller *p, const struct standing *s, const struct tm_batch *b, const char *sql,
-                       PGresult **result, struct tm_error *err)
-{
-    char from[24], to[24];
-    const char *values[] = {s->epoch, s->stream, from, to};
-    (void)snprintf(from, sizeof from, "%" PRId64, b->from);
-    (void)snprintf(to, sizeof to, "%" PRId64, b->to);
-    return tm_pg_query(p->pg, sql, 4, values, result, err);
-}
-
-/* Rows that the gatherer's store could not take are in its quarantine: that explains their absence. */
-static int load_explained(struct poller *p, const struct standing *s, struct tm_batch *b, struct tm_error *err)
-{
-    PGresult *result;
-    int rc =
-        query_range(p, s, b,
-                    "SELECT DISTINCT seq FROM tidemill.quarantine WHERE epoch = $1 AND stream = $2 AND seq > $3 AND "
-                    "seq <= $4 ORDER BY seq",
-                    &result, err);
-    if (rc)
-        return rc;
-    b->explained_count = (size_t)PQntuples(result);
-    free(b->explained);
-    b->explained = calloc(b->explained_count + 1, sizeof *b->explained);
-    TM_FATAL_UNLESS(b->explained);
-    for (size_t i = 0; i < b->explained_count; i++)
-        b->explained[i] = strtoll(PQgetvalue(result, (int)i, 0), NULL, 10);
-    PQclear(result);
-    return TM_OK;
-}
-
-/* Find the rows in what was copied. */
-static int index_rows(struct poller *p, const struct standing *s, struct tm_batch *b, struct tm_error *err)
-{
-    struct tm_error ignored;
-    int rc = tm_batch_index(b, &p->d->hash_key, err);
-    if (rc != TM_ESTATE || load_explained(p, s, b, &ignored))
-        return rc;
-    /* an older gatherer has no such table, and this role may not be allowed to read it: then nothing explains the hole */
-    int told = tm_absent_load(&b->absent, p->pg, s->epoch, s->stream, b->from, b->to, &ignored);
-    return b->explained_count || told > 0 ? tm_batch_index(b, &p->d->hash_key, err) : rc;
-}
-
 /* Whose rows they were is not known; over all shards it adds up. */
 static uint64_t part_of(const struct tm_batch *b, uint64_t rows)
 {
@@ -305,7 +102,7 @@ static uint64_t part_of(const struct tm_batch *b, uint64_t rows)
 }
 
 /* A hole is stepped over only where the gatherer says why, and never in silence. */
-static void tell_absent(struct poller *p, const struct tm_batch *b)
+static void tell_absent(struct tm_poller *p, const struct tm_batch *b)
 {
     struct tm_absent_count stepped = tm_absent_stepped(&b->absent);
     tm_metric_add(p->d->absent_lost, part_of(b, stepped.lost));
@@ -318,52 +115,14 @@ static void tell_absent(struct poller *p, const struct tm_batch *b)
                TM_F_U64("released", stepped.released));
 }
 
-/* What lies before a hole up to a mark is whole, and is taken. */
-static int fetch_before_hole(struct poller *p, const struct standing *s, struct tm_batch *b, struct tm_error *err)
-{
-    struct tm_error hole = *err;
-    int rc = find_mark(p, s, b, b->missing - 1, false, err);
-    if (rc > 0) {
-        struct reading again = {.s = *s, .b = b};
-        rc = copy_rows(p, &again, 1, err);
-        return rc ? rc : index_rows(p, s, b, err);
-    }
-    *err = rc ? *err : hole;
-    return rc ? rc : TM_ESTATE;
-}
-
-/* From where to where. */
-static int begin_batch(struct poller *p, const struct standing *s, const struct tm_cursor *at, struct tm_batch *b,
-                       struct tm_error *err)
-{
-    b->peer = p->peer;
-    tm_batch_of_shard(b, p->d->shard, p->d->shard_count);
-    b->generation = p->orders.generation;
-    b->from = at->seq;
-    b->from_hash = at->hash;
-    (void)snprintf(b->epoch, sizeof b->epoch, "%s", s->epoch);
-    int rc = at->seq && !is_verified(p, s) ? check_history(p, s, at, err) : TM_OK;
-    return rc ? rc : choose_mark(p, s, b, err);
-}
-
-static int finish_batch(struct poller *p, const struct standing *s, struct tm_batch *b, struct tm_error *err)
-{
-    int rc = index_rows(p, s, b, err);
-    if (rc == TM_ESTATE && b->missing)
-        rc = fetch_before_hole(p, s, b, err);
-    if (!rc)
-        tm_batch_trim(b);
-    return rc ? rc : tm_keys_are_known(p->pg, b->stream, b->newest_us, err);
-}
-
 /* What is not spread over the shards is shard 0's. */
-static bool is_anothers(const struct poller *p, const struct tm_stream *stream)
+static bool is_anothers(const struct tm_poller *p, const struct tm_stream *stream)
 {
     return stream && p->d->shard && !tm_share_is_spread(stream);
 }
 
 /* TM_OK where only this stream is refused: a lost connection ends the look. */
-static int give_up(struct poller *p, const struct standing *s, struct tm_batch *b, int rc, struct tm_error *err)
+static int give_up(struct tm_poller *p, const struct tm_standing *s, struct tm_batch *b, int rc, struct tm_error *err)
 {
     tm_batch_destroy(b);
     if (!tm_pg_is_open(p->pg) || rc == TM_ERETRY)
@@ -375,13 +134,13 @@ static int give_up(struct poller *p, const struct standing *s, struct tm_batch *
 }
 
 /* Whether there is something to read, and from where to where. TM_OK also when the stream is refused. */
-static int look_at_stream(struct poller *p, struct standing s, struct tm_error *err)
+static int look_at_stream(struct tm_poller *p, struct tm_standing s, struct tm_error *err)
 {
     const struct tm_stream *stream = tm_plan_stream_by_name(p->orders.settings->options.plan, s.stream);
     struct tm_cursor *at = tm_cursors_get(&p->orders.cursors, p->peer->id, s.epoch, s.stream);
     if (s.seq <= at->seq || is_anothers(p, stream))
         return TM_OK;
-    if (p->reading_count == READY_MAX) {
+    if (p->reading_count == TM_POLLER_READY_MAX) {
         p->more = true;
         return TM_OK;
     }
@@ -405,24 +164,24 @@ static int look_at_stream(struct poller *p, struct standing s, struct tm_error *
         return TM_OK;
     }
     struct tm_batch *b = tm_batch_create(stream);
-    int rc = begin_batch(p, &s, at, b, err);
+    int rc = tm_poller_begin(p, &s, at, b, err);
     if (rc)
         return give_up(p, &s, b, rc, err);
-    p->readings[p->reading_count++] = (struct reading){.s = s, .b = b};
+    p->readings[p->reading_count++] = (struct tm_reading){.s = s, .b = b};
     return TM_OK;
 }
 
 /* Its batch is ready, given up, or the look ends. */
-static int take(struct poller *p, struct reading *r, bool copied, struct tm_error *err)
+static int take(struct tm_poller *p, struct tm_reading *r, bool copied, struct tm_error *err)
 {
-    const struct standing *s = &r->s;
+    const struct tm_standing *s = &r->s;
     struct tm_batch *b = r->b;
     r->b = NULL;
-    int rc = copied ? TM_OK : copy_rows(p, &(struct reading){.s = *s, .b = b}, 1, err);
-    rc = rc ? rc : finish_batch(p, s, b, err);
+    int rc = copied ? TM_OK : tm_poller_copy(p, &(struct tm_reading){.s = *s, .b = b}, 1, err);
+    rc = rc ? rc : tm_poller_finish(p, s, b, err);
     if (rc)
         return give_up(p, s, b, rc, err);
-    note_verified(p, s);
+    tm_poller_note_verified(p, s);
     forget_complaint(p, s);
     if (TM_PLANTED(early_cursor))
         b->to++;
@@ -436,9 +195,9 @@ static int take(struct poller *p, struct reading *r, bool copied, struct tm_erro
 }
 
 /* All at once; where that fails, one by one, so that only what cannot be read is refused. */
-static int read_all(struct poller *p, struct tm_error *err)
+static int read_all(struct tm_poller *p, struct tm_error *err)
 {
-    int rc = p->reading_count ? copy_rows(p, p->readings, p->reading_count, err) : TM_OK;
+    int rc = p->reading_count ? tm_poller_copy(p, p->readings, p->reading_count, err) : TM_OK;
     bool copied = !rc;
     if (rc && tm_pg_is_open(p->pg) && rc != TM_ERETRY)
         rc = TM_OK;
@@ -447,7 +206,7 @@ static int read_all(struct poller *p, struct tm_error *err)
     return rc;
 }
 
-static void drop_readings(struct poller *p)
+static void drop_readings(struct tm_poller *p)
 {
     while (p->reading_count)
         tm_batch_destroy(p->readings[--p->reading_count].b); /* NULL: taken */
@@ -456,7 +215,7 @@ static void drop_readings(struct poller *p)
 /* ---- one look at everything ---- */
 
 /* Rows of a stream that is merged and that were not fetched yet. */
-static uint64_t unread_of(struct poller *p, struct standing s)
+static uint64_t unread_of(struct tm_poller *p, struct tm_standing s)
 {
     const struct tm_stream *stream = tm_plan_stream_by_name(p->orders.settings->options.plan, s.stream);
     if (!stream || is_anothers(p, stream))
@@ -466,16 +225,16 @@ static uint64_t unread_of(struct poller *p, struct standing s)
     return tm_share_is_spread(stream) ? rows / p->d->shard_count : rows; /* about so many are of our shard */
 }
 
-static void note_unread(struct poller *p, uint64_t rows)
+static void note_unread(struct tm_poller *p, uint64_t rows)
 {
     pthread_mutex_lock(&p->d->lock);
     p->peer->unread_rows = rows;
     pthread_mutex_unlock(&p->d->lock);
 }
 
-static struct standing standing_of(const PGresult *r, int i)
+static struct tm_standing standing_of(const PGresult *r, int i)
 {
-    return (struct standing){.epoch = PQgetvalue(r, i, 0),
+    return (struct tm_standing){.epoch = PQgetvalue(r, i, 0),
                              .epoch_no = PQgetvalue(r, i, 1),
                              .stream = PQgetvalue(r, i, 2),
                              .seq = strtoll(PQgetvalue(r, i, 3), NULL, 10),
@@ -488,14 +247,14 @@ static struct standing standing_of(const PGresult *r, int i)
  * (FAILURES T25): a mark is committed with the rows before it, so whoever has seen the mark can read the
  * rows.
  */
-static int look(struct poller *p, struct tm_error *err)
+static int look(struct tm_poller *p, struct tm_error *err)
 {
     PGresult *result;
     uint64_t unread = 0;
     p->refused = p->more = false;
     int rc = tm_pg_query_prepared(
         p->pg,
-        "SELECT e.epoch, e.epoch_no, s.stream, s.seq, s.hash, (SELECT " COMMITTED_US
+        "SELECT e.epoch, e.epoch_no, s.stream, s.seq, s.hash, (SELECT " TM_COMMITTED_US
         " FROM tidemill.marks m WHERE m.epoch_no = s.epoch_no AND m.stream = s.stream AND m.seq = s.seq) "
         "FROM tidemill.streams s JOIN tidemill.epochs e USING (epoch_no) ORDER BY e.epoch_no, s.stream",
         0, NULL, &result, err);
@@ -512,7 +271,7 @@ static int look(struct poller *p, struct tm_error *err)
 }
 
 /* What was fetched and not handed over will be fetched again. */
-static void drop_ready(struct poller *p)
+static void drop_ready(struct tm_poller *p)
 {
     while (p->ready_count) {
         struct tm_batch *b = p->ready[--p->ready_count];
@@ -523,7 +282,7 @@ static void drop_ready(struct poller *p)
     }
 }
 
-static void note_handed_over(struct poller *p, const struct tm_batch *b)
+static void note_handed_over(struct tm_poller *p, const struct tm_batch *b)
 {
     struct tm_peer *peer = p->peer;
     pthread_mutex_lock(&p->d->lock);
@@ -534,7 +293,7 @@ static void note_handed_over(struct poller *p, const struct tm_batch *b)
 }
 
 /* The queue may be full for hours while production is away: the session is kept alive and heard meanwhile. */
-static int put_batch(struct poller *p, struct tm_batch *b, struct tm_error *err)
+static int put_batch(struct tm_poller *p, struct tm_batch *b, struct tm_error *err)
 {
     for (;;) {
         int rc = tm_queue_try_put(p->peer->queue, b, tm_batch_weight(b));
@@ -547,7 +306,7 @@ static int put_batch(struct poller *p, struct tm_batch *b, struct tm_error *err)
     }
 }
 
-static int hand_over(struct poller *p, struct tm_error *err)
+static int hand_over(struct tm_poller *p, struct tm_error *err)
 {
     size_t done = 0;
     int rc = TM_OK;
@@ -564,7 +323,7 @@ static int hand_over(struct poller *p, struct tm_error *err)
 
 /* ---- a session: from connect to the first error ---- */
 
-static int open_session(struct poller *p, struct tm_error *err)
+static int open_session(struct tm_poller *p, struct tm_error *err)
 {
     struct tm_pg_options options = {.conninfo = p->peer->conninfo,
                                     .application_name = "tidemill poller",
@@ -575,7 +334,7 @@ static int open_session(struct poller *p, struct tm_error *err)
     return rc ? rc : tm_pg_exec(p->pg, "LISTEN tidemill", err);
 }
 
-static int turn(struct poller *p, struct tm_error *err)
+static int turn(struct tm_poller *p, struct tm_error *err)
 {
     tm_dedup_publish_lag(p->d);
     if (tm_dedup_take_orders(p->peer, &p->orders))
@@ -599,12 +358,12 @@ static int turn(struct poller *p, struct tm_error *err)
 }
 
 /* Shards that others merge ask the gatherers for nothing; but shard 0's are always there, to know how those are. */
-static bool is_idle(const struct poller *p)
+static bool is_idle(const struct tm_poller *p)
 {
     return p->d->shard && !atomic_load(&p->d->wanted);
 }
 
-static int run_session(struct poller *p, struct tm_error *err)
+static int run_session(struct tm_poller *p, struct tm_error *err)
 {
     int rc = open_session(p, err);
     if (rc)
@@ -616,7 +375,7 @@ static int run_session(struct poller *p, struct tm_error *err)
     return rc || is_idle(p) ? rc : TM_ESTOPPED;
 }
 
-static void close_session(struct poller *p)
+static void close_session(struct tm_poller *p)
 {
     drop_ready(p);
     p->verified_count = 0;
@@ -628,7 +387,7 @@ static void close_session(struct poller *p)
 void *tm_poller_main(void *arg)
 {
     struct tm_peer *peer = arg;
-    struct poller p = {.peer = peer, .d = peer->d};
+    struct tm_poller p = {.peer = peer, .d = peer->d};
     struct tm_error err;
     uint32_t failures = 0;
     pthread_setname_np(pthread_self(), "poller");

@@ -207,7 +207,7 @@ static int commit_at_once(struct tm_writer *w, struct tm_journal_position at, st
         if (!lane->count)
             continue;
         struct tm_copy_batch batch = batch_of(w, lane, NULL);
-        rc = tm_copy_statements(&batch, &w->sql, err);
+        rc = tm_copy_statements(w->pg, &batch, &w->sql, err);
         parts[count++] = (struct tm_pg_part){.tuples = batch.tuples, .count = batch.count};
     }
     if (rc || put_ending(w, at))

@@ -1,9 +1,12 @@
 #include "store/copy_sql.h"
+#include "store/pg_private.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define TRUNCATE_AFTER 4000 /* rows that went through a stage */
 
 /* What one call works with; the statements are built once and serve all parts of a halved batch. */
 struct job {
@@ -189,6 +192,31 @@ static int copy_range(struct job *j, size_t from, size_t count, struct tm_error 
     return rc ? rc : copy_range(j, from + count / 2, count - count / 2, err);
 }
 
+/* A plan may have other streams than the one before it; what has no place in the list is truncated each time. */
+static size_t *staged_rows(struct tm_pg *pg, const char *stream)
+{
+    size_t i = 0;
+    while (i < pg->stage_count && strcmp(pg->stages[i].stream, stream) != 0)
+        i++;
+    if (i == TM_STREAMS_MAX)
+        return NULL;
+    if (i == pg->stage_count) {
+        (void)snprintf(pg->stages[i].stream, sizeof pg->stages[i].stream, "%s", stream);
+        pg->stages[pg->stage_count++].rows = 0;
+    }
+    return &pg->stages[i].rows;
+}
+
+static int init_sql(struct tm_pg *pg, const struct tm_copy_batch *batch, struct tm_copy_sql *sql)
+{
+    size_t *rows = staged_rows(pg, batch->stream->name);
+    bool truncate = !rows || *rows >= TRUNCATE_AFTER;
+    int rc = tm_copy_sql_init(sql, batch, truncate);
+    if (rows && (sql->how != TM_COPY_MERGE_UNIQUE || batch->expect_conflicts))
+        *rows = truncate ? batch->count : *rows + batch->count;
+    return rc;
+}
+
 int tm_copy_rows(struct tm_pg *pg, const struct tm_copy_batch *batch, struct tm_copy_result *result,
                  struct tm_error *err)
 {
@@ -198,7 +226,7 @@ int tm_copy_rows(struct tm_pg *pg, const struct tm_copy_batch *batch, struct tm_
     err = err ? err : &own;
     if (!batch->count)
         return TM_OK;
-    int rc = tm_copy_sql_init(&j.sql, batch);
+    int rc = init_sql(pg, batch, &j.sql);
     j.staged = j.sql.how != TM_COPY_MERGE_UNIQUE || (batch->expect_conflicts && !is_fork(&j));
     if (rc)
         (void)tm_error_set(err, rc, "out of memory for the statements of %s", batch->stream->name);
@@ -208,10 +236,10 @@ int tm_copy_rows(struct tm_pg *pg, const struct tm_copy_batch *batch, struct tm_
     return rc;
 }
 
-int tm_copy_statements(const struct tm_copy_batch *batch, struct tm_buf *sql, struct tm_error *err)
+int tm_copy_statements(struct tm_pg *pg, const struct tm_copy_batch *batch, struct tm_buf *sql, struct tm_error *err)
 {
     struct tm_copy_sql s;
-    int rc = tm_copy_sql_init(&s, batch);
+    int rc = init_sql(pg, batch, &s);
     if (!rc && s.how == TM_COPY_MERGE_UNIQUE)
         rc = tm_buf_printf(sql, "%s;", text_of(&s.straight));
     else if (!rc)

@@ -53,7 +53,8 @@ struct tm_copy_batch {
  * those of other batches, where nothing is refused as a rule (tm_pg_copy_in_parts). They have no savepoint and count
  * nothing: when the message fails, roll back and store batch by batch. Not for a stream that is `within_us` in production.
  */
-int tm_copy_statements(const struct tm_copy_batch *batch, struct tm_buf *sql, struct tm_error *err) TM_MUST_CHECK;
+int tm_copy_statements(struct tm_pg *pg, const struct tm_copy_batch *batch, struct tm_buf *sql,
+                       struct tm_error *err) TM_MUST_CHECK;
 
 int tm_copy_rows(struct tm_pg *pg, const struct tm_copy_batch *batch, struct tm_copy_result *result,
                  struct tm_error *err) TM_MUST_CHECK;

@@ -12,20 +12,21 @@ struct parts {
 };
 
 /*
- * The stage is a temporary table per stream and session. It is emptied by every commit, which costs nothing, and
- * deleted from before each use for the transactions that use it more than once. tm_order is the order of arrival:
- * the place of a row in a heap is not.
+ * The stage is a temporary table per stream and session, emptied before each use. DELETE is what costs least for a few rows
+ * (TRUNCATE, and ON COMMIT DELETE ROWS, make three files anew, which is dearer than storing them), but leaves something
+ * behind of each, so now and then the stage is truncated. tm_order is the order of arrival: the place of a row in a heap
+ * is not.
  */
-static int stage(struct tm_copy_sql *sql, const struct parts *p)
+static int stage(struct tm_copy_sql *sql, const struct parts *p, bool truncate)
 {
     int rc = tm_buf_printf(&sql->prepare,
                            "CREATE TEMP TABLE IF NOT EXISTS stage_%s (LIKE %s INCLUDING DEFAULTS, "
-                           "tm_order int8 GENERATED ALWAYS AS IDENTITY) ON COMMIT DELETE ROWS",
+                           "tm_order int8 GENERATED ALWAYS AS IDENTITY)",
                            p->table, p->table);
     return rc ? rc
               : tm_buf_printf(&sql->stage,
-                              "DELETE FROM pg_temp.stage_%s; COPY pg_temp.stage_%s (%s) FROM STDIN (FORMAT binary)",
-                              p->table, p->table, p->columns);
+                              "%s pg_temp.stage_%s; COPY pg_temp.stage_%s (%s) FROM STDIN (FORMAT binary)",
+                              truncate ? "TRUNCATE" : "DELETE FROM", p->table, p->table, p->columns);
 }
 
 static int straight(struct tm_copy_sql *sql, const struct parts *p)
@@ -214,7 +215,7 @@ static int end_all(struct tm_copy_sql *sql)
     return TM_OK;
 }
 
-int tm_copy_sql_init(struct tm_copy_sql *sql, const struct tm_copy_batch *batch)
+int tm_copy_sql_init(struct tm_copy_sql *sql, const struct tm_copy_batch *batch, bool truncate)
 {
     struct tm_buf keys = {0};
     *sql = (struct tm_copy_sql){.how = merge_of(batch)};
@@ -225,7 +226,7 @@ int tm_copy_sql_init(struct tm_copy_sql *sql, const struct tm_copy_batch *batch)
                       .keys = rc ? NULL : tm_buf_cstr(&keys),
                       .local = batch->side == TM_COPY_LOCAL};
     rc = p.keys ? straight(sql, &p) : TM_ENOMEM;
-    rc = rc ? rc : stage(sql, &p);
+    rc = rc ? rc : stage(sql, &p, truncate);
     rc = rc ? rc : merge(sql, &p);
     if (!rc && !p.local && tm_stream_may_disagree(batch->stream))
         rc = compare_unique(sql, &p, batch->gatherer);

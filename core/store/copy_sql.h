@@ -22,8 +22,8 @@ struct tm_copy_sql {
     struct tm_buf merge; /* from the stage into the table; WITHIN: $1 is the array of orders to take */
 };
 
-/* NUL-terminates all of them. TM_ENOMEM: call fini all the same. */
-int tm_copy_sql_init(struct tm_copy_sql *sql, const struct tm_copy_batch *batch) TM_MUST_CHECK;
+/* NUL-terminates all of them. `truncate` the stage before it is used. TM_ENOMEM: call fini all the same. */
+int tm_copy_sql_init(struct tm_copy_sql *sql, const struct tm_copy_batch *batch, bool truncate) TM_MUST_CHECK;
 void tm_copy_sql_fini(struct tm_copy_sql *sql);
 
 #endif

@@ -2,6 +2,7 @@
 #ifndef TM_STORE_PG_PRIVATE_H
 #define TM_STORE_PG_PRIVATE_H
 
+#include "record/plan.h"
 #include "store/pg.h"
 
 #define TM_PG_PREPARED_MAX 64
@@ -17,6 +18,11 @@ struct tm_pg {
     char statement[48]; /* how the last one began, for error texts */
     char *prepared[TM_PG_PREPARED_MAX]; /* texts, in the order of their names */
     size_t prepared_count;
+    struct tm_pg_stage { /* store/copy.c */
+        char stream[64];
+        size_t rows; /* put into it since it was truncated */
+    } stages[TM_STREAMS_MAX];
+    size_t stage_count;
 };
 
 #define TM_PG_SETTINGS_MAX 64

@@ -31,6 +31,8 @@ local exchange = kalshi.exchange {
   rest_url    = tm.env "KALSHI_REST_URL",
   key_id      = tm.env "KALSHI_KEY_ID",
   key_file    = tm.env "KALSHI_KEY_FILE",
+  -- of the account's allowance, which all gatherers with its key share (20 a second in the Basic tier)
+  rest_per_second = tm.env("KALSHI_REST_PER_SECOND", 10),
 }
 
 exchange:subscribe("ticker")

@@ -4,6 +4,9 @@ this machine; and a burst.
 
     tests/bench/bench_latency.py [--seconds N] [--gatherers N] [--quick] [--json]
 
+Messages are of the other benchmarks' mix, with a market that opens or closes now and then: the simulator's own has a hundred of
+those a second at this rate, each of which costs requests, subscriptions and snapshots.
+
 Latency is the commit time of the transaction that made a row visible less the time at which the exchange sent it, over all
 trades and deltas, at 2,000 and 20,000 messages a second. Floor: the same steps for one row, one after the other, each waited for:
 write and fdatasync, COPY into a store, read it there, COPY into production with synchronous_commit on. The burst is 100,000
@@ -29,12 +32,13 @@ from harness.waiting import wait_until  # noqa: E402
 RATES = (2000, 20000)
 BURST_RATE = 100000
 MARKETS = 500
+MIX = f"{servers.MIX.removesuffix('=0')}=0.005"  # one event in 20,000 is a market's life: still many more than there are
 FLOOR_ROUNDS = 100
 
 
 def lab_of(gatherers: int, rate: int, seconds: float) -> Lab:
     """All parts; the stores' durability is the journals'."""
-    return Lab(LabOptions(gatherers=gatherers, exchange={"seed": 1, "markets": MARKETS, "rate": rate, "seconds": seconds},
+    return Lab(LabOptions(gatherers=gatherers, exchange={"seed": 1, "markets": MARKETS, "rate": rate, "seconds": seconds, "mix": MIX},
                           store_settings=servers.POSTGRES,
                           production_settings={**servers.POSTGRES, "synchronous_commit": "on"}))
 

@@ -11,6 +11,7 @@ INSERT ... ON CONFLICT DO NOTHING), and COPY through a temporary table. `growth`
 """
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import subprocess
@@ -62,8 +63,10 @@ def cpu_s(pid: int) -> float:
         fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         return sum(int(field) for field in fields[11:15 if waited else 13])
 
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-    ticks = of(Path(f"/proc/{pid}/stat"), True) + sum(of(Path(f"/proc/{child}/stat"), False) for child in children)
+    ticks = of(Path(f"/proc/{pid}/stat"), True)
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split():
+        with contextlib.suppress(OSError):  # ended meanwhile: its time is with its parent's next time
+            ticks += of(Path(f"/proc/{child}/stat"), False)
     return ticks / os.sysconf("SC_CLK_TCK")
 
 

@@ -1,4 +1,4 @@
-/* How long the merger waits after a failure, and how many rows it puts into a transaction: pure functions. */
+/* How long the merger waits after a failure, how many rows a transaction has, how often there is one: pure functions. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -83,12 +83,23 @@ static void rows_follow_the_time_they_take(void **state)
     assert_int_equal(tm_pace_rows(&p, (size_t)1 << 30), (size_t)1 << 30);
 }
 
+static void commits_are_as_far_apart_as_they_take(void **state)
+{
+    (void)state;
+    assert_int_equal(tm_pace_commits_us(0), 20 * TM_US_PER_MS);
+    assert_int_equal(tm_pace_commits_us(5 * TM_US_PER_MS), 20 * TM_US_PER_MS);
+    assert_int_equal(tm_pace_commits_us(20 * TM_US_PER_MS), 60 * TM_US_PER_MS);
+    assert_int_equal(tm_pace_commits_us(50 * TM_US_PER_MS), 150 * TM_US_PER_MS);
+    assert_int_equal(tm_pace_commits_us(60 * S), 150 * TM_US_PER_MS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_session_that_is_told_not_now),       cmocka_unit_test(an_outage_that_may_be_a_failover),
         cmocka_unit_test(what_a_person_or_others_have_to_mend), cmocka_unit_test(jitter_is_full),
         cmocka_unit_test(rows_follow_the_time_they_take),
+        cmocka_unit_test(commits_are_as_far_apart_as_they_take),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -153,6 +153,40 @@ static void test_append_read_reopen(void **state)
     }
 }
 
+/* Groups that are an hour apart: nothing but the first is written, until somebody waits or memory is short. */
+static void test_groups(void **state)
+{
+    struct fixture *f = *state;
+    struct tm_journal_options o = {.dir = f->dir, .group_us = 3600 * INT64_C(1000000), .buffer_bytes_max = 1 << 16};
+    struct tm_journal *j = open_ok(&o);
+    int id = stream_ok(j, "trades", COLUMNS);
+    append_range(j, id, 1, 1); /* the first is due at once */
+    for (int64_t seq = 2; seq <= 100; seq++) {
+        assert_int_equal(append_record(j, id, 0, seq), seq);
+        tm_journal_flush(j);
+    }
+    (void)usleep(30000);
+    struct tm_journal_stats s = tm_journal_stats(j);
+    assert_int_equal(s.durable, 1);
+    assert_int_equal(s.syncs, 1);
+    assert_int_equal(tm_journal_wait(j, WAIT_US), TM_OK);
+    s = tm_journal_stats(j);
+    assert_int_equal(s.durable, 100);
+    assert_int_equal(s.syncs, 2);
+    int64_t seq = 101;
+    while (tm_journal_stats(j).durable == 100 && seq < 100000) { /* half of 64 KiB */
+        int64_t got = append_record(j, id, 0, seq);
+        assert_true(got == seq || got == TM_EFULL);
+        seq += got == seq;
+        tm_journal_flush(j);
+    }
+    assert_true(tm_journal_stats(j).durable > 100);
+    close_ok(j); /* and the end does not wait for the next */
+    j = open_ok(&o);
+    (void)expect_range(j, (struct tm_journal_position){0, 0}, 1, seq - 1);
+    close_ok(j);
+}
+
 static void test_files_are_private(void **state)
 {
     struct fixture *f = *state;
@@ -578,6 +612,7 @@ int main(void)
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_append_read_reopen),
+        TEST(test_groups),
         TEST(test_files_are_private),
         TEST(test_one_owner),
         TEST(test_options_are_checked),

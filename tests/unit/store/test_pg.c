@@ -408,6 +408,111 @@ static void test_copy_refused(void **state)
     tm_pg_close(pg);
 }
 
+/* Several COPY in one message, with other statements around and between them. */
+static void test_copy_parts(void **state)
+{
+    struct tm_pg *pg = connect_with(NULL, 0);
+    struct tm_error err;
+    struct rows a, b;
+    (void)state;
+    make_rows(&a, 1, 3000);
+    make_rows(&b, 499, 2);
+    struct tm_pg_part parts[] = {{a.spans, a.count}, {b.spans, b.count}, {NULL, 0}};
+    must(pg, "CREATE TABLE pa (id int8 PRIMARY KEY, body bytea); CREATE TABLE pb (LIKE pa INCLUDING ALL)");
+    const char *sql = "BEGIN; COPY pa FROM STDIN (FORMAT binary); SELECT 1; DELETE FROM pb; "
+                      "COPY pb FROM STDIN (FORMAT binary); COPY pa FROM STDIN (FORMAT binary); COMMIT";
+    assert_int_equal(tm_pg_copy_in_parts(pg, sql, parts, 3, &err), TM_OK);
+    assert_int_equal(db_int(db, "SELECT sum(id) FROM pa"), 3000 * 3001 / 2);
+    assert_int_equal(db_int(db, "SELECT sum(octet_length(body)) FROM pb"), 10 + 20000);
+    /* the same again: the first part is refused when the second has not begun */
+    assert_int_equal(tm_pg_copy_in_parts(pg, sql, parts, 3, &err), TM_EPOISON);
+    assert_string_equal(tm_pg_sqlstate(pg), "23505");
+    must(pg, "ROLLBACK; DELETE FROM pa");
+    struct tm_pg_part twice[] = {{a.spans, a.count}, {b.spans, b.count}, {b.spans, b.count}};
+    assert_int_equal(tm_pg_copy_in_parts(pg, sql, twice, 3, &err), TM_EPOISON); /* and the last, after two */
+    assert_string_equal(tm_pg_sqlstate(pg), "23505");
+    must(pg, "ROLLBACK");
+    assert_int_equal(db_int(db, "SELECT count(*) FROM pa"), 0);
+    assert_int_equal(db_int(db, "SELECT count(*) FROM pb"), 2);
+    assert_int_equal(tm_pg_copy_in_parts(pg, "COPY pa FROM STDIN (FORMAT binary); SELECT 1 / 0", parts, 1, &err),
+                     TM_EPOISON); /* behind all of them */
+    assert_true(tm_pg_is_open(pg));
+    assert_int_equal(db_int(db, "SELECT count(*) FROM pa"), 0);
+    free_rows(&a);
+    free_rows(&b);
+    tm_pg_close(pg);
+}
+
+static void test_copy_out_parts(void **state)
+{
+    struct tm_pg *pg = connect_with(NULL, 0);
+    struct tm_buf out[3] = {{0}}, *outs[] = {&out[0], &out[1], &out[2]};
+    struct tm_error err;
+    struct rows r;
+    (void)state;
+    make_rows(&r, 1, 1000);
+    must(pg, "CREATE TEMP TABLE o (id int8, body bytea)");
+    assert_int_equal(tm_pg_copy_in(pg, "COPY o FROM STDIN (FORMAT binary)", r.spans, r.count, &err), TM_OK);
+    assert_int_equal(tm_pg_copy_out_parts(pg,
+                                          "COPY (SELECT * FROM o WHERE id <= 400 ORDER BY id) TO STDOUT (FORMAT binary);"
+                                          "COPY (SELECT * FROM o WHERE false) TO STDOUT (FORMAT binary);"
+                                          "COPY (SELECT * FROM o WHERE id > 400 ORDER BY id) TO STDOUT (FORMAT binary);",
+                                          outs, 3, &err),
+                     TM_OK);
+    assert_int_equal(out[1].len, 0);
+    assert_int_equal(out[0].len + out[2].len, r.bytes.len);
+    assert_memory_equal(out[0].data, r.bytes.data, out[0].len);
+    assert_memory_equal(out[2].data, r.bytes.data + out[0].len, out[2].len);
+    assert_int_equal(tm_pg_copy_out_parts(pg,
+                                          "COPY (SELECT * FROM o) TO STDOUT (FORMAT binary);"
+                                          "COPY (SELECT * FROM gone) TO STDOUT (FORMAT binary);",
+                                          outs, 2, &err),
+                     TM_EINVAL);
+    assert_string_equal(tm_pg_sqlstate(pg), "42P01");
+    expect_text(pg, "SELECT 'the session goes on'", "the session goes on");
+    for (int i = 0; i < 3; i++)
+        tm_buf_fini(&out[i]);
+    free_rows(&r);
+    tm_pg_close(pg);
+}
+
+/* ---- prepared ---- */
+
+static int64_t prepared_sum(struct tm_pg *pg, const char *sql, const char *a, const char *b)
+{
+    const char *values[] = {a, b};
+    PGresult *result;
+    struct tm_error err;
+    if (tm_pg_query_prepared(pg, sql, 2, values, &result, &err))
+        fail_msg("%s", err.message);
+    int64_t sum = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+    PQclear(result);
+    return sum;
+}
+
+static void test_prepared(void **state)
+{
+    struct tm_pg *pg = connect_with(NULL, 0);
+    struct tm_error err;
+    PGresult *result;
+    char sql[64];
+    (void)state;
+    assert_int_equal(tm_pg_query_prepared(pg, "SELECT x FROM later", 0, NULL, &result, &err), TM_EINVAL);
+    must(pg, "CREATE TEMP TABLE later AS SELECT 7 AS x");
+    assert_int_equal(tm_pg_query_prepared(pg, "SELECT x FROM later", 0, NULL, &result, &err), TM_OK);
+    assert_string_equal(PQgetvalue(result, 0, 0), "7");
+    PQclear(result);
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(prepared_sum(pg, "SELECT $1::int8 + $2::int8", "40", i % 2 ? "2" : "1"), 41 + i % 2);
+    expect_text(pg, "SELECT count(*) FROM pg_prepared_statements", "2");
+    for (int i = 0; i < 200; i++) { /* more than are kept: they work all the same */
+        (void)snprintf(sql, sizeof sql, "SELECT $1::int8 + $2::int8 + %d", i % 100);
+        assert_int_equal(prepared_sum(pg, sql, "1", "2"), 3 + i % 100);
+    }
+    expect_text(pg, "SELECT count(*) FROM pg_prepared_statements", "64");
+    tm_pg_close(pg);
+}
+
 /* ---- waiting and its ends ---- */
 
 static void test_deadline(void **state)
@@ -535,6 +640,9 @@ int main(void)
         cmocka_unit_test(test_only_a_server_that_takes_writes),
         cmocka_unit_test(test_classes),
         cmocka_unit_test(test_copy_outside_its_calls),
+        cmocka_unit_test(test_copy_parts),
+        cmocka_unit_test(test_copy_out_parts),
+        cmocka_unit_test(test_prepared),
         cmocka_unit_test(test_copy_round_trip),
         cmocka_unit_test(test_copy_refused),
         cmocka_unit_test(test_deadline),

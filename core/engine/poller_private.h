@@ -1,0 +1,67 @@
+/* The poller's own: its state, and what a look reads of a stream (poller_read.c). One thread, the gatherer's poller. */
+#ifndef TM_ENGINE_POLLER_PRIVATE_H
+#define TM_ENGINE_POLLER_PRIVATE_H
+
+#include "engine/acknowledge.h"
+#include "engine/dedup_private.h"
+
+#define TM_POLLER_READY_MAX (TM_STREAMS_MAX * 4) /* batches of one look: streams of a few epochs */
+
+/* A stream that was refused is not said again with every look, and one that breaks the session rests for a
+ * while. */
+struct tm_complaint {
+    char epoch[TM_EPOCH_TEXT];
+    char stream[TM_NAME_BYTES];
+    int64_t rest_until_us; /* monotonic */
+};
+
+struct tm_stream_of_epoch {
+    char epoch[TM_EPOCH_TEXT];
+    char stream[TM_NAME_BYTES];
+};
+
+/* What the gatherer says about a stream: a row of tidemill.streams joined with its epoch. */
+struct tm_standing {
+    const char *epoch, *epoch_no, *stream;
+    int64_t seq, hash, committed_us; /* the last: by the clock of the gatherer's database; 0: not known */
+};
+
+/* What a look reads of a stream. */
+struct tm_reading {
+    struct tm_standing s;
+    struct tm_batch *b; /* NULL: taken */
+};
+
+struct tm_poller {
+    struct tm_peer *peer;
+    struct tm_deduplicator *d;
+    struct tm_pg *pg;
+    struct tm_dedup_orders orders; /* its cursors move on with what was handed over */
+    struct tm_reading readings[TM_POLLER_READY_MAX];
+    size_t reading_count;
+    struct tm_batch *ready[TM_POLLER_READY_MAX];
+    size_t ready_count;
+    bool refused; /* a stream was refused in this look */
+    bool more;    /* a stream has more than was taken in this look */
+    struct tm_complaint complaints[TM_STREAMS_MAX];
+    size_t complaint_count;
+    struct tm_stream_of_epoch verified[TM_POLLER_READY_MAX]; /* in this session */
+    size_t verified_count;
+    struct tm_acknowledging acknowledging;
+};
+
+#define TM_COMMITTED_US "(extract(epoch FROM committed_at) * 1000000)::int8"
+
+/* A new batch of the stream: from where (`at`) to where. TM_ESTATE: its history is not the one that was read before. */
+int tm_poller_begin(struct tm_poller *p, const struct tm_standing *s, const struct tm_cursor *at, struct tm_batch *b,
+                    struct tm_error *err) TM_MUST_CHECK;
+/* The bytes of begun batches. After an error nobody knows how many of them. */
+int tm_poller_copy(struct tm_poller *p, const struct tm_reading *readings, size_t count,
+                   struct tm_error *err) TM_MUST_CHECK;
+/* Find the rows in them. TM_ESTATE: rows are missing, and nothing explains it; or they are by keys that are not ours. */
+int tm_poller_finish(struct tm_poller *p, const struct tm_standing *s, struct tm_batch *b,
+                     struct tm_error *err) TM_MUST_CHECK;
+/* In this session the stream's history is read by ourselves from here on. */
+void tm_poller_note_verified(struct tm_poller *p, const struct tm_standing *s);
+
+#endif

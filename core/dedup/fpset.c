@@ -29,6 +29,11 @@ int tm_fpset_clear(struct tm_fpset *s, size_t rows)
     return TM_OK;
 }
 
+void tm_fpset_prefetch(const struct tm_fpset *s, struct tm_fp fp)
+{
+    __builtin_prefetch(&s->slots[fp.lo & (s->size - 1)], 1);
+}
+
 bool tm_fpset_add(struct tm_fpset *s, struct tm_fp fp)
 {
     size_t mask = s->size - 1;

@@ -18,6 +18,7 @@ struct tm_fpset {
 
 void tm_fpset_fini(struct tm_fpset *s);
 int tm_fpset_clear(struct tm_fpset *s, size_t rows) TM_MUST_CHECK;
-bool tm_fpset_add(struct tm_fpset *s, struct tm_fp fp); /* true if it was not there */
+void tm_fpset_prefetch(const struct tm_fpset *s, struct tm_fp fp); /* some adds ahead */
+bool tm_fpset_add(struct tm_fpset *s, struct tm_fp fp);            /* true if it was not there */
 
 #endif

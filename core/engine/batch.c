@@ -182,7 +182,59 @@ static int index_row(struct tm_batch *b, size_t at, size_t len, const struct tm_
     return TM_OK;
 }
 
-int tm_batch_index(struct tm_batch *b, const struct tm_hash_key *key, struct tm_error *err)
+/* ---- order ---- */
+
+struct place {
+    int64_t seq;
+    size_t at, len;
+};
+
+static int by_seq(const void *a, const void *b)
+{
+    const struct place *x = a, *y = b;
+    return (x->seq > y->seq) - (x->seq < y->seq);
+}
+
+static int find_places(const struct tm_batch *b, struct tm_buf *places)
+{
+    int rc = TM_OK;
+    for (size_t at = 0; !rc && at < b->bytes.len;) {
+        int64_t len = tm_tuple_length(b->bytes.data + at, b->bytes.len - at);
+        if (len < SEQ_FIELD_BYTES)
+            return TM_ECORRUPT;
+        struct place p = {.at = at, .len = (size_t)len};
+        p.seq = (int64_t)tm_get_be64(b->bytes.data + at + p.len - 8);
+        rc = tm_buf_append(places, &p, sizeof p);
+        at += p.len;
+    }
+    return rc;
+}
+
+/* Bring the tuples into the order of their seq. False: they had it, or cannot be sorted. */
+static bool sort(struct tm_batch *b)
+{
+    struct tm_buf places = {0}, sorted = {0};
+    int rc = find_places(b, &places);
+    struct place *p = (struct place *)(void *)places.data;
+    size_t count = places.len / sizeof *p, last = 0;
+    while (!rc && last + 1 < count && p[last].seq < p[last + 1].seq)
+        last++;
+    bool wanted = !rc && last + 1 < count;
+    if (wanted)
+        qsort(p, count, sizeof *p, by_seq);
+    for (size_t i = 0; wanted && i < count; i++)
+        wanted = tm_buf_append(&sorted, b->bytes.data + p[i].at, p[i].len) == TM_OK;
+    if (wanted) {
+        struct tm_buf old = b->bytes;
+        b->bytes = sorted;
+        sorted = old;
+    }
+    tm_buf_fini(&places);
+    tm_buf_fini(&sorted);
+    return wanted;
+}
+
+static int index_all(struct tm_batch *b, const struct tm_hash_key *key, struct tm_error *err)
 {
     int64_t expected = b->from + 1;
     int rc = TM_OK;
@@ -200,6 +252,12 @@ int tm_batch_index(struct tm_batch *b, const struct tm_hash_key *key, struct tm_
     if (!rc && b->stream->mode == TM_STREAM_APPEND)
         rc = check_seq(b, skip_explained(b, expected), b->to + 1, err);
     return rc;
+}
+
+int tm_batch_index(struct tm_batch *b, const struct tm_hash_key *key, struct tm_error *err)
+{
+    int rc = index_all(b, key, err);
+    return rc == TM_ESTATE && sort(b) ? index_all(b, key, err) : rc;
 }
 
 struct tm_span_bytes tm_batch_production_row(struct tm_batch *b, size_t row)

@@ -121,7 +121,7 @@ void tm_batch_of_shard(struct tm_batch *b, unsigned shard, unsigned shards);
 /* Let go of the bytes of rows that were left out. After tm_batch_index. */
 void tm_batch_trim(struct tm_batch *b);
 
-/* Find and check the rows in `bytes`. TM_ESTATE: seq is not contiguous (the message says where); TM_ECORRUPT.
+/* Find and check the rows in `bytes`, which may have any order and then have that of their seq. TM_ESTATE: seq is not contiguous (the message says where); TM_ECORRUPT.
  */
 int tm_batch_index(struct tm_batch *b, const struct tm_hash_key *key, struct tm_error *err) TM_MUST_CHECK;
 

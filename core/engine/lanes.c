@@ -134,7 +134,8 @@ static struct tm_lane *add_lane(struct tm_lanes *l, const struct tm_journal_reco
     struct tm_family *family = family_of(l, record->stream);
     if (!family || l->lane_count == TM_LANES_MAX || record->stream_id >= TM_LANES_MAX) {
         (void)tm_error_set(err, TM_EFULL,
-                           "the journal holds more than %d declarations of streams; start a new directory", TM_LANES_MAX);
+                           "the journal holds more than %d declarations of streams; start a new directory",
+                           TM_LANES_MAX);
         return NULL;
     }
     l->by_declaration[record->stream_id] = (uint16_t)l->lane_count;

@@ -91,8 +91,10 @@ static int choose_batch(struct tm_merge *m, struct tm_batch *b, int64_t now_us)
     w->polled += b->count;
     b->written = b->duplicate = b->quarantined = 0; /* it may be another try */
     for (size_t i = 0; !rc && i < b->count; i++) {
-        if (w->seen && i + PREFETCH < b->count)
+        if (w->seen && i + PREFETCH < b->count) {
             tm_seen_prefetch(w->seen, b->rows[i + PREFETCH].fp);
+            tm_fpset_prefetch(&m->pending, b->rows[i + PREFETCH].fp);
+        }
         rc = choose_row(m, w, b, (uint32_t)i, now_us);
     }
     w->duplicate += b->duplicate;
@@ -286,12 +288,15 @@ static void show(struct tm_taps *taps, struct tm_work *w)
 static void learn(struct tm_work *w, int64_t now_us)
 {
     const struct tm_choice *c = choices_of(&w->choices);
-    for (size_t i = 0; i < count_of(&w->choices); i++)
+    for (size_t i = 0; i < count_of(&w->choices); i++) {
+        if (i + PREFETCH < count_of(&w->choices))
+            tm_seen_prefetch(w->seen, fp_of(&c[i + PREFETCH]));
         if (!c[i].refused) {
             (void)tm_seen_add(w->seen, fp_of(&c[i]), now_us);
             if (w->payloads)
                 (void)tm_seen_add(w->payloads, payload_fp_of(&c[i]), now_us);
         }
+    }
     c = choices_of(&w->suspects);
     for (size_t i = 0; i < count_of(&w->suspects); i++)
         (void)tm_seen_add(w->payloads, payload_fp_of(&c[i]), now_us);

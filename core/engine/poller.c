@@ -235,11 +235,11 @@ static void note_unread(struct tm_poller *p, uint64_t rows)
 static struct tm_standing standing_of(const PGresult *r, int i)
 {
     return (struct tm_standing){.epoch = PQgetvalue(r, i, 0),
-                             .epoch_no = PQgetvalue(r, i, 1),
-                             .stream = PQgetvalue(r, i, 2),
-                             .seq = strtoll(PQgetvalue(r, i, 3), NULL, 10),
-                             .hash = strtoll(PQgetvalue(r, i, 4), NULL, 10),
-                             .committed_us = strtoll(PQgetvalue(r, i, 5), NULL, 10)};
+                                .epoch_no = PQgetvalue(r, i, 1),
+                                .stream = PQgetvalue(r, i, 2),
+                                .seq = strtoll(PQgetvalue(r, i, 3), NULL, 10),
+                                .hash = strtoll(PQgetvalue(r, i, 4), NULL, 10),
+                                .committed_us = strtoll(PQgetvalue(r, i, 5), NULL, 10)};
 }
 
 /*

@@ -17,13 +17,14 @@ static int find_mark(struct tm_poller *p, const struct tm_standing *s, struct tm
     PGresult *result;
     (void)snprintf(from, sizeof from, "%" PRId64, b->from);
     (void)snprintf(to, sizeof to, "%" PRId64, reach);
-    int rc = tm_pg_query_prepared(
-        p->pg,
-        "(SELECT seq, hash, " TM_COMMITTED_US " FROM tidemill.marks WHERE epoch_no = $1 AND stream = $2 AND seq > $3 AND "
-        "seq <= $4 ORDER BY seq DESC LIMIT 1) UNION ALL (SELECT seq, hash, " TM_COMMITTED_US " FROM tidemill.marks WHERE "
-        "epoch_no = $1 AND stream = $2 AND seq > $3 AND $5::bool ORDER BY seq LIMIT 1) "
-        "ORDER BY seq DESC LIMIT 1",
-        5, values, &result, err);
+    int rc = tm_pg_query_prepared(p->pg,
+                                  "(SELECT seq, hash, " TM_COMMITTED_US
+                                  " FROM tidemill.marks WHERE epoch_no = $1 AND stream = $2 AND seq > $3 AND "
+                                  "seq <= $4 ORDER BY seq DESC LIMIT 1) UNION ALL (SELECT seq, hash, " TM_COMMITTED_US
+                                  " FROM tidemill.marks WHERE "
+                                  "epoch_no = $1 AND stream = $2 AND seq > $3 AND $5::bool ORDER BY seq LIMIT 1) "
+                                  "ORDER BY seq DESC LIMIT 1",
+                                  5, values, &result, err);
     if (rc)
         return rc;
     int found = PQntuples(result);
@@ -68,7 +69,8 @@ void tm_poller_note_verified(struct tm_poller *p, const struct tm_standing *s)
 
 /* The same epoch with another history is a fork (FAILURES T4b): a backup that was restored and went on. A
  * mark that is not there proves nothing: a replay after a crash of the store commits in other groups. */
-static int check_history(struct tm_poller *p, const struct tm_standing *s, const struct tm_cursor *at, struct tm_error *err)
+static int check_history(struct tm_poller *p, const struct tm_standing *s, const struct tm_cursor *at,
+                         struct tm_error *err)
 {
     char seq[24];
     const char *values[] = {s->epoch_no, s->stream, seq};
@@ -95,14 +97,15 @@ static int put_copy(struct tm_buf *sql, const struct tm_standing *s, const struc
     const char *list = rc ? NULL : tm_buf_cstr(&columns);
     rc = list ? tm_buf_printf(sql,
                               "COPY (SELECT %s FROM %s WHERE epoch_no = %s AND seq > %" PRId64 " AND seq <= %" PRId64
-                              " ORDER BY seq) TO STDOUT (FORMAT binary);",
+                              ") TO STDOUT (FORMAT binary);",
                               list, s->stream, s->epoch_no, b->from, b->to)
               : TM_ENOMEM;
     tm_buf_fini(&columns);
     return rc;
 }
 
-/* One message for all, as each further one costs both sides a wake-up. */
+/* In whatever order the rows lie, which is that of their seq as a rule: for the server to sort them cost more than to read
+ * them (tm_batch_index sorts where it has to). One message for all, as each further one costs both sides a wake-up. */
 int tm_poller_copy(struct tm_poller *p, const struct tm_reading *readings, size_t count, struct tm_error *err)
 {
     struct tm_buf sql = {0}, *outs[TM_POLLER_READY_MAX];
@@ -178,7 +181,7 @@ static int fetch_before_hole(struct tm_poller *p, const struct tm_standing *s, s
 
 /* From where to where. */
 int tm_poller_begin(struct tm_poller *p, const struct tm_standing *s, const struct tm_cursor *at, struct tm_batch *b,
-                       struct tm_error *err)
+                    struct tm_error *err)
 {
     b->peer = p->peer;
     tm_batch_of_shard(b, p->d->shard, p->d->shard_count);

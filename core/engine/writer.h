@@ -3,7 +3,7 @@
  *
  * It tails the journal from the checkpoint, in order, one transaction per group: COPY of each stream's rows
  * (in seq order), tidemill.streams, tidemill.marks, tidemill.checkpoint, NOTIFY, COMMIT. One ordered writer,
- * so `seq > cursor ORDER BY seq` is exact for whoever polls. The checkpoint is in the same transaction, so
+ * so `seq > cursor`, ordered by seq, is exact for whoever polls. The checkpoint is in the same transaction, so
  * replay after a crash stores nothing twice (FAILURES T18). The commit is asynchronous (synchronous_commit
  * off: the journal is the durable copy); the journal is released only up to a checkpoint whose WAL is known
  * to be flushed.

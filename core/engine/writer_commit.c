@@ -178,8 +178,8 @@ static int put_ending(struct tm_writer *w, struct tm_journal_position at)
     rc = rc ? rc : put_array(w, NAME);
     rc = rc ? rc : put_array(w, SEQ);
     rc = rc ? rc : put_array(w, HASH);
-    rc = rc ? rc
-            : tm_buf_printf(&w->sql, ", %" PRIu64 ", %" PRIu64 "); NOTIFY tidemill; COMMIT", at.segment, at.offset);
+    rc =
+        rc ? rc : tm_buf_printf(&w->sql, ", %" PRIu64 ", %" PRIu64 "); NOTIFY tidemill; COMMIT", at.segment, at.offset);
     return rc ? rc : tm_buf_cstr(&w->sql) ? TM_OK : TM_ENOMEM;
 }
 

@@ -25,7 +25,7 @@
 #include <stdatomic.h>
 
 #define TM_JOURNAL_STREAMS_MAX 1024
-#define TM_BLOCK_BYTES (1u << 20) /* a block is queued when it has grown to this, flushed or not */
+#define TM_BLOCK_BYTES (1u << 20)        /* a block is queued when it has grown to this, flushed or not */
 #define TM_BLOCK_JOINED_BYTES (1u << 16) /* small ones that wait together become one of at most this */
 
 /* Frames on their way to the disk. */

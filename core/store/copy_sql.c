@@ -24,8 +24,7 @@ static int stage(struct tm_copy_sql *sql, const struct parts *p, bool truncate)
                            "tm_order int8 GENERATED ALWAYS AS IDENTITY)",
                            p->table, p->table);
     return rc ? rc
-              : tm_buf_printf(&sql->stage,
-                              "%s pg_temp.stage_%s; COPY pg_temp.stage_%s (%s) FROM STDIN (FORMAT binary)",
+              : tm_buf_printf(&sql->stage, "%s pg_temp.stage_%s; COPY pg_temp.stage_%s (%s) FROM STDIN (FORMAT binary)",
                               truncate ? "TRUNCATE" : "DELETE FROM", p->table, p->table, p->columns);
 }
 

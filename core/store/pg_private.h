@@ -14,8 +14,8 @@ struct tm_pg {
     int64_t statement_us;
     enum tm_pg_class class; /* of the last call */
     char sqlstate[6];
-    bool warned;        /* the server sent a warning (01000) since COMMIT */
-    char statement[48]; /* how the last one began, for error texts */
+    bool warned;                        /* the server sent a warning (01000) since COMMIT */
+    char statement[48];                 /* how the last one began, for error texts */
     char *prepared[TM_PG_PREPARED_MAX]; /* texts, in the order of their names */
     size_t prepared_count;
     struct tm_pg_stage { /* store/copy.c */

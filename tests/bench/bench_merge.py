@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -36,9 +37,9 @@ ROWS_OF_EACH, QUICK_ROWS = 1_000_000, 60_000
 ROWS = """
 INSERT INTO orderbook_deltas (ticker, exchange_ts, side, price, delta, occurrence, received_at, sid, exchange_seq, seq,
     epoch_no)
-SELECT 'KXBENCH-26NOV-T' || lpad((n % 500)::text, 4, '0'), date_trunc('hour', now()) - interval '2 hours'
+SELECT 'KXBENCH-26NOV-T' || lpad((n % 500)::text, 4, '0'), '{from_ts}'::timestamptz
     + n * interval '200 microseconds', CASE WHEN n % 2 = 0 THEN 'yes' ELSE 'no' END, (n % 99 + 1) * 10000,
-    (n::int8 * 7919 % 2000 - 1000) * 100, 0, date_trunc('hour', now()) - interval '2 hours'
+    (n::int8 * 7919 % 2000 - 1000) * 100, 0, '{from_ts}'::timestamptz
     + n * interval '200 microseconds', 1, n, n + 1, 1
 FROM generate_series(0, {rows} - 1) n;
 INSERT INTO tidemill.marks (epoch_no, stream, seq, hash)
@@ -48,13 +49,14 @@ VALUES (1, 'orderbook_deltas', {rows}, hashint8extended({rows}, 1));
 """
 
 
-def make_store(cluster: PostgresCluster, name: str, rows: int) -> None:
-    """A gatherer's store with its backlog."""
+def make_store(cluster: PostgresCluster, name: str, rows: int, began: datetime) -> None:
+    """A gatherer's store with its backlog, which begins two hours ago."""
+    from_ts = began.replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
     cluster.execute(f"CREATE DATABASE {name} TEMPLATE kalshi_ts")
     cluster.query(f"INSERT INTO tidemill.epochs (epoch, gatherer) VALUES (gen_random_uuid(), '{name}')", database=name)
     cluster.query("CREATE TABLE orderbook_deltas_e1_0 PARTITION OF orderbook_deltas FOR VALUES FROM (1, 1) TO (1, 1000000000)",
                   database=name)
-    cluster.query(ROWS.format(rows=rows, every=MARK_EVERY), database=name)
+    cluster.query(ROWS.format(rows=rows, every=MARK_EVERY, from_ts=from_ts.isoformat()), database=name)
 
 
 def cpu_s(pid: int) -> float:
@@ -196,8 +198,9 @@ def main() -> int:
     with servers.directory() as where, servers.cluster(where, "stores", "kalshi_ts") as stores, \
             servers.cluster(where, "production", "kalshi", synchronous_commit="on") as production:
         migrate(where, stores)
+        began = datetime.now(timezone.utc)
         for gatherer in GATHERERS:
-            make_store(stores, gatherer, rows)
+            make_store(stores, gatherer, rows, began)
         stores.execute("CHECKPOINT")
         offered, growth, used = catch_up(where, stores, production, rows, options.profile)
         count(production, production.database, rows)

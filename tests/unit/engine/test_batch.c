@@ -119,6 +119,40 @@ static void test_one_shard_takes_all(void **state)
     tm_batch_destroy(b);
 }
 
+/* Rows as a table may hold them: the second half first, and every pair turned round. */
+static void turn_round(struct tm_batch *b, int64_t missing)
+{
+    tm_buf_clear(&b->bytes);
+    for (int half = 1; half >= 0; half--)
+        for (int64_t n = 1; n <= ROWS / 2; n++) {
+            int64_t seq = half * (ROWS / 2) + ((n - 1) ^ 1) + 1;
+            if (seq != missing)
+                put_row(&b->bytes, seq);
+        }
+}
+
+static void test_rows_in_another_order(void **state)
+{
+    (void)state;
+    struct tm_error err;
+    struct tm_batch *sorted = batch_of(0, 1, 0), *b = batch_of(0, 1, 0);
+    assert_int_equal(ROWS % 4, 0);
+    turn_round(b, 0);
+    assert_int_equal(b->bytes.len, sorted->bytes.len);
+    assert_int_equal(tm_batch_index(b, &hash_key, &err), TM_OK);
+    assert_int_equal(b->count, ROWS);
+    assert_memory_equal(b->bytes.data, sorted->bytes.data, sorted->bytes.len);
+    turn_round(b, 123);
+    assert_int_equal(tm_batch_index(b, &hash_key, &err), TM_ESTATE);
+    assert_int_equal(b->missing, 123);
+    turn_round(b, 0);
+    put_row(&b->bytes, 77); /* a seq that is there twice is no order */
+    assert_int_equal(tm_batch_index(b, &hash_key, &err), TM_ESTATE);
+    assert_int_equal(b->missing, 78);
+    tm_batch_destroy(b);
+    tm_batch_destroy(sorted);
+}
+
 static int setup(void **state)
 {
     struct tm_error err;
@@ -141,6 +175,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_row_is_of_one_shard_and_whole),
         cmocka_unit_test(test_every_shard_sees_every_hole),
+        cmocka_unit_test(test_rows_in_another_order),
         cmocka_unit_test(test_one_shard_takes_all),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

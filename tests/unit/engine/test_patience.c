@@ -98,8 +98,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_session_that_is_told_not_now),       cmocka_unit_test(an_outage_that_may_be_a_failover),
         cmocka_unit_test(what_a_person_or_others_have_to_mend), cmocka_unit_test(jitter_is_full),
-        cmocka_unit_test(rows_follow_the_time_they_take),
-        cmocka_unit_test(commits_are_as_far_apart_as_they_take),
+        cmocka_unit_test(rows_follow_the_time_they_take),       cmocka_unit_test(commits_are_as_far_apart_as_they_take),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -453,12 +453,13 @@ static void test_copy_out_parts(void **state)
     make_rows(&r, 1, 1000);
     must(pg, "CREATE TEMP TABLE o (id int8, body bytea)");
     assert_int_equal(tm_pg_copy_in(pg, "COPY o FROM STDIN (FORMAT binary)", r.spans, r.count, &err), TM_OK);
-    assert_int_equal(tm_pg_copy_out_parts(pg,
-                                          "COPY (SELECT * FROM o WHERE id <= 400 ORDER BY id) TO STDOUT (FORMAT binary);"
-                                          "COPY (SELECT * FROM o WHERE false) TO STDOUT (FORMAT binary);"
-                                          "COPY (SELECT * FROM o WHERE id > 400 ORDER BY id) TO STDOUT (FORMAT binary);",
-                                          outs, 3, &err),
-                     TM_OK);
+    assert_int_equal(
+        tm_pg_copy_out_parts(pg,
+                             "COPY (SELECT * FROM o WHERE id <= 400 ORDER BY id) TO STDOUT (FORMAT binary);"
+                             "COPY (SELECT * FROM o WHERE false) TO STDOUT (FORMAT binary);"
+                             "COPY (SELECT * FROM o WHERE id > 400 ORDER BY id) TO STDOUT (FORMAT binary);",
+                             outs, 3, &err),
+        TM_OK);
     assert_int_equal(out[1].len, 0);
     assert_int_equal(out[0].len + out[2].len, r.bytes.len);
     assert_memory_equal(out[0].data, r.bytes.data, out[0].len);

@@ -385,13 +385,10 @@ static int prepare(struct tm_pg *pg, const char *sql, int64_t deadline_us, struc
     return TM_OK;
 }
 
-int tm_pg_query_prepared(struct tm_pg *pg, const char *sql, int count, const char *const *values, PGresult **out,
-                         struct tm_error *err)
+static int run_prepared(struct tm_pg *pg, const char *sql, size_t number, int count, const char *const *values,
+                        PGresult **out, struct tm_error *err)
 {
     int64_t deadline_us;
-    size_t number = find_prepared(pg, sql);
-    if (number == TM_PG_PREPARED_MAX)
-        return tm_pg_query(pg, sql, count, values, out, err);
     *out = NULL;
     int rc = begin_statement(pg, sql, &deadline_us, err);
     if (!rc && number == pg->prepared_count)
@@ -399,6 +396,31 @@ int tm_pg_query_prepared(struct tm_pg *pg, const char *sql, int count, const cha
     return rc ? rc
               : answer_to(pg, PQsendQueryPrepared(pg->conn, name_of(number).text, count, values, NULL, NULL, 0),
                           deadline_us, out, err);
+}
+
+/* Behind a pooler another server process may stand than the one that was told: it does not know the name, or by it another
+ * statement. Nothing is prepared in this session any more. */
+static bool is_forgotten(const struct tm_pg *pg)
+{
+    return tm_pg_is_open(pg) && (strcmp(pg->sqlstate, "26000") == 0 || strcmp(pg->sqlstate, "42P05") == 0);
+}
+
+int tm_pg_query_prepared(struct tm_pg *pg, const char *sql, int count, const char *const *values, PGresult **out,
+                         struct tm_error *err)
+{
+    size_t number = find_prepared(pg, sql);
+    if (number == TM_PG_PREPARED_MAX || pg->shared)
+        return tm_pg_query(pg, sql, count, values, out, err);
+    int rc = run_prepared(pg, sql, number, count, values, out, err);
+    if (!rc || !is_forgotten(pg))
+        return rc;
+    pg->shared = true;
+    if (PQtransactionStatus(pg->conn) == PQTRANS_IDLE)
+        return tm_pg_query(pg, sql, count, values, out, err);
+    pg->class = TM_PG_RETRY;
+    if (err)
+        err->code = TM_ERETRY;
+    return TM_ERETRY;
 }
 
 int tm_pg_run(struct tm_pg *pg, const char *sql, int count, const char *const *values, int64_t *affected,

@@ -102,7 +102,8 @@ int tm_pg_query(struct tm_pg *pg, const char *sql, int count, const char *const 
 /*
  * The same of a statement that a session runs over and over: the server parses it once, and plans it once where it sees
  * that this does as well (PREPARE). The text has to be the same each time; of more than 64 texts the others are parsed
- * each time.
+ * each time, and all of them once a pooler is seen to have changed the server process: in a transaction that costs the
+ * transaction, as TM_ERETRY of class RETRY.
  */
 int tm_pg_query_prepared(struct tm_pg *pg, const char *sql, int count, const char *const *values, PGresult **out,
                          struct tm_error *err) TM_MUST_CHECK;

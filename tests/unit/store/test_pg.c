@@ -514,6 +514,33 @@ static void test_prepared(void **state)
     tm_pg_close(pg);
 }
 
+/* A pooler that puts another server process behind the session: it knows nothing, or something else by our name. */
+static void test_prepared_elsewhere(void **state)
+{
+    static const char *const changes[] = {"DEALLOCATE ALL", "DEALLOCATE tm_0; PREPARE tm_1 AS SELECT 'a stranger'"};
+    static const char *const sqls[] = {"SELECT $1::int8 + $2::int8", "SELECT $1::int8 * $2::int8"};
+    struct tm_error err;
+    PGresult *result;
+    (void)state;
+    for (int change = 0; change < 2; change++)
+        for (int transaction = 0; transaction < 2; transaction++) {
+            struct tm_pg *pg = connect_with(NULL, 0);
+            const char *values[] = {"2", "3"};
+            assert_int_equal(prepared_sum(pg, sqls[0], "2", "3"), 5);
+            must(pg, changes[change]);
+            if (transaction) {
+                must(pg, "BEGIN");
+                assert_int_equal(tm_pg_query_prepared(pg, sqls[change], 2, values, &result, &err), TM_ERETRY);
+                assert_int_equal(err.code, TM_ERETRY);
+                assert_int_equal(tm_pg_class_of(pg), TM_PG_RETRY);
+                must(pg, "ROLLBACK");
+            }
+            assert_int_equal(prepared_sum(pg, sqls[change], "2", "3"), change ? 6 : 5);
+            assert_int_equal(prepared_sum(pg, sqls[0], "2", "4"), 6);
+            tm_pg_close(pg);
+        }
+}
+
 /* ---- waiting and its ends ---- */
 
 static void test_deadline(void **state)
@@ -644,6 +671,7 @@ int main(void)
         cmocka_unit_test(test_copy_parts),
         cmocka_unit_test(test_copy_out_parts),
         cmocka_unit_test(test_prepared),
+        cmocka_unit_test(test_prepared_elsewhere),
         cmocka_unit_test(test_copy_round_trip),
         cmocka_unit_test(test_copy_refused),
         cmocka_unit_test(test_deadline),

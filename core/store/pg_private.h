@@ -18,7 +18,7 @@ struct tm_pg {
     char statement[48];                 /* how the last one began, for error texts */
     char *prepared[TM_PG_PREPARED_MAX]; /* texts, in the order of their names */
     size_t prepared_count;
-    bool shared; /* by a pooler: what was prepared may be another server process's */
+    bool shared;         /* by a pooler: what was prepared may be another server process's */
     struct tm_pg_stage { /* store/copy.c */
         char stream[64];
         size_t rows; /* put into it since it was truncated */

@@ -97,11 +97,6 @@ static uint64_t count_rows(const struct tm_merger *m)
     return rows;
 }
 
-static size_t rows_max(const struct tm_merger *m)
-{
-    return tm_pace_rows(&m->d->pace, m->settings->options.batch_rows_max);
-}
-
 static void drop_batches(struct tm_merger *m)
 {
     for (size_t i = 0; i < m->batch_count; i++)
@@ -146,9 +141,9 @@ static void wait_for_batches(struct tm_merger *m, int64_t us)
 static int collect(struct tm_merger *m, struct tm_error *err)
 {
     uint64_t current = generation(m);
-    size_t rows = count_rows(m), most = rows_max(m);
+    size_t rows = count_rows(m), rows_max = tm_pace_rows(&m->d->pace, m->settings->options.batch_rows_max);
     struct tm_batch *b;
-    while (rows < most && m->batch_count < BATCHES_MAX && (b = next_batch(m))) {
+    while (rows < rows_max && m->batch_count < BATCHES_MAX && (b = next_batch(m))) {
         if (b->generation != current) {
             drop_batch(m, b);
             continue;

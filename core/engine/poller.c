@@ -181,7 +181,6 @@ static int take(struct tm_poller *p, struct tm_reading *r, bool copied, struct t
     rc = rc ? rc : tm_poller_finish(p, s, b, err);
     if (rc)
         return give_up(p, s, b, rc, err);
-    tm_poller_note_verified(p, s);
     forget_complaint(p, s);
     if (TM_PLANTED(early_cursor))
         b->to++;

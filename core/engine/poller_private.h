@@ -61,7 +61,4 @@ int tm_poller_copy(struct tm_poller *p, const struct tm_reading *readings, size_
 /* Find the rows in them. TM_ESTATE: rows are missing, and nothing explains it; or they are by keys that are not ours. */
 int tm_poller_finish(struct tm_poller *p, const struct tm_standing *s, struct tm_batch *b,
                      struct tm_error *err) TM_MUST_CHECK;
-/* In this session the stream's history is read by ourselves from here on. */
-void tm_poller_note_verified(struct tm_poller *p, const struct tm_standing *s);
-
 #endif

@@ -58,7 +58,7 @@ static bool is_verified(const struct tm_poller *p, const struct tm_standing *s)
     return false;
 }
 
-void tm_poller_note_verified(struct tm_poller *p, const struct tm_standing *s)
+static void note_verified(struct tm_poller *p, const struct tm_standing *s)
 {
     if (p->verified_count == TM_POLLER_READY_MAX || is_verified(p, s))
         return;
@@ -200,5 +200,8 @@ int tm_poller_finish(struct tm_poller *p, const struct tm_standing *s, struct tm
         rc = fetch_before_hole(p, s, b, err);
     if (!rc)
         tm_batch_trim(b);
-    return rc ? rc : tm_keys_are_known(p->pg, b->stream, b->newest_us, err);
+    rc = rc ? rc : tm_keys_are_known(p->pg, b->stream, b->newest_us, err);
+    if (!rc)
+        note_verified(p, s);
+    return rc;
 }

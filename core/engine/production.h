@@ -20,13 +20,15 @@
 
 #include "engine/dedup_private.h"
 
+#define TM_PRODUCTION_EXPECT 320
+
 struct tm_production {
     struct tm_deduplicator *d;
-    struct tm_pg *pg;         /* NULL: none */
-    enum tm_pg_class refusal; /* of the last connect that failed */
-    char durability[16];      /* synchronous_commit as the role has it; at least "local" */
-    char started[40];         /* when the server's life began */
-    char expect[320];         /* what each transaction expects: lease, server, keys */
+    struct tm_pg *pg;                  /* NULL: none */
+    enum tm_pg_class refusal;          /* of the last connect that failed */
+    char durability[16];               /* synchronous_commit as the role has it; at least "local" */
+    char started[40];                  /* when the server's life began */
+    char expect[TM_PRODUCTION_EXPECT]; /* what each transaction expects: lease, server, keys */
 };
 
 int tm_production_open(struct tm_production *p, const struct tm_dedup_settings *settings,
@@ -44,7 +46,7 @@ int tm_production_expect(struct tm_production *p, const struct tm_lease *lease, 
 
 /* How a transaction begins: statements without result, to be sent ahead of others in one message; or alone. */
 struct tm_production_opening {
-    char sql[400];
+    char sql[TM_PRODUCTION_EXPECT + 80];
 };
 struct tm_production_opening tm_production_opening(const struct tm_production *p);
 int tm_production_begin(struct tm_production *p, struct tm_error *err) TM_MUST_CHECK;

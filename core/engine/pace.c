@@ -3,7 +3,7 @@
 
 #define SLOW_US (5 * TM_US_PER_S)
 #define FAST_US (1 * TM_US_PER_S)
-#define COMMITS_MIN_US (20 * TM_US_PER_MS)
+#define COMMITS_MIN_US (25 * TM_US_PER_MS)
 #define COMMITS_MAX_US (150 * TM_US_PER_MS)
 #define ROWS_FREE ((size_t)1 << 20) /* a bound above this is none */
 

@@ -10,7 +10,7 @@
  * The merger measures; pollers read no more rows at once than the bound, as what they read cannot be divided.
  *
  * And how often a gatherer's store commits what comes in bit by bit: a commit costs about the same for one row as for a
- * thousand, so not more often than every 20 ms; and where one takes long, the server or the machine is busy, and fewer and
+ * thousand, so not more often than every 25 ms; and where one takes long, the server or the machine is busy, and fewer and
  * larger ones are what relieves it: every 3 times what the last took, up to 150 ms. (Production commits as soon as it may:
  * it is on everybody's way, and there is one of it.)
  */

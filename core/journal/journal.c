@@ -489,9 +489,10 @@ int tm_journal_wait(struct tm_journal *j, int64_t timeout_us)
     int rc = 0;
     pthread_mutex_lock(&j->lock);
     uint64_t target = j->queued_records;
-    j->urgent = j->stats.durable < target;
-    if (j->urgent)
+    if (j->queue) { /* what was taken already needs no hurry, and must not leave it to the group after it */
+        j->urgent = true;
         pthread_cond_signal(&j->work);
+    }
     while (j->stats.durable < target && rc != ETIMEDOUT)
         rc = pthread_cond_timedwait(&j->synced, &j->lock, &until);
     rc = j->stats.durable < target ? TM_ETIMEOUT : TM_OK;

@@ -86,8 +86,8 @@ static void rows_follow_the_time_they_take(void **state)
 static void commits_are_as_far_apart_as_they_take(void **state)
 {
     (void)state;
-    assert_int_equal(tm_pace_commits_us(0), 20 * TM_US_PER_MS);
-    assert_int_equal(tm_pace_commits_us(5 * TM_US_PER_MS), 20 * TM_US_PER_MS);
+    assert_int_equal(tm_pace_commits_us(0), 25 * TM_US_PER_MS);
+    assert_int_equal(tm_pace_commits_us(5 * TM_US_PER_MS), 25 * TM_US_PER_MS);
     assert_int_equal(tm_pace_commits_us(20 * TM_US_PER_MS), 60 * TM_US_PER_MS);
     assert_int_equal(tm_pace_commits_us(50 * TM_US_PER_MS), 150 * TM_US_PER_MS);
     assert_int_equal(tm_pace_commits_us(60 * S), 150 * TM_US_PER_MS);

@@ -11,6 +11,7 @@
 #define CONNECTS_PER_S 20
 #define CONNECTS_BURST 200
 #define PUBLISH_US (200 * TM_US_PER_MS)
+#define TURN_US 500               /* a twentieth of the time a record is on its way to the disk (GROUP_US) */
 #define STOP_US (2 * TM_US_PER_S) /* for closing handshakes; then the sockets are just closed */
 
 struct tm_io_link {
@@ -513,6 +514,7 @@ static int copy_codes(struct tm_gatherer *g, const struct tm_gatherer_options *o
 int tm_gatherer_io_open(struct tm_gatherer *g, const struct tm_gatherer_options *options, struct tm_error *err)
 {
     g->loop = tm_loop_create();
+    tm_loop_collect(g->loop, TURN_US);
     tm_async_init(&g->commands_ready, g->loop, on_commands, g);
     tm_prepare_init(&g->turn_end, g->loop, on_turn_end, g);
     tm_timer_init(&g->publish, g->loop, on_publish, g);

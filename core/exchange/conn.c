@@ -12,6 +12,7 @@
 #define READ_CHUNK (32u << 10)
 #define READ_ROUNDS 8 /* then the others get their turn */
 #define TLS_RECORD_MAX 16384u
+#define TLS_BUFFER (64 << 10)    /* records that leave in one write */
 #define KEEP_CAPACITY (1u << 20) /* a larger empty output buffer is given back */
 
 /* Everything before `upto` (counted from the first byte ever sent) may leave at `due`. */
@@ -20,12 +21,18 @@ struct mark {
     uint64_t upto;
 };
 
+/* Records that wait in front of the socket. */
+static bool has_records(const struct tm_conn *c)
+{
+    return c->ssl && c->greeted && BIO_wpending(SSL_get_wbio(c->ssl)) > 0;
+}
+
 static void want(struct tm_conn *c)
 {
     int events = c->closing ? 0 : EV_READ;
     if (c->fd < 0 || c->frozen)
         return;
-    if (!c->greeted || c->released > c->sent_total)
+    if (!c->greeted || c->released > c->sent_total || has_records(c))
         events |= EV_WRITE;
     tm_io_set(&c->io, events);
 }
@@ -127,6 +134,17 @@ static void on_delay(void *arg)
     tm_conn_flush(arg);
 }
 
+/* A record for each frame, as servers send them, and many of them in one write, as a server that is busy does. */
+static void gather_records(SSL *ssl)
+{
+    BIO *buffer = BIO_new(BIO_f_buffer()), *socket = SSL_get_wbio(ssl);
+    if (!buffer || !BIO_set_write_buffer_size(buffer, TLS_BUFFER) || !BIO_up_ref(socket)) {
+        BIO_free(buffer); /* then each record is a write */
+        return;
+    }
+    SSL_set0_wbio(ssl, BIO_push(buffer, socket));
+}
+
 void tm_conn_init(struct tm_conn *c, struct tm_loop *loop, int fd, SSL *ssl)
 {
     int on = 1;
@@ -135,6 +153,8 @@ void tm_conn_init(struct tm_conn *c, struct tm_loop *loop, int fd, SSL *ssl)
     c->ssl = ssl;
     c->greeted = !ssl;
     c->frames_from = UINT64_MAX;
+    if (ssl)
+        gather_records(ssl);
     tm_io_init(&c->io, loop, fd, on_io, c);
     tm_timer_init(&c->delay_timer, loop, on_delay, c);
     want(c);
@@ -178,7 +198,7 @@ static void after_flush(struct tm_conn *c)
         tm_buf_consume(&c->out, c->sent);
         c->sent = 0;
     }
-    if (c->closing && tm_conn_backlog(c) == 0) {
+    if (c->closing && tm_conn_backlog(c) == 0 && !has_records(c)) {
         tm_conn_close(c, false, "finished");
         return;
     }
@@ -212,6 +232,10 @@ void tm_conn_flush(struct tm_conn *c)
         }
         c->sent += (size_t)n;
         c->sent_total += (uint64_t)n;
+    }
+    if (has_records(c) && BIO_flush(SSL_get_wbio(c->ssl)) <= 0 && !BIO_should_retry(SSL_get_wbio(c->ssl))) {
+        tm_conn_close(c, false, strerror(errno));
+        return;
     }
     after_flush(c);
 }

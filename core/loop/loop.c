@@ -41,6 +41,11 @@ struct ev_loop *tm_loop_native(struct tm_loop *loop)
     return loop->ev;
 }
 
+void tm_loop_collect(struct tm_loop *loop, int64_t us)
+{
+    ev_set_io_collect_interval(loop->ev, (double)us / 1e6);
+}
+
 static void on_timer(struct ev_loop *ev, struct ev_timer *w, int revents)
 {
     (void)ev;

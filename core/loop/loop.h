@@ -20,6 +20,10 @@ void tm_loop_run(struct tm_loop *loop);  /* until tm_loop_stop */
 void tm_loop_stop(struct tm_loop *loop); /* the current turn is finished first */
 struct ev_loop *tm_loop_native(struct tm_loop *loop);
 
+/* While descriptors have something to say, turns begin at least so far apart (0: as they come), so that one finds what came
+ * meanwhile: a turn costs as much for one message as for many. What comes after a pause is not kept waiting, nor is a timer. */
+void tm_loop_collect(struct tm_loop *loop, int64_t us);
+
 typedef void tm_loop_fn(void *arg);
 
 struct tm_timer {

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 
 #define RECORDS_PER_TURN 256 /* of one connection; then the others and the timers have theirs */
+#define MUCH_BYTES 8192      /* in a turn: there is more by now, for which a loop that collects is not to wait */
 
 /* What one turn brought. */
 struct taken {
@@ -142,7 +143,7 @@ void ws_read(struct tm_ws *ws)
         on_end(ws, t.reason);
     else if (ws->peer_closed && ws->state == WS_CLOSING)
         ws_let_go(ws);
-    else if (t.more_inside)
+    else if (t.more_inside || t.len > MUCH_BYTES)
         ws_context_read_again(ws);
 }
 

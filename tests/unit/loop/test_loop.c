@@ -232,6 +232,49 @@ static void test_early_prepare_comes_first(void **state)
     tm_loop_destroy(t.loop);
 }
 
+static void on_always_readable(void *arg, int events)
+{
+    struct test *t = arg;
+    assert_int_equal(events, EV_READ);
+    if (++t->turns == t->stop_after)
+        tm_loop_stop(t->loop);
+}
+
+/* Something is there to be read all the time; turns begin 20 ms apart all the same, and a timer between them is in time. */
+static void test_collects(void **state)
+{
+    (void)state;
+    struct test t;
+    set_up(&t);
+    assert_int_equal(pipe(t.pipe), 0);
+    assert_int_equal(write(t.pipe[1], "x", 1), 1);
+    tm_io_init(&t.io, t.loop, t.pipe[0], on_always_readable, &t);
+    tm_io_set(&t.io, EV_READ);
+    tm_loop_collect(t.loop, 20000);
+    t.stop_after = 11;
+    int64_t before = tm_clock_mono_us();
+    tm_loop_run(t.loop);
+    assert_int_equal(t.turns, 11);
+    assert_in_range(tm_clock_mono_us() - before, 195000, 4 * TM_US_PER_S);
+    tm_loop_collect(t.loop, 4 * TM_US_PER_S);
+    t.stop_after = 1;
+    tm_timer_init(&t.timer, t.loop, on_fire, &t);
+    tm_timer_start(&t.timer, 30000, 0);
+    before = tm_clock_mono_us();
+    tm_loop_run(t.loop);
+    assert_in_range(t.at_us - before, 29000, 1000000);
+    tm_loop_collect(t.loop, 0);
+    t.turns = 0;
+    t.stop_after = 1000;
+    tm_timer_start(&t.limit, 2 * TM_US_PER_S, 0);
+    tm_loop_run(t.loop);
+    assert_int_equal(t.turns, 1000); /* and as they come */
+    tm_io_set(&t.io, 0);
+    close(t.pipe[0]);
+    close(t.pipe[1]);
+    tm_loop_destroy(t.loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -243,6 +286,7 @@ int main(void)
         cmocka_unit_test(test_signal),
         cmocka_unit_test(test_prepare),
         cmocka_unit_test(test_early_prepare_comes_first),
+        cmocka_unit_test(test_collects),
     };
     return cmocka_run_group_tests_name("loop/loop", tests, NULL, NULL);
 }

@@ -237,6 +237,7 @@ static int play(struct tm_replay_run *run, const struct tm_recorded *f, struct t
     if (rc)
         return rc;
     rc = tm_intake_message(run->intake, run->conns[conn].feed, f->frame, f->len, now, &result);
+    tm_intake_settle(run->intake);
     if (rc)
         return tm_error_set(err, rc, "%s:%llu: %s", run->path, (unsigned long long)f->line, tm_code_name(rc));
     run->frames++;

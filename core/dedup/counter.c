@@ -35,6 +35,11 @@ void tm_counter_destroy(struct tm_counter *c)
     free(c);
 }
 
+void tm_counter_prefetch(const struct tm_counter *c, struct tm_fp fp)
+{
+    tm_table_prefetch(&c->table, fp);
+}
+
 uint32_t tm_counter_next(struct tm_counter *c, struct tm_fp fp, int64_t now_us)
 {
     bool is_new;

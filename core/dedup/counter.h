@@ -22,6 +22,8 @@ void tm_counter_destroy(struct tm_counter *c);
 /* The number of this sighting, from 0, capped at 32767 (the column is int2; more is a fault counted by the caller). */
 uint32_t tm_counter_next(struct tm_counter *c, struct tm_fp fp, int64_t now_us);
 
+void tm_counter_prefetch(const struct tm_counter *c, struct tm_fp fp);
+
 uint64_t tm_counter_keys(const struct tm_counter *c);
 uint64_t tm_counter_memory(const struct tm_counter *c);
 uint64_t tm_counter_evicted_early(const struct tm_counter *c);

@@ -77,7 +77,7 @@ static void on_up(void *arg)
 {
     struct tm_io_link *l = arg;
     l->up_us = tm_clock_mono_us();
-    tm_feed_reset(l->feed);
+    tm_feed_reset(l->g->intake, l->feed);
     tm_log(TM_LOG_INFO, "gatherer", "connected", TM_F_STR("connection", l->name));
     raise_text(l, TM_EVENT_LINK_UP, NULL, 0);
 }
@@ -400,6 +400,7 @@ static void on_commands(void *arg)
 static void on_turn_end(void *arg)
 {
     struct tm_gatherer *g = arg;
+    tm_intake_settle(g->intake);
     tm_journal_flush(g->journal);
 }
 
@@ -493,7 +494,7 @@ void *tm_gatherer_io_main(void *arg)
         tm_intake_resume(g->intake, g->heard_us, now_both());
     tm_timer_start(&g->publish, PUBLISH_US, PUBLISH_US);
     tm_loop_run(g->loop);
-    tm_journal_flush(g->journal);
+    on_turn_end(g);
     return NULL;
 }
 

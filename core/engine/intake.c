@@ -1,6 +1,5 @@
 #include "engine/intake_private.h"
 #include "base/clock.h"
-#include "base/endian.h"
 #include "base/log.h"
 #include "base/planted.h"
 #include "record/builtin.h"
@@ -10,9 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Equal keys of a counted stream share one exchange microsecond and a connection delivers in order, so a
- * repeat that comes later than this is a redelivery, not another event. */
-#define REPEAT_WINDOW_US (10 * TM_US_PER_S)
 #define MALFORMED_KEPT_PER_HOUR 10000 /* raw; beyond it they are only counted, so that garbage cannot fill a disk */
 
 /* ---- life ---- */
@@ -66,23 +62,18 @@ void tm_intake_destroy(struct tm_intake *in)
     tm_intake_setup_fini(&in->setup);
     tm_buf_fini(&in->gap_buf);
     tm_buf_fini(&in->seqs);
+    tm_buf_fini(&in->waiting_bytes);
     free(in);
 }
 
 /* ---- the gap ledger ---- */
 
-/* The row's seq, or why it is refused; without a journal there is no seq to speak of. */
-static int64_t append(struct tm_intake *in, const struct tm_intake_lane *lane, const struct tm_row *row)
-{
-    if (in->journal)
-        return tm_journal_append(in->journal, lane->journal_id, row->tuple, row->len);
-    return in->take ? in->take(in->take_arg, row) : TM_OK;
-}
-
+/* A row of the intake itself, behind those that came before it. */
 static int append_own(struct tm_intake *in, const struct tm_row *row)
 {
     struct tm_intake_lane *lane = &in->setup.lanes[row->stream->index];
-    int64_t seq = append(in, lane, row);
+    tm_intake_settle(in);
+    int64_t seq = tm_intake_append(in, lane, row);
     if (seq < 0)
         return (int)seq;
     tm_metric_add(lane->received, 1);
@@ -115,8 +106,7 @@ static void count_gap(struct tm_intake *in, struct tm_feed *feed)
         feed->gaps++;
 }
 
-/* The journal has refused a row: from `from_us` on, until it takes one, everything is missing. */
-static void start_discarding(struct tm_intake *in, int64_t from_us)
+void tm_intake_start_discarding(struct tm_intake *in, int64_t from_us)
 {
     if (in->discard_gap.open) {
         if (from_us < in->discard_gap.from_us)
@@ -141,7 +131,7 @@ static int say_again(struct tm_intake *in, struct tm_intake_time now)
     return rc;
 }
 
-static void stop_discarding(struct tm_intake *in, struct tm_intake_time now)
+void tm_intake_stop_discarding(struct tm_intake *in, struct tm_intake_time now)
 {
     if (write_gap(in, &in->discard_gap, now.wall_us, "journal has room", now) || say_again(in, now))
         return;
@@ -161,7 +151,7 @@ static void open_sequence_gap(struct tm_intake *in, struct tm_feed *feed, int64_
     slot->gap.last = r->last;
     count_gap(in, feed);
     if (write_gap(in, &slot->gap, now.wall_us, NULL, now))
-        start_discarding(in, slot->gap.from_us);
+        tm_intake_start_discarding(in, slot->gap.from_us);
     TM_LOG_LIMITED(TM_LOG_WARN, "intake", "sequence numbers are missing", TM_F_STR("connection", feed->name),
                    TM_F_I64("sid", sid), TM_F_I64("first", r->first), TM_F_I64("last", r->last));
 }
@@ -174,7 +164,7 @@ static void close_sequence_gap(struct tm_intake *in, struct tm_feed *feed, uint6
         if (slot->gap.open && slot->number == number) {
             slot->gap.open = false;
             if (write_gap(in, &slot->gap, now.wall_us, TM_GAP_LATE_FRAMES, now))
-                start_discarding(in, now.wall_us);
+                tm_intake_start_discarding(in, now.wall_us);
             return;
         }
     }
@@ -204,7 +194,7 @@ void tm_feed_destroy(struct tm_intake *in, struct tm_feed *feed)
     while (*at != feed)
         at = &(*at)->next;
     *at = feed->next;
-    tm_feed_reset(feed);
+    tm_feed_reset(in, feed);
     free(feed);
 }
 
@@ -217,11 +207,12 @@ void tm_feed_interrupted(struct tm_intake *in, struct tm_feed *feed, const char 
     (void)snprintf(feed->gap.detail, sizeof feed->gap.detail, "%s", detail ? detail : "");
     count_gap(in, feed);
     if (write_gap(in, &feed->gap, 0, NULL, now))
-        start_discarding(in, feed->gap.from_us);
+        tm_intake_start_discarding(in, feed->gap.from_us);
 }
 
-void tm_feed_reset(struct tm_feed *feed)
+void tm_feed_reset(struct tm_intake *in, struct tm_feed *feed)
 {
+    tm_intake_settle(in);
     tm_sequence_reset(&feed->sequence);
     for (size_t i = 0; i < TM_STREAMS_MAX; i++) {
         tm_counter_destroy(feed->counters[i]);
@@ -252,7 +243,7 @@ static void claim_whole(struct tm_intake *in, struct tm_feed *feed, const struct
     whole.first = whole.last = 0;
     (void)snprintf(whole.detail, sizeof whole.detail, "%s", channel);
     if (write_scoped(in, &whole, scope, (struct tm_gap_end){now.wall_us, closed_by}, now))
-        start_discarding(in, now.wall_us);
+        tm_intake_start_discarding(in, now.wall_us);
 }
 
 /* Kinds of data have the names of the channels that bring them; a channel that has another name claims nothing. */
@@ -292,7 +283,7 @@ static void disclaim(struct tm_intake *in, struct tm_feed *feed, const struct tm
         return;
     if (!feed->gap.open)
         feed->gap = gap;
-    start_discarding(in, now.wall_us);
+    tm_intake_start_discarding(in, now.wall_us);
 }
 
 void tm_feed_set_listed(struct tm_intake *in, struct tm_feed *feed, bool listed, struct tm_intake_time now)
@@ -346,8 +337,9 @@ static void write_heartbeat(struct tm_intake *in, int64_t heard_us, struct tm_in
 
 void tm_intake_heartbeat(struct tm_intake *in, struct tm_intake_time now)
 {
+    tm_intake_settle(in);
     if (in->discard_gap.open)
-        stop_discarding(in, now);
+        tm_intake_stop_discarding(in, now);
     if (in->looked_us && !in->discard_gap.open)
         write_heartbeat(in, in->looked_us, now);
     in->looked_us = now.wall_us;
@@ -372,83 +364,7 @@ uint64_t tm_feed_gaps(const struct tm_feed *feed)
     return feed->gaps;
 }
 
-/* ---- rows ---- */
-
-static void note_time(const struct tm_intake_lane *lane, const struct tm_field *fields, int64_t wall_us)
-{
-    int column = lane->stream->time_column;
-    int64_t us = 0;
-    if (fields && column >= 0 && fields[column].len == 8)
-        us = tm_unix_time_us((int64_t)tm_get_be64(fields[column].bytes));
-    tm_newest_note(lane->newest_us, us < wall_us + TM_INTAKE_FUTURE_US ? us : 0);
-}
-
-const struct tm_newest *tm_intake_newest(const struct tm_intake *in)
-{
-    return &in->newest;
-}
-
-static int count_occurrence(struct tm_feed *feed, struct tm_row *row, struct tm_fp *fp, int64_t mono_us)
-{
-    const struct tm_stream *stream = row->stream;
-    struct tm_counter **counter = &feed->counters[stream->index];
-    if (!*counter) {
-        int64_t window_us = stream->within_us ? stream->within_us : REPEAT_WINDOW_US;
-        int rc = tm_counter_create(window_us, TM_INTAKE_COUNTER_BYTES, counter);
-        if (rc)
-            return rc;
-    }
-    uint32_t occurrence = tm_counter_next(*counter, *fp, mono_us);
-    tm_row_set_occurrence(row, (uint16_t)occurrence);
-    *fp = tm_fp_occurrence(*fp, occurrence);
-    return TM_OK;
-}
-
-/* TM_OK: journaled, duplicate or discarded, each counted. */
-static int take_row(struct tm_intake *in, struct tm_intake_lane *lane, struct tm_feed *feed, struct tm_row *row,
-                    struct tm_intake_time now)
-{
-    struct tm_fp fp = {0, 0};
-    in->stats.rows++;
-    tm_metric_add(lane->received, 1);
-    if (lane->seen) {
-        struct tm_field fields[TM_COLUMNS_MAX];
-        int rc = tm_tuple_split(row->tuple, row->len, fields, row->stream->column_count);
-        if (rc)
-            return rc;
-        fp = tm_stream_fingerprint(row->stream, &in->hash_key, fields);
-        note_time(lane, fields, now.wall_us);
-        bool counted = row->occurrence_at && tm_stream_key_of(row->stream, fields)->counted;
-        if (counted && feed && (rc = count_occurrence(feed, row, &fp, now.mono_us)))
-            return rc;
-        if (tm_seen_contains(lane->seen, fp)) {
-            in->stats.duplicates++;
-            tm_metric_add(lane->duplicate, 1);
-            return TM_OK;
-        }
-    } else {
-        note_time(lane, NULL, now.wall_us);
-    }
-    if (in->discard_gap.open)
-        stop_discarding(in, now);
-    int64_t seq = append(in, lane, row);
-    if (TM_PLANTED(double_row) && !lane->seen)
-        seq = append(in, lane, row);
-    if (seq < 0) {
-        in->stats.discarded++;
-        tm_metric_add(lane->discarded, 1);
-        start_discarding(in, now.wall_us);
-        return TM_OK;
-    }
-    tm_metric_add(lane->journaled, 1);
-    if (tm_taps_wanted(in->taps))
-        tm_taps_offer(in->taps, row->stream, NULL, row->tuple, row->len);
-    if (lane->seen)
-        (void)tm_seen_add(lane->seen, fp, now.mono_us); /* only now: a refused append must not be "seen" (T35) */
-    if (feed)
-        feed->rows++;
-    return TM_OK;
-}
+/* ---- messages ---- */
 
 static void count_bad_frame(struct tm_intake *in, const struct tm_feed *feed, const struct tm_decoded *d,
                             const char *bytes, size_t len)
@@ -531,52 +447,16 @@ int tm_intake_message(struct tm_intake *in, struct tm_feed *feed, const char *by
     if (d->verdict == TM_VERDICT_MALFORMED && !keep_malformed(in, now))
         d->row_count = 0;
     for (size_t i = 0; !rc && i < d->row_count; i++)
-        rc = take_row(in, &in->setup.lanes[d->rows[i].stream->index], feed, &d->rows[i], now);
+        rc = tm_intake_put(in, &in->setup.lanes[d->rows[i].stream->index], feed, &d->rows[i], now);
     if (!rc && d->verdict == TM_VERDICT_ROWS && d->kind->opens)
         claim_markets(in, feed, d, now);
     feed->last_message_us = now.wall_us;
     return rc;
 }
 
-/*
- * The lane for rows of a stream: the plan's; for a stream of an earlier plan one in `own`, which writes the rows as they
- * were declared then, and shares the seen-set of the stream that has taken its place if that means the same.
- */
-static int lane_for(struct tm_intake *in, const struct tm_stream *stream, struct tm_intake_lane *own,
-                    struct tm_intake_lane **out)
+const struct tm_newest *tm_intake_newest(const struct tm_intake *in)
 {
-    struct tm_error err;
-    const struct tm_stream *now = tm_plan_stream_by_name(in->setup.plan, stream->name);
-    *out = own;
-    if (stream->plan == in->setup.plan) {
-        *out = &in->setup.lanes[stream->index];
-        return TM_OK;
-    }
-    tm_intake_lane_init(own, stream, in->metrics);
-    own->newest_us = tm_newest_entry(&in->newest, stream->name);
-    if (now && tm_stream_keeps_seen(stream, now))
-        own->seen = in->setup.lanes[now->index].seen;
-    return tm_intake_lane_declare(own, in->journal, &err);
-}
-
-int tm_intake_rows(struct tm_intake *in, const struct tm_stream *stream, struct tm_buf *tuples,
-                   struct tm_intake_time now)
-{
-    struct tm_intake_lane own, *lane;
-    int rc = lane_for(in, stream, &own, &lane);
-    if (rc)
-        return rc;
-    for (size_t at = 0; at < tuples->len;) {
-        int64_t len = tm_tuple_length(tuples->data + at, tuples->len - at);
-        if (len <= 0)
-            return TM_ECORRUPT;
-        struct tm_row row = {.stream = stream, .tuple = tuples->data + at, .len = (uint32_t)len};
-        rc = take_row(in, lane, NULL, &row, now);
-        if (rc)
-            return rc;
-        at += (size_t)len;
-    }
-    return TM_OK;
+    return &in->newest;
 }
 
 struct tm_intake_stats tm_intake_stats(const struct tm_intake *in)

@@ -72,14 +72,22 @@ int tm_stream_seen_create(const struct tm_stream *stream, struct tm_seen **out, 
 
 int tm_intake_create(const struct tm_intake_options *options, struct tm_intake **out,
                      struct tm_error *err) TM_MUST_CHECK;
-void tm_intake_destroy(struct tm_intake *in);
+void tm_intake_destroy(struct tm_intake *in); /* what is not settled is lost */
 
+/* Its rows are journaled with the next tm_intake_settle. */
 int tm_intake_message(struct tm_intake *in, struct tm_feed *feed, const char *bytes, size_t len,
                       struct tm_intake_time now, struct tm_intake_result *result) TM_MUST_CHECK;
 
-/* Rows that did not come by a feed (REST): whole tuples of one stream end to end, patched in place. The stream may be
- * of an earlier plan: its rows are taken as that plan meant them. */
-int tm_intake_rows(struct tm_intake *in, const struct tm_stream *stream, struct tm_buf *tuples,
+/*
+ * The rows of the messages so far are looked up and journaled. They wait for that, up to some dozens of them, so that
+ * memory answers for many at a time (intake_rows.c). Whoever is done with a turn's messages settles; everything that the
+ * intake writes of its own or that changes what a row means does so beforehand. In tm_intake_stats a row is from then on.
+ */
+void tm_intake_settle(struct tm_intake *in);
+
+/* Rows that did not come by a feed (REST): whole tuples of one stream end to end. The stream may be of an earlier plan: its
+ * rows are taken as that plan meant them. They are settled. */
+int tm_intake_rows(struct tm_intake *in, const struct tm_stream *stream, const struct tm_buf *tuples,
                    struct tm_intake_time now) TM_MUST_CHECK;
 
 /* ---- reload ---- */
@@ -140,7 +148,7 @@ void tm_feed_drop_market(struct tm_intake *in, struct tm_feed *feed, const char 
                          struct tm_intake_time now);
 
 /* The connection begins anew: sequence and occurrence counts start over. */
-void tm_feed_reset(struct tm_feed *feed);
+void tm_feed_reset(struct tm_intake *in, struct tm_feed *feed);
 
 uint64_t tm_feed_rows(const struct tm_feed *feed);
 uint64_t tm_feed_gaps(const struct tm_feed *feed);

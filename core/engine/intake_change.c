@@ -173,6 +173,7 @@ static void move_seen(struct tm_intake_lane *from, struct tm_intake_lane *to, st
 void tm_intake_apply(struct tm_intake *in, struct tm_intake_change *c, struct tm_intake_time now)
 {
     TM_FATAL_UNLESS(c->from == in->setup.plan);
+    tm_intake_settle(in);
     for (size_t i = 0; i < c->setup.lane_count; i++)
         if (c->keeps_of[i] >= 0)
             move_seen(&in->setup.lanes[c->keeps_of[i]], &c->setup.lanes[i], now);

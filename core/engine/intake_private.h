@@ -1,6 +1,6 @@
 /*
- * Inside of the intake: what intake.c (messages, feeds, rows, gaps) and intake_change.c (plans) share. One thread, but for
- * a change that is not applied yet.
+ * Inside of the intake: what intake.c (messages, feeds, gaps), intake_rows.c (rows) and intake_change.c (plans) share. One
+ * thread, but for a change that is not applied yet.
  */
 #ifndef TM_ENGINE_INTAKE_PRIVATE_H
 #define TM_ENGINE_INTAKE_PRIVATE_H
@@ -19,6 +19,19 @@ struct tm_intake_lane { /* per stream */
     struct tm_seen *seen;       /* NULL: observer and upsert streams, whose every row counts */
     _Atomic int64_t *newest_us; /* in the intake's `newest` */
     struct tm_metric *received, *journaled, *duplicate, *discarded, *journal_seq;
+};
+
+#define TM_INTAKE_WAITING_MAX 8
+
+/* A row that was taken and is not settled. */
+struct tm_waiting {
+    struct tm_intake_lane *lane;
+    struct tm_feed *feed; /* NULL: it came by none */
+    struct tm_row row;
+    size_t at;                  /* of its tuple in the intake's `waiting_bytes` */
+    struct tm_fp fp;            /* of its key, where the lane has a seen-set */
+    struct tm_counter *counter; /* the feed's; NULL: it is not counted */
+    struct tm_intake_time now;  /* when it came */
 };
 
 /* All that follows from a plan. */
@@ -52,6 +65,10 @@ struct tm_intake {
     int64_t malformed_hour;
     uint32_t malformed_kept;
     struct tm_gap discard_gap;
+    struct tm_waiting waiting[TM_INTAKE_WAITING_MAX];
+    size_t waiting_count;
+    struct tm_buf waiting_bytes;
+    bool settling;
     struct tm_buf gap_buf, seqs; /* rows of the ledger under way */
     int64_t heard_us;            /* up to when the process before this one heard all; Unix; 0: not known */
     int64_t looked_us;           /* the heartbeat before; Unix; 0: none yet */
@@ -75,6 +92,16 @@ struct tm_feed {
     bool listed;             /* it carries chosen markets only: a confirmed subscription says nothing about a market */
     uint64_t rows, gaps;
 };
+
+/* intake_rows.c: take a row, which waits to be settled; its bytes are copied. TM_ECORRUPT, TM_ENOMEM: it is not taken. */
+int tm_intake_put(struct tm_intake *in, struct tm_intake_lane *lane, struct tm_feed *feed, const struct tm_row *row,
+                  struct tm_intake_time now) TM_MUST_CHECK;
+/* The row's seq, or why it is refused; without a journal there is no seq to speak of. */
+int64_t tm_intake_append(struct tm_intake *in, const struct tm_intake_lane *lane, const struct tm_row *row);
+
+/* intake.c: the journal has refused a row: from `from_us` on, until it takes one, everything is missing. */
+void tm_intake_start_discarding(struct tm_intake *in, int64_t from_us);
+void tm_intake_stop_discarding(struct tm_intake *in, struct tm_intake_time now);
 
 /* intake_change.c: a lane without a seen-set and a place in the journal, and its declaration there. */
 void tm_intake_lane_init(struct tm_intake_lane *lane, const struct tm_stream *stream, struct tm_metrics *m);

@@ -22,7 +22,7 @@ PEERS = Path(__file__).resolve().parent / "peers"
 NO_STORE = "host=127.0.0.1 port=1 dbname=x connect_timeout=1"
 MIX = "deltas=90,tickers=6,trades=4,lifecycle=0"  # no market comes or goes, so that every listener gets every event
 # Memory enough, and no checkpoint in the middle; what is durable is the journal's part in a store.
-POSTGRES = {"shared_buffers": "'256MB'", "max_wal_size": "'4GB'", "synchronous_commit": "off"}
+POSTGRES = {"shared_buffers": "'1GB'", "max_wal_size": "'4GB'", "synchronous_commit": "off"}
 
 
 @contextmanager

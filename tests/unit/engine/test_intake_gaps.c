@@ -115,6 +115,7 @@ static void feed(int64_t s, const char *frame)
     struct tm_intake_result result;
     (void)snprintf(padded, sizeof padded - 16, "%s", frame);
     assert_int_equal(tm_intake_message(bench.intake, bench.feed, padded, strlen(padded), at(s), &result), TM_OK);
+    tm_intake_settle(bench.intake);
 }
 
 static void expect(const char *told)

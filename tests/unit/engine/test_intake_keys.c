@@ -111,6 +111,7 @@ static void take(struct fixture *f, const char *ts, const char *delta)
                        "\"price_dollars\":\"0.4700\",\"delta_fp\":\"%s\",\"side\":\"yes\",\"ts\":\"%s\"}}",
                        (long long)++f->sequence, delta, ts);
     assert_int_equal(tm_intake_message(f->intake, f->feed, frame, (size_t)len, f->now, &result), TM_OK);
+    tm_intake_settle(f->intake);
     assert_int_equal(result.decoded.verdict, TM_VERDICT_ROWS);
 }
 

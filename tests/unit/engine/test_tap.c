@@ -83,6 +83,7 @@ static void send_row(int id, const char *ticker)
     struct tm_intake_time now = {.wall_us = 1000, .mono_us = 1000};
     int len = snprintf(padded, sizeof padded - 16, "{\"type\":\"k\",\"id\":%d,\"ticker\":\"%s\"}", id, ticker);
     assert_int_equal(tm_intake_message(intake, feed, padded, (size_t)len, now, &result), TM_OK);
+    tm_intake_settle(intake);
 }
 
 static struct tm_tap *open_tap(const char *name, const char *ticker)

@@ -18,7 +18,7 @@
  *
  * The array is address space reserved for the memory bound, of which only what is used is ever touched; what a shrinking
  * pass leaves behind goes back to the kernel in small pieces, and what a growing pass comes to is asked for in small
- * pieces ahead of it. Huge pages would halve the cost of a look-up, but making one is a pause of its own: the kernel clears
+ * pieces ahead of it. Huge pages would take a tenth off a look-up, but making one is a pause of its own: the kernel clears
  * 2 MiB, or moves other memory out of the way, or a hypervisor has to find them. One thread.
  */
 #ifndef TM_DEDUP_TABLE_H

@@ -79,7 +79,7 @@ int tm_intake_message(struct tm_intake *in, struct tm_feed *feed, const char *by
                       struct tm_intake_time now, struct tm_intake_result *result) TM_MUST_CHECK;
 
 /*
- * The rows of the messages so far are looked up and journaled. They wait for that, up to some dozens of them, so that
+ * The rows of the messages so far are looked up and journaled. They wait for that, a few of them, so that
  * memory answers for many at a time (intake_rows.c). Whoever is done with a turn's messages settles; everything that the
  * intake writes of its own or that changes what a row means does so beforehand. In tm_intake_stats a row is from then on.
  */

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """What receiving costs a gatherer: frames of a flat-out exchange, received, decoded, looked up and made durable in the
-journal, without a store. Plain and TLS with a record for each message, over 1 and 150 connections.
+journal, without a store. Plain and TLS with a record for each message, many of them in a write, over 1 and 150 connections.
 
     tests/bench/bench_receive.py [--seconds N] [--quick] [--json] [--alone]
 

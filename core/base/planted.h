@@ -11,7 +11,7 @@ enum tm_planted_bug {
     TM_PLANTED_skip_row,     /* engine/merge.c: a row in a thousand is taken for known */
     TM_PLANTED_keep_memory,  /* engine/merge.c: what production had counts as seen although it is another one now */
     TM_PLANTED_early_cursor, /* engine/poller.c: a cursor passes a row that was not read */
-    TM_PLANTED_double_row,   /* engine/intake.c: what has no key is journaled twice */
+    TM_PLANTED_double_row,   /* engine/intake_rows.c: what has no key is journaled twice */
     TM_PLANTED_silent_gap,   /* engine/intake.c: the gap ledger stays empty */
     TM_PLANTED_lose_market,  /* engine/batch.c: a shard takes a market in a hundred for another's, and nobody has it */
     TM_PLANTED_forget_fsync, /* journal/writer.c: called durable, but not synced */

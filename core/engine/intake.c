@@ -66,7 +66,11 @@ void tm_intake_destroy(struct tm_intake *in)
     free(in);
 }
 
-/* ---- the gap ledger ---- */
+/*
+ * ---- the gap ledger ----
+ *
+ * Rows that wait are settled before it changes: what they find open is what was open when they came.
+ */
 
 /* A row of the intake itself, behind those that came before it. */
 static int append_own(struct tm_intake *in, const struct tm_row *row)
@@ -143,6 +147,7 @@ void tm_intake_stop_discarding(struct tm_intake *in, struct tm_intake_time now)
 static void open_sequence_gap(struct tm_intake *in, struct tm_feed *feed, int64_t sid,
                               const struct tm_sequence_result *r, struct tm_intake_time now)
 {
+    tm_intake_settle(in);
     struct tm_gap_slot *slot = &feed->slots[feed->next_slot++ % TM_FEED_GAP_SLOTS];
     slot->number = r->gap;
     tm_gap_open(&slot->gap, "sequence", feed->name, feed->last_message_us ? feed->last_message_us : now.wall_us);
@@ -201,6 +206,7 @@ void tm_feed_destroy(struct tm_intake *in, struct tm_feed *feed)
 void tm_feed_interrupted(struct tm_intake *in, struct tm_feed *feed, const char *reason, const char *detail,
                          struct tm_intake_time now)
 {
+    tm_intake_settle(in);
     if (feed->gap.open)
         return;
     tm_gap_open(&feed->gap, reason, feed->name, feed->last_message_us ? feed->last_message_us : now.wall_us);
@@ -222,6 +228,7 @@ void tm_feed_reset(struct tm_intake *in, struct tm_feed *feed)
 
 static void end_gap(struct tm_intake *in, struct tm_feed *feed, const char *closed_by, struct tm_intake_time now)
 {
+    tm_intake_settle(in);
     if (write_gap(in, &feed->gap, now.wall_us, closed_by, now) == TM_OK)
         feed->gap.open = false;
 }
@@ -233,6 +240,7 @@ static void end_gap(struct tm_intake *in, struct tm_feed *feed, const char *clos
 static void claim_whole(struct tm_intake *in, struct tm_feed *feed, const struct tm_gap_scope *scope,
                         const char *closed_by, const char *channel, struct tm_intake_time now)
 {
+    tm_intake_settle(in);
     struct tm_gap whole = feed->gap; /* under the id of the gap that it ends */
     if (feed->gap.open)
         end_gap(in, feed, closed_by, now);
@@ -277,6 +285,7 @@ static void claim_markets(struct tm_intake *in, struct tm_feed *feed, const stru
 static void disclaim(struct tm_intake *in, struct tm_feed *feed, const struct tm_gap_scope *scope,
                      struct tm_intake_time now)
 {
+    tm_intake_settle(in);
     struct tm_gap gap;
     tm_gap_open(&gap, TM_GAP_UNSUBSCRIBED, feed->name, now.wall_us);
     if (write_scoped(in, &gap, scope, (struct tm_gap_end){0}, now) == TM_OK)

@@ -243,7 +243,7 @@ def test_what_is_missing_has_a_name_and_the_rest_comes_back(archive: Archive) ->
 @pytest.mark.slow
 def test_a_deduplicator_exports_while_it_is_killed(make_lab: MakeLab) -> None:
     start = datetime.now(timezone.utc).replace(minute=59, second=58, microsecond=0) - timedelta(hours=4)
-    lab = make_lab(gatherers=1, exchange={"seed": 11, "markets": 30, "rate": 3000, "seconds": 4,
+    lab = make_lab(gatherers=1, exchange={"seed": 11, "markets": 30, "rate": 3000, "seconds": 12,
                                           "start-time": start.strftime("%Y-%m-%dT%H:%M:%SZ")})
     archive = LabArchive(lab, TIDEMILL_ARCHIVE_LAG="0s")
     archive.give()
@@ -252,6 +252,7 @@ def test_a_deduplicator_exports_while_it_is_killed(make_lab: MakeLab) -> None:
         lab.wait_emitted(events)
         lab.deduplicator.process.kill()
         lab.deduplicator.start()
+    wait_until("something is in the archive, so that rows come late", lambda: list(archive.manifests()), 30)
     lab.wait_emitted()
     lab.drain()
     verdict = lab.verify()

@@ -29,8 +29,8 @@ class Point:
 
     name: str
     side: str  # who sends it: "client" or "server"
-    kind: str  # the message's type: "Q" query, "P" parse, "d" COPY data, "c" COPY done, "C" complete, "T" ...
-    text: str = ""  # in it
+    kind: str  # the message's type: "Q" query, "P" parse, "B" bind, "d" COPY data, "c" COPY done, "C" complete, "T" ...
+    text: str = ""  # in it, or in the statement that it binds
     after: bool = False  # it is passed on, and then it happens; else it never arrives
     nth: int = 1
 
@@ -50,7 +50,7 @@ STEPS = (
     Point("rows sent", "client", "d", nth=1, after=True),
     Point("before the end of COPY", "client", "c"),
     Point("COPY done, unanswered", "server", "C", "COPY"),
-    Point("before the cursors move", "client", "P", "tidemill.cursors"),
+    Point("before the cursors move", "client", "B", "tidemill.cursors"),
     Point("cursors moved, unanswered", "server", "C", "SELECT"),
     Point("before COMMIT", "client", "Q", "COMMIT"),
     Point("COMMIT sent", "client", "Q", "COMMIT", after=True),
@@ -77,6 +77,7 @@ class _Session:
             end.settimeout(None)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.watched = False
+        self.statements: dict[bytes, bytes] = {}  # by name, what was prepared under it
         self.held = threading.Event()  # set: may pass
         if not proxy.frozen:
             self.held.set()
@@ -143,7 +144,7 @@ class _Session:
             head = self._read(source, 5)
             kind, length = head[:1].decode("latin-1"), struct.unpack("!i", head[1:])[0]
             body = self._read(source, length - 4)
-            hit = self.proxy.meets(side, kind, body) if self.watched else None
+            hit = self.proxy.meets(side, kind, self._text_of(side, kind, body)) if self.watched else None
             if hit and hit.point.after:
                 sink.sendall(head + body)
             if hit:
@@ -151,6 +152,15 @@ class _Session:
             self.held.wait()
             if not (hit and hit.point.after):
                 sink.sendall(head + body)
+
+    def _text_of(self, side: str, kind: str, body: bytes) -> bytes:
+        if side != "client" or kind not in ("P", "B"):
+            return body
+        name, _, rest = body.partition(b"\0") if kind == "P" else body.partition(b"\0")[2].partition(b"\0")
+        if kind == "P":
+            self.statements[name] = rest
+            return body
+        return self.statements.get(name, b"") + body
 
     def _happen(self, hit: Hit) -> None:
         if hit.action == "hold":

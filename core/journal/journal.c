@@ -11,7 +11,7 @@
 #define SEGMENT_BYTES_MIN 4096
 #define SEGMENT_BYTES_MAX (1u << 30) /* offsets within a segment fit 32 bits */
 #define FRAME_BYTES (256u << 10)     /* a frame is closed when it has grown to this */
-#define SPARE_BLOCKS_MAX 4
+#define SPARE_BLOCKS_MAX 2
 #define SPARE_BYTES_MAX (2 * TM_BLOCK_BYTES)
 
 /* ---- blocks ---- */

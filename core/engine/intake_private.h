@@ -29,6 +29,7 @@ struct tm_waiting {
     struct tm_feed *feed; /* NULL: it came by none */
     struct tm_row row;
     size_t at;                  /* of its tuple in the intake's `waiting_bytes` */
+    size_t ticker_at;           /* of its ticker in the tuple, if it has one */
     struct tm_fp fp;            /* of its key, where the lane has a seen-set */
     struct tm_counter *counter; /* the feed's; NULL: it is not counted */
     struct tm_intake_time now;  /* when it came */

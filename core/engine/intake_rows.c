@@ -74,6 +74,7 @@ int tm_intake_put(struct tm_intake *in, struct tm_intake_lane *lane, struct tm_f
         rc = look_at_key(in, w);
     else
         note_time(lane, NULL, now.wall_us);
+    w->ticker_at = row->ticker ? (size_t)(row->ticker - (const char *)row->tuple) : 0;
     rc = rc ? rc : tm_buf_append(&in->waiting_bytes, row->tuple, row->len);
     in->waiting_count += rc == TM_OK;
     return rc;
@@ -128,8 +129,11 @@ void tm_intake_settle(struct tm_intake *in)
         return; /* a row of the ledger about one that is being settled */
     in->settling = true;
     for (size_t i = 0; i < in->waiting_count; i++) {
-        in->waiting[i].row.tuple = in->waiting_bytes.data + in->waiting[i].at;
-        settle(in, &in->waiting[i]);
+        struct tm_waiting *w = &in->waiting[i];
+        w->row.tuple = in->waiting_bytes.data + w->at;
+        if (w->row.ticker)
+            w->row.ticker = (const char *)w->row.tuple + w->ticker_at;
+        settle(in, w);
     }
     in->settling = false;
     in->waiting_count = 0;

@@ -69,14 +69,13 @@ void tm_intake_destroy(struct tm_intake *in)
 /*
  * ---- the gap ledger ----
  *
- * Rows that wait are settled before it changes: what they find open is what was open when they came.
+ * Rows that wait are settled before it changes: what they find open is what was open when they came, and its rows stand
+ * behind them.
  */
 
-/* A row of the intake itself, behind those that came before it. */
 static int append_own(struct tm_intake *in, const struct tm_row *row)
 {
     struct tm_intake_lane *lane = &in->setup.lanes[row->stream->index];
-    tm_intake_settle(in);
     int64_t seq = tm_intake_append(in, lane, row);
     if (seq < 0)
         return (int)seq;
@@ -164,6 +163,7 @@ static void open_sequence_gap(struct tm_intake *in, struct tm_feed *feed, int64_
 /* Late frames have filled the hole: a second row under the same id says that nothing is missing. */
 static void close_sequence_gap(struct tm_intake *in, struct tm_feed *feed, uint64_t number, struct tm_intake_time now)
 {
+    tm_intake_settle(in);
     for (size_t i = 0; i < TM_FEED_GAP_SLOTS; i++) {
         struct tm_gap_slot *slot = &feed->slots[i];
         if (slot->gap.open && slot->number == number) {

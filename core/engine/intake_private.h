@@ -28,8 +28,7 @@ struct tm_waiting {
     struct tm_intake_lane *lane;
     struct tm_feed *feed; /* NULL: it came by none */
     struct tm_row row;
-    size_t at;                  /* of its tuple in the intake's `waiting_bytes` */
-    size_t ticker_at;           /* of its ticker in the tuple, if it has one */
+    size_t ticker_at;           /* in the tuple, if it has one */
     struct tm_fp fp;            /* of its key, where the lane has a seen-set */
     struct tm_counter *counter; /* the feed's; NULL: it is not counted */
     struct tm_intake_time now;  /* when it came */
@@ -68,8 +67,7 @@ struct tm_intake {
     struct tm_gap discard_gap;
     struct tm_waiting waiting[TM_INTAKE_WAITING_MAX];
     size_t waiting_count;
-    struct tm_buf waiting_bytes;
-    bool settling;
+    struct tm_buf waiting_bytes; /* their tuples, end to end */
     struct tm_buf gap_buf, seqs; /* rows of the ledger under way */
     int64_t heard_us;            /* up to when the process before this one heard all; Unix; 0: not known */
     int64_t looked_us;           /* the heartbeat before; Unix; 0: none yet */

@@ -11,7 +11,7 @@
 /* Equal keys of a counted stream share one exchange microsecond and a connection delivers in order, so a
  * repeat that comes later than this is a redelivery, not another event. */
 #define REPEAT_WINDOW_US (10 * TM_US_PER_S)
-#define WAITING_BYTES ((size_t)32 << 10) /* what stays in the nearest cache but one */
+#define WAITING_BYTES ((size_t)32 << 10) /* of long rows, snapshots', fewer wait */
 
 int64_t tm_intake_append(struct tm_intake *in, const struct tm_intake_lane *lane, const struct tm_row *row)
 {
@@ -69,7 +69,7 @@ int tm_intake_put(struct tm_intake *in, struct tm_intake_lane *lane, struct tm_f
     if (in->waiting_count == TM_INTAKE_WAITING_MAX || in->waiting_bytes.len + row->len > WAITING_BYTES)
         tm_intake_settle(in);
     struct tm_waiting *w = &in->waiting[in->waiting_count];
-    *w = (struct tm_waiting){.lane = lane, .feed = feed, .row = *row, .at = in->waiting_bytes.len, .now = now};
+    *w = (struct tm_waiting){.lane = lane, .feed = feed, .row = *row, .now = now};
     if (lane->seen)
         rc = look_at_key(in, w);
     else
@@ -125,17 +125,15 @@ static void settle(struct tm_intake *in, struct tm_waiting *w)
 
 void tm_intake_settle(struct tm_intake *in)
 {
-    if (in->settling)
-        return; /* a row of the ledger about one that is being settled */
-    in->settling = true;
+    uint8_t *tuple = in->waiting_bytes.data;
     for (size_t i = 0; i < in->waiting_count; i++) {
         struct tm_waiting *w = &in->waiting[i];
-        w->row.tuple = in->waiting_bytes.data + w->at;
+        w->row.tuple = tuple;
         if (w->row.ticker)
-            w->row.ticker = (const char *)w->row.tuple + w->ticker_at;
+            w->row.ticker = (const char *)tuple + w->ticker_at;
         settle(in, w);
+        tuple += w->row.len;
     }
-    in->settling = false;
     in->waiting_count = 0;
     tm_buf_clear(&in->waiting_bytes);
 }

@@ -120,8 +120,7 @@ class Verifier:
                 cursor.execute("SET synchronous_commit = off")
                 load(cursor, self._ledger, self._blackouts)
                 verdict = Verdict({stream.name: _compare(cursor, stream) for stream in STREAMS})
-                verdict.lag_ms_p50, verdict.lag_ms_p99 = _lag(cursor, 0)
-                verdict.settled_ms_p50, verdict.settled_ms_p99 = _lag(cursor, SETTLE_S)
+                (verdict.lag_ms_p50, verdict.lag_ms_p99), (verdict.settled_ms_p50, verdict.settled_ms_p99) = _lags(cursor)
                 verdict.rows_per_s = _rows_per_second(cursor, verdict.figures().production)
                 return verdict
         finally:
@@ -168,9 +167,10 @@ def _samples(cursor: Cursor, name: str, kind: str) -> list[str]:
     return [f"{kind}: {row[0][:300]}" for row in cursor.fetchall()]
 
 
-def _lag(cursor: Cursor, after_s: float) -> tuple[float | None, float | None]:
-    """From the exchange's send to visible in production, in ms, over trades and deltas sent so long after the first: the
-    commit time of the transaction that wrote the row (xmin) minus the ledger's emission time of the same row."""
+def _lags(cursor: Cursor) -> tuple[tuple[float | None, float | None], ...]:
+    """From the exchange's send to visible in production, p50 and p99 in ms, over trades and deltas, all and those sent after
+    SETTLE_S: the commit time of the transaction that wrote the row (xmin) minus the ledger's emission time of the same row."""
+    percentiles = "percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM lag) * 1000)"
     cursor.execute(
         "WITH lag AS ("
         " SELECT pg_xact_commit_timestamp(p.xmin) - t.emitted_at AS lag, t.emitted_at"
@@ -178,13 +178,10 @@ def _lag(cursor: Cursor, after_s: float) -> tuple[float | None, float | None]:
         " USING (ticker, exchange_ts, side, price, delta, occurrence)"
         " UNION ALL SELECT pg_xact_commit_timestamp(p.xmin) - t.emitted_at, t.emitted_at FROM trades p"
         " JOIN truth.trades t USING (trade_id))"
-        " SELECT percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM lag) * 1000)"
-        " FROM lag WHERE lag IS NOT NULL AND emitted_at >= (SELECT min(emitted_at) FROM lag) + %s * interval '1 second'",
-        (after_s,))
-    row = cursor.fetchone()
-    if row is None or row[0] is None:
-        return None, None
-    return round(float(row[0][0]), 1), round(float(row[0][1]), 1)
+        f" SELECT {percentiles}, {percentiles} FILTER (WHERE emitted_at >="
+        " (SELECT min(emitted_at) FROM lag) + %s * interval '1 second') FROM lag WHERE lag IS NOT NULL", (SETTLE_S,))
+    found = cursor.fetchone() or (None, None)
+    return tuple((None, None) if both is None else (round(float(both[0]), 1), round(float(both[1]), 1)) for both in found)
 
 
 def _rows_per_second(cursor: Cursor, rows: int) -> float:

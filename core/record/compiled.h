@@ -66,10 +66,16 @@ enum tm_emit_op {
 /* Short fields are copied by this many bytes, whatever their length: a row's buffer has that much more room. */
 #define TM_EMIT_SLACK 32
 
+/* Conversions that have a short way for values as they usually come. */
+enum tm_quick { TM_QUICK_NONE, TM_QUICK_INT8, TM_QUICK_INT4, TM_QUICK_TEXT, TM_QUICK_RFC3339 };
+
 /* How one column of a kind's rows comes about. */
 struct tm_emit {
     const struct tm_column *column;
     enum tm_emit_op op;
+    uint8_t quick, scale;                /* of the first reading; NONE if it leads into an array */
+    uint16_t node;                       /* likewise */
+    bool whole_frame;                    /* likewise */
     bool is_time, is_ticker, is_indexed; /* indexed: its text is bounded by TM_KEY_TEXT_BYTES_MAX */
     uint8_t reading_count;
     uint32_t len;            /* TM_EMIT_BYTES: with its length word */

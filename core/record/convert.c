@@ -243,11 +243,6 @@ static enum tm_convert take_offset(const char *p, const char *end, int *seconds)
     return TM_CONVERT_OK;
 }
 
-static enum tm_convert time_in_range(int64_t us)
-{
-    return us >= TM_TIME_US_MIN && us <= TM_TIME_US_MAX ? TM_CONVERT_OK : TM_CONVERT_RANGE;
-}
-
 enum tm_convert tm_convert_rfc3339(const char *s, size_t len, int64_t *unix_us)
 {
     const char *p = s + 19, *end = s + len;
@@ -260,7 +255,7 @@ enum tm_convert tm_convert_rfc3339(const char *s, size_t len, int64_t *unix_us)
         return fault;
     if (take_fraction_utc(p, end, &us)) {
         *unix_us = seconds * 1000000 + us;
-        return time_in_range(*unix_us);
+        return tm_time_in_range(*unix_us);
     }
     if (*p == '.') {
         p = take_fraction(p, end, &us, &fault);
@@ -271,71 +266,13 @@ enum tm_convert tm_convert_rfc3339(const char *s, size_t len, int64_t *unix_us)
     if (fault)
         return fault;
     *unix_us = (seconds - offset) * 1000000 + us;
-    return time_in_range(*unix_us);
+    return tm_time_in_range(*unix_us);
 }
-
-#ifdef TM_CONVERT_WIDE
-
-/* "14:02:33.640173Z", 16 bytes, to microseconds; false: look again. */
-static inline bool take_time_of_day(const char *s, int64_t *us)
-{
-    const __m128i form = _mm_setr_epi8('0', '0', ':', '0', '0', ':', '0', '0', '.', '0', '0', '0', '0', '0', '0', 'Z');
-    const __m128i most = _mm_setr_epi8(9, 9, 0, 9, 9, 0, 9, 9, 0, 9, 9, 9, 9, 9, 9, 0);
-    const __m128i pairs = _mm_setr_epi8(0, 1, 3, 4, 6, 7, -1, -1, 9, 10, 11, 12, 13, 14, -1, -1);
-    const __m128i most_of_pair = _mm_setr_epi16(23, 59, 60, 0, 99, 99, 99, 0);
-    const __m128i weights = _mm_setr_epi16(60, 1, 1, 0, 100, 1, 1, 0);
-    __m128i v = _mm_sub_epi8(tm_load_wide(s), form);
-    int good = _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_min_epu8(v, most), v));
-    v = _mm_maddubs_epi16(_mm_shuffle_epi8(v, pairs), _mm_set1_epi16(1 << 8 | 10));
-    if (good != 0xffff || _mm_movemask_epi8(_mm_cmpgt_epi16(v, most_of_pair)))
-        return false;
-    v = _mm_madd_epi16(v, weights);
-    int64_t clock = _mm_cvtsi128_si64(v), fraction = _mm_extract_epi64(v, 1); /* two halves each */
-    *us = ((clock & UINT32_MAX) * 60 + (clock >> 32)) * 1000000 + (fraction & UINT32_MAX) * 100 + (fraction >> 32);
-    return true;
-}
-
-static inline bool is_of_day(const struct tm_day *day, const char *s)
-{
-    uint64_t eight, eight_day;
-    uint32_t four, four_day;
-    memcpy(&eight, s, 8);
-    memcpy(&four, s + 7, 4);
-    memcpy(&eight_day, day->text, 8);
-    memcpy(&four_day, day->text + 7, 4);
-    return eight == eight_day && four == four_day;
-}
-
-enum tm_convert tm_convert_time_of(struct tm_day *day, const char *s, size_t len, int64_t *unix_us)
-{
-    int64_t us;
-    if (len != 27 || !take_time_of_day(s + 11, &us))
-        return tm_convert_rfc3339(s, len, unix_us);
-    if (!is_of_day(day, s)) {
-        enum tm_convert fault = tm_convert_rfc3339(s, len, unix_us);
-        if (fault)
-            return fault;
-        memcpy(day->text, s, 11);
-        day->seconds = (*unix_us - us) / 1000000;
-    }
-    *unix_us = day->seconds * 1000000 + us;
-    return time_in_range(*unix_us);
-}
-
-#else
-
-enum tm_convert tm_convert_time_of(struct tm_day *day, const char *s, size_t len, int64_t *unix_us)
-{
-    (void)day;
-    return tm_convert_rfc3339(s, len, unix_us);
-}
-
-#endif
 
 enum tm_convert tm_convert_epoch(const char *s, size_t len, int scale, int64_t *unix_us)
 {
     enum tm_convert fault = tm_convert_decimal(s, len, scale, unix_us);
-    return fault ? fault : time_in_range(*unix_us);
+    return fault ? fault : tm_time_in_range(*unix_us);
 }
 
 /* ---- uuid ---- */

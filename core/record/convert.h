@@ -54,7 +54,8 @@ struct tm_day {
 };
 
 /* The same, faster for times such as "2026-11-05T14:02:33.640173Z" that are of this day. */
-enum tm_convert tm_convert_time_of(struct tm_day *day, const char *s, size_t len, int64_t *unix_us) TM_MUST_CHECK;
+static inline enum tm_convert tm_convert_time_of(struct tm_day *day, const char *s, size_t len,
+                                                 int64_t *unix_us) TM_MUST_CHECK;
 
 /* A count of seconds (scale 6), milliseconds (3) or microseconds (0) since 1970; fractions to the microsecond. */
 enum tm_convert tm_convert_epoch(const char *s, size_t len, int scale, int64_t *unix_us) TM_MUST_CHECK;
@@ -169,19 +170,22 @@ static inline uint64_t tm_sixteen_digits(__m128i v)
 
 /* Up to 16 bytes of digits with at most one point; false: look again, byte by byte. The bytes that end with the text are
  * taken, so the digits stand at the right whatever their number. */
-static inline bool tm_take_wide(const char *s, size_t len, uint64_t *digits, unsigned *decimals)
+static inline __attribute__((always_inline)) bool tm_take_wide(const char *s, size_t len, uint64_t *digits,
+                                                               unsigned *decimals)
 {
     if (len - 1 > 15)
         return false;
     __m128i v = _mm_sub_epi8(tm_load_wide(s + len - 16), _mm_set1_epi8('0'));
     v = _mm_and_si128(v, tm_load_wide(tm_windows + len));
     __m128i good = _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(9)), v);
-    uint32_t others = ~(uint32_t)_mm_movemask_epi8(good) & 0xffff;
+    uint32_t others = (uint32_t)_mm_movemask_epi8(good) ^ 0xffff;
     *decimals = 0;
     if (others) {
-        unsigned at = (unsigned)__builtin_ctz(others);
-        if (others & (others - 1) || s[at + len - 16] != '.' || at == 16 - len || at == 15)
+        uint32_t points = (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_set1_epi8('.' - '0')));
+        uint32_t edges = 1u << 15 | 1u << (16 - len);
+        if ((others ^ points) | (others & (others - 1)) | (others & edges))
             return false;
+        unsigned at = (unsigned)__builtin_ctz(others);
         *decimals = 15 - at;
         const __m128i order = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
         v = _mm_shuffle_epi8(v, _mm_add_epi8(order, tm_load_wide(tm_windows + 31 - at))); /* what is before moves up */
@@ -190,7 +194,8 @@ static inline bool tm_take_wide(const char *s, size_t len, uint64_t *digits, uns
     return s[0] != '0' || len == 1 || s[1] == '.';
 }
 
-static inline enum tm_convert tm_convert_decimal_within(const char *s, size_t len, int scale, int64_t *out)
+static inline __attribute__((always_inline)) enum tm_convert tm_convert_decimal_within(const char *s, size_t len,
+                                                                                       int scale, int64_t *out)
 {
     size_t sign = len && *s == '-';
     uint64_t digits;
@@ -208,6 +213,71 @@ static inline enum tm_convert tm_convert_decimal_within(const char *s, size_t le
 static inline enum tm_convert tm_convert_decimal_within(const char *s, size_t len, int scale, int64_t *out)
 {
     return tm_convert_decimal(s, len, scale, out);
+}
+
+#endif
+
+/* ---- the times of the hot path, inlined ---- */
+
+static inline enum tm_convert tm_time_in_range(int64_t us)
+{
+    return us >= TM_TIME_US_MIN && us <= TM_TIME_US_MAX ? TM_CONVERT_OK : TM_CONVERT_RANGE;
+}
+
+#ifdef TM_CONVERT_WIDE
+
+/* "14:02:33.640173Z", 16 bytes, to microseconds; false: look again. */
+static inline bool tm_take_time_of_day(const char *s, int64_t *us)
+{
+    const __m128i form = _mm_setr_epi8('0', '0', ':', '0', '0', ':', '0', '0', '.', '0', '0', '0', '0', '0', '0', 'Z');
+    const __m128i most = _mm_setr_epi8(9, 9, 0, 9, 9, 0, 9, 9, 0, 9, 9, 9, 9, 9, 9, 0);
+    const __m128i pairs = _mm_setr_epi8(0, 1, 3, 4, 6, 7, -1, -1, 9, 10, 11, 12, 13, 14, -1, -1);
+    const __m128i most_of_pair = _mm_setr_epi16(23, 59, 60, 0, 99, 99, 99, 0);
+    const __m128i weights = _mm_setr_epi16(60, 1, 1, 0, 100, 1, 1, 0);
+    __m128i v = _mm_sub_epi8(tm_load_wide(s), form);
+    int good = _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_min_epu8(v, most), v));
+    v = _mm_maddubs_epi16(_mm_shuffle_epi8(v, pairs), _mm_set1_epi16(1 << 8 | 10));
+    if (good != 0xffff || _mm_movemask_epi8(_mm_cmpgt_epi16(v, most_of_pair)))
+        return false;
+    v = _mm_madd_epi16(v, weights);
+    int64_t clock = _mm_cvtsi128_si64(v), fraction = _mm_extract_epi64(v, 1); /* two halves each */
+    *us = ((clock & UINT32_MAX) * 60 + (clock >> 32)) * 1000000 + (fraction & UINT32_MAX) * 100 + (fraction >> 32);
+    return true;
+}
+
+static inline bool tm_is_of_day(const struct tm_day *day, const char *s)
+{
+    uint64_t eight, eight_day;
+    uint32_t four, four_day;
+    memcpy(&eight, s, 8);
+    memcpy(&four, s + 7, 4);
+    memcpy(&eight_day, day->text, 8);
+    memcpy(&four_day, day->text + 7, 4);
+    return eight == eight_day && four == four_day;
+}
+
+static inline enum tm_convert tm_convert_time_of(struct tm_day *day, const char *s, size_t len, int64_t *unix_us)
+{
+    int64_t us;
+    if (len != 27 || !tm_take_time_of_day(s + 11, &us))
+        return tm_convert_rfc3339(s, len, unix_us);
+    if (!tm_is_of_day(day, s)) {
+        enum tm_convert fault = tm_convert_rfc3339(s, len, unix_us);
+        if (fault)
+            return fault;
+        memcpy(day->text, s, 11);
+        day->seconds = (*unix_us - us) / 1000000;
+    }
+    *unix_us = day->seconds * 1000000 + us;
+    return tm_time_in_range(*unix_us);
+}
+
+#else
+
+static inline enum tm_convert tm_convert_time_of(struct tm_day *day, const char *s, size_t len, int64_t *unix_us)
+{
+    (void)day;
+    return tm_convert_rfc3339(s, len, unix_us);
 }
 
 #endif

@@ -13,7 +13,6 @@ struct tm_decoder {
     const struct tm_stream *unknown;
     struct tm_walker *frames;
     struct tm_walker **documents, **elements; /* by program; made when first needed */
-    const struct tm_program *hinted;          /* the kind of the frame under way, once its tag was walked over */
     const struct tm_program *last;            /* the kind of the frame before */
     struct tm_buf out, scratch;
     struct tm_emission emission; /* of the frame or object under way */
@@ -127,8 +126,15 @@ static const struct tm_program *find_program(struct tm_decoder *d, struct tm_val
 static unsigned hint_tag(void *arg, const struct tm_value *tag)
 {
     struct tm_decoder *d = arg;
-    d->hinted = find_program(d, *tag);
-    return d->hinted ? d->hinted->kind.index + 1u : 0;
+    const struct tm_program *p = find_program(d, *tag);
+    return p ? p->kind.index + 1u : 0;
+}
+
+/* The kind of the frame that was walked. */
+static const struct tm_program *hinted(const struct tm_decoder *d)
+{
+    unsigned hint = d->emission.frame->hint;
+    return hint ? &d->plan->programs[hint - 1] : NULL;
 }
 
 /* ---- rows ---- */
@@ -159,11 +165,10 @@ static int settle_rows(struct tm_decoder *d)
     return rc;
 }
 
-/* Fill rows[0] with a row of unknown_frames that holds e->raw. */
-static int unknown_row(struct tm_decoder *d, const struct tm_emission *e, const char *why)
+/* Fill rows[0] with a row of unknown_frames that holds `raw`. */
+static int unknown_row(struct tm_decoder *d, const struct tm_emission *e, const char *why, struct tm_span raw)
 {
     struct tm_row_writer w;
-    struct tm_value raw = tm_value_raw(e->raw);
     size_t len = raw.len < TM_FIELD_BYTES_MAX ? raw.len : TM_FIELD_BYTES_MAX;
     int rc = tm_row_begin(&w, d->unknown, &d->out);
     rc = rc ? rc : tm_row_put_time(&w, e->received_us);
@@ -188,10 +193,10 @@ static int emit_one(struct tm_decoder *d, struct tm_emission *e)
 }
 
 /* A fault of one element must not cost the others: the first reason is kept, and the row of the whole frame with it. */
-static int emit_element(struct tm_decoder *d, struct tm_emission *e, const struct tm_walker *w)
+static int emit_element(struct tm_decoder *d, struct tm_emission *e)
 {
     char ignored[TM_REASON_BYTES], *reason = e->reason;
-    uint16_t twice = tm_walker_twice(w);
+    uint16_t twice = e->element->twice;
     int rc;
     e->reason = d->faulty ? ignored : reason;
     if (twice == TM_NODE_NONE) {
@@ -211,7 +216,7 @@ static int emit_element(struct tm_decoder *d, struct tm_emission *e, const struc
 /* Rows of the elements of the array at `each`. */
 static int emit_each(struct tm_decoder *d, struct tm_emission *e, struct tm_scanner *s)
 {
-    struct tm_value whole = e->raw, array = tm_place_value(e->frame, &e->program->each);
+    struct tm_value array = tm_place_value(e->frame, &e->program->each);
     struct tm_walker *w;
     int rc = walker_of(d->elements, e->program, e->program->element_tree, &w);
     if (rc)
@@ -224,13 +229,11 @@ static int emit_each(struct tm_decoder *d, struct tm_emission *e, struct tm_scan
     const char *p = tm_scan_space(s, array.at + 1);
     while (!rc && *p != ']') {
         rc = tm_walk(w, s, &p, 0);
-        e->raw = tm_notes_root(e->element);
-        rc = rc ? rc : emit_element(d, e, w);
+        rc = rc ? rc : emit_element(d, e);
         p = rc ? p : tm_scan_space(s, p);
         if (!rc && *p == ',')
             p = tm_scan_space(s, p + 1);
     }
-    e->raw = whole;
     e->element = NULL;
     return rc ? rc : settle_rows(d);
 }
@@ -238,7 +241,6 @@ static int emit_each(struct tm_decoder *d, struct tm_emission *e, struct tm_scan
 /* The rows of a frame or document object that was walked. TM_EPARSE: not the declared shape, e->reason says why. */
 static int emit_record(struct tm_decoder *d, struct tm_emission *e, struct tm_scanner *s)
 {
-    e->raw = tm_notes_root(e->frame);
     int rc = e->program->each.text ? emit_each(d, e, s) : emit_one(d, e);
     if (!rc && d->faulty)
         rc = TM_EPARSE;
@@ -256,18 +258,22 @@ static void begin(struct tm_decoder *d)
 
 static int refuse(struct tm_decoder *d, const struct tm_emission *e, enum tm_verdict verdict, struct tm_decoded *out)
 {
-    int rc = unknown_row(d, e, verdict == TM_VERDICT_MALFORMED ? "malformed" : "unknown");
+    struct tm_span frame = {.at = e->scanner->begin, .len = (size_t)(e->scanner->end - e->scanner->begin)};
+    int rc = unknown_row(d, e, verdict == TM_VERDICT_MALFORMED ? "malformed" : "unknown", frame);
     out->verdict = verdict;
     out->rows = d->rows;
     out->row_count = d->row_count + 1;
     return rc;
 }
 
-static int read_integer(const struct tm_emission *e, const struct tm_place *place, bool *has, int64_t *out)
+/* *out stays 0 where there is none. */
+static inline int read_integer(const struct tm_emission *e, const struct tm_place *place, bool *has, int64_t *out)
 {
     int rc = tm_place_integer(e, place, out);
     *has = rc == TM_OK;
-    if (rc != TM_EPARSE)
+    if (__builtin_expect(rc != TM_OK, 0))
+        *out = 0;
+    if (__builtin_expect(rc != TM_EPARSE, 1))
         return TM_OK;
     tm_reason_set(e->reason, e->scanner, place->text, "an integer", tm_place_value(e->frame, place));
     return rc;
@@ -281,8 +287,8 @@ static int read_numbers(struct tm_decoder *d, struct tm_emission *e, struct tm_d
     int rc_sid = read_integer(e, sid, &e->has_sid, &e->sid);
     out->has_sid = e->has_sid;
     out->has_sequence = e->has_sequence;
-    out->sid = e->has_sid ? e->sid : 0;
-    out->sequence = e->has_sequence ? e->sequence : 0;
+    out->sid = e->sid;
+    out->sequence = e->sequence;
     return rc ? rc : rc_sid;
 }
 
@@ -328,10 +334,10 @@ static int read_control(struct tm_emission *e, struct tm_decoded *out)
 static int interpret(struct tm_decoder *d, struct tm_emission *e, struct tm_scanner *s, struct tm_decoded *out)
 {
     const struct tm_place *tag = &d->plan->tag;
-    e->program = tag->index_count ? find_program(d, tm_place_value(e->frame, tag)) : d->hinted;
+    e->program = tag->index_count ? find_program(d, tm_place_value(e->frame, tag)) : hinted(d);
     out->kind = e->program ? &e->program->kind : NULL;
     int rc = read_numbers(d, e, out);
-    uint16_t twice = tm_walker_twice(d->frames);
+    uint16_t twice = e->frame->twice;
     if (rc)
         return rc;
     if (!e->program)
@@ -355,14 +361,8 @@ static int interpret(struct tm_decoder *d, struct tm_emission *e, struct tm_scan
 
 static int walk_frame(struct tm_decoder *d, struct tm_scanner *s, struct tm_decoded *out)
 {
-    const char *p = tm_scan_space(s, s->begin);
-    int rc = tm_walk(d->frames, s, &p, 0);
-    if (!rc) {
-        p = tm_scan_space(s, p);
-        if (p == s->end)
-            return TM_OK;
-        (void)tm_scan_fault(s, p, "nothing after the value");
-    }
+    if (!tm_walk_text(d->frames, s))
+        return TM_OK;
     (void)snprintf(out->reason, sizeof out->reason, "not JSON: expected %s at byte %td of %td", s->expected,
                    s->fault_at - s->begin, s->end - s->begin);
     return TM_EPARSE;
@@ -370,7 +370,6 @@ static int walk_frame(struct tm_decoder *d, struct tm_scanner *s, struct tm_deco
 
 static int decode_frame(struct tm_decoder *d, struct tm_emission *e, struct tm_scanner *s, struct tm_decoded *out)
 {
-    struct tm_value whole = e->raw;
     enum tm_verdict verdict = TM_VERDICT_MALFORMED;
     int rc = TM_EPARSE;
     if (s->end - s->begin > TM_FIELD_BYTES_MAX) {
@@ -385,7 +384,6 @@ static int decode_frame(struct tm_decoder *d, struct tm_emission *e, struct tm_s
         verdict = TM_VERDICT_UNKNOWN;
         rc = interpret(d, e, s, out);
     }
-    e->raw = whole;
     return rc == TM_EPARSE ? refuse(d, e, verdict, out) : rc;
 }
 
@@ -408,9 +406,7 @@ int tm_decode_frame(struct tm_decoder *d, const char *bytes, size_t len, int64_t
     struct tm_emission *e = &d->emission;
     clear(out);
     begin(d);
-    d->hinted = NULL;
     tm_scanner_init(&s, bytes, len, true);
-    tm_value_set(&e->raw, bytes, bytes + len, TM_VALUE_OBJECT);
     e->program = NULL;
     e->frame = tm_walker_notes(d->frames);
     e->scanner = &s;
@@ -439,7 +435,7 @@ static int take_object(struct tm_decoder *d, struct document *doc, const char **
     int rc = tm_walk(doc->walker, &doc->s, p, 0);
     if (rc)
         return rc;
-    uint16_t twice = tm_walker_twice(doc->walker);
+    uint16_t twice = doc->e->frame->twice;
     if (twice == TM_NODE_NONE) {
         rc = emit_record(d, doc->e, &doc->s);
     } else {
@@ -447,10 +443,11 @@ static int take_object(struct tm_decoder *d, struct document *doc, const char **
         tm_reason_set(doc->reason, &doc->s, doc->e->program->tree->nodes[twice].name, "the name once",
                       doc->e->frame->values[twice]);
     }
-    doc->e->raw = tm_notes_root(doc->e->frame);
     bool faulty = rc == TM_EPARSE;
-    if (faulty)
-        rc = unknown_row(d, doc->e, "unknown");
+    if (faulty) {
+        struct tm_value object = tm_value_raw(tm_notes_root(doc->e->frame));
+        rc = unknown_row(d, doc->e, "unknown", (struct tm_span){.at = object.at, .len = object.len});
+    }
     for (size_t i = faulty ? 0 : 1; i <= d->row_count && !rc; i++)
         rc = doc->each(doc->arg, &d->rows[i]);
     return rc;

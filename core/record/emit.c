@@ -74,31 +74,15 @@ static inline __attribute__((always_inline)) enum tm_convert decimal(const struc
     return tm_convert_decimal(v->at, v->len, scale, out);
 }
 
-/* A number of one to eight digits and nothing else, as numbers of connections and sequences are. */
-static inline bool plain_integer(const struct tm_scanner *s, const struct tm_value *v, int64_t *out)
-{
-    const char *end = v->at + v->len;
-    if (v->kind != TM_VALUE_NUMBER || v->len > 8 || end - s->begin < 8)
-        return false;
-    uint64_t word;
-    unsigned shift = (8 - v->len) * 8;
-    memcpy(&word, end - 8, 8);
-    word = (word ^ '0' * TM_BYTES_01) >> shift << shift;
-    *out = (int64_t)tm_eight_digits(word);
-    return tm_are_digits(word);
-}
-
 static inline bool is_numeric(const struct tm_value *v)
 {
     return v->kind == TM_VALUE_NUMBER || v->kind == TM_VALUE_STRING;
 }
 
-int tm_place_integer(const struct tm_emission *e, const struct tm_place *place, int64_t *out)
+int tm_place_any_integer(const struct tm_emission *e, const struct tm_place *place, int64_t *out)
 {
     struct tm_value item;
     const struct tm_value *v = place->text ? tm_notes_get(e->frame, place->node) : NULL;
-    if (__builtin_expect(v && !place->index_count && plain_integer(e->scanner, v, out), 1))
-        return TM_OK;
     if (v && place->index_count) {
         item = follow(*v, place);
         v = &item;
@@ -322,10 +306,17 @@ static uint8_t *put_jsonb(struct tm_emission *e, uint8_t *at, const struct tm_va
     return at + 5 + raw.len;
 }
 
+/* The whole frame or element. */
+static const struct tm_value *raw_value(const struct tm_emission *e)
+{
+    return &(e->element ? e->element : e->frame)->values[0];
+}
+
 static uint8_t *put_raw(struct tm_emission *e, uint8_t *at, const struct tm_emit *m)
 {
-    struct tm_value raw = tm_value_raw(e->raw);
-    return m->column->type == TM_TYPE_JSONB ? put_jsonb(e, at, &e->raw) : put_bytes(e, at, raw.at, raw.len);
+    const struct tm_value *whole = raw_value(e);
+    struct tm_value raw = tm_value_raw(*whole);
+    return m->column->type == TM_TYPE_JSONB ? put_jsonb(e, at, whole) : put_bytes(e, at, raw.at, raw.len);
 }
 
 /* ---- columns ---- */
@@ -404,19 +395,76 @@ static __attribute__((noinline)) uint8_t *emit_any(struct tm_emission *e, uint8_
     return NULL;
 }
 
-/* Nearly always the first path leads to a plain string or number; all else goes the long way. */
+static inline uint8_t *quick_int8(const struct tm_emission *e, uint8_t *at, const struct tm_emit *m,
+                                  const struct tm_value *v)
+{
+    int64_t n;
+    return decimal(e->scanner, v, m->scale, &n) ? NULL : put_int8(at, n);
+}
+
+static inline uint8_t *quick_int4(const struct tm_emission *e, uint8_t *at, const struct tm_emit *m,
+                                  const struct tm_value *v)
+{
+    int64_t n;
+    if (decimal(e->scanner, v, m->scale, &n) || n != (int32_t)n)
+        return NULL;
+    tm_put_be32(at, 4);
+    tm_put_be32(at + 4, (uint32_t)n);
+    return at + 8;
+}
+
+/* Room for a short text is part of a row's fixed bytes. */
+static inline uint8_t *quick_text(struct tm_emission *e, uint8_t *at, const struct tm_emit *m, const struct tm_value *v)
+{
+    if (v->kind != TM_VALUE_STRING || v->len > TM_EMIT_SLACK || v->at > e->scanner->wider_end ||
+        !is_allowed(m, v->at, v->len))
+        return NULL;
+    tm_put_be32(at, v->len);
+    copy_short(at + 4, v->at);
+    at += 4 + v->len;
+    if (m->is_ticker)
+        note_ticker(e, at, v->len);
+    return at;
+}
+
+static inline uint8_t *quick_rfc3339(struct tm_emission *e, uint8_t *at, const struct tm_emit *m,
+                                     const struct tm_value *v)
+{
+    int64_t us;
+    if (v->kind != TM_VALUE_STRING || tm_convert_time_of(&e->day, v->at, v->len, &us))
+        return NULL;
+    if (m->is_time)
+        e->row->exchange_us = us;
+    return put_int8(at, tm_pg_time_us(us));
+}
+
+/* The short way; NULL: look again. */
+static inline uint8_t *quick_value(struct tm_emission *e, uint8_t *at, const struct tm_emit *m,
+                                   const struct tm_value *v)
+{
+    switch ((enum tm_quick)m->quick) {
+    case TM_QUICK_INT8:
+        return quick_int8(e, at, m, v);
+    case TM_QUICK_INT4:
+        return quick_int4(e, at, m, v);
+    case TM_QUICK_TEXT:
+        return quick_text(e, at, m, v);
+    case TM_QUICK_RFC3339:
+        return quick_rfc3339(e, at, m, v);
+    case TM_QUICK_NONE:
+        break;
+    }
+    return NULL;
+}
+
+/* Nearly always the first path leads to a plain string or number; all else, and faults, go the long way. */
 static inline uint8_t *emit_value(struct tm_emission *e, uint8_t *at, const struct tm_emit *m)
 {
-    const struct tm_reading *r = m->readings;
-    const struct tm_notes *notes = r->place.whole_frame ? e->frame : e->element;
-    const struct tm_value *v = &notes->values[r->place.node];
-    bool usual = v->walk == notes->walk && v->len && !v->escaped && is_numeric(v) && !r->place.index_count;
-    if (__builtin_expect(!usual, 0))
-        return emit_any(e, at, m);
-    at = put_value(e, at, m, r, v);
-    if (__builtin_expect(!at, 0))
-        e->failed = fail(e, m, r->place.text, v);
-    return at;
+    const struct tm_notes *notes = m->whole_frame ? e->frame : e->element;
+    const struct tm_value *v = &notes->values[m->node];
+    bool usual = v->walk == notes->walk && v->len && !v->escaped && is_numeric(v);
+    uint8_t *after = __builtin_expect(usual, 1) ? quick_value(e, at, m, v) : NULL;
+    return __builtin_expect(after != NULL, 1) ? after : emit_any(e, at, m);
 }
 
 static uint8_t *emit_other(struct tm_emission *e, uint8_t *at, const struct tm_emit *m)
@@ -434,7 +482,7 @@ static uint8_t *emit_other(struct tm_emission *e, uint8_t *at, const struct tm_e
     case TM_EMIT_RAW:
         at = put_raw(e, at, m);
         if (!at)
-            e->failed = fail(e, m, NULL, &e->raw);
+            e->failed = fail(e, m, NULL, raw_value(e));
         return at;
     default:
         return put_null(at);

@@ -124,6 +124,32 @@ static void take_allowed(const struct building *b, struct tm_emit *emit)
     emit->allowed_count = (uint8_t)count;
 }
 
+static enum tm_quick quick_way(const struct tm_emit *emit, const struct tm_reading *r)
+{
+    if (r->place.index_count || r->one_minus)
+        return TM_QUICK_NONE;
+    switch (emit->column->type) {
+    case TM_TYPE_INT8:
+        return TM_QUICK_INT8;
+    case TM_TYPE_INT4:
+        return TM_QUICK_INT4;
+    case TM_TYPE_TEXT:
+        return TM_QUICK_TEXT;
+    case TM_TYPE_TIMESTAMPTZ:
+        return r->unit == TM_UNIT_RFC3339 ? TM_QUICK_RFC3339 : TM_QUICK_NONE;
+    default:
+        return TM_QUICK_NONE;
+    }
+}
+
+static void take_quick(struct tm_emit *emit, const struct tm_reading *first)
+{
+    emit->quick = (uint8_t)quick_way(emit, first);
+    emit->scale = first->scale;
+    emit->node = first->place.node;
+    emit->whole_frame = first->place.whole_frame;
+}
+
 static int take_readings(const struct building *b, const struct tm_source_def *source, struct tm_emit *emit)
 {
     struct tm_error *err = b->err;
@@ -143,6 +169,7 @@ static int take_readings(const struct building *b, const struct tm_source_def *s
     }
     emit->op = value_op(emit->column->type);
     emit->readings = readings;
+    take_quick(emit, &readings[0]);
     emit->reading_count = (uint8_t)source->path_count;
     take_allowed(b, emit);
     return TM_OK;
@@ -265,7 +292,7 @@ static uint32_t fixed_bytes(const struct tm_program *p)
 {
     uint32_t sum = 2 + TM_EMIT_SLACK;
     for (uint16_t i = 0; i < p->emit_count; i++)
-        sum += p->emits[i].op == TM_EMIT_BYTES ? p->emits[i].len : 4 + 16;
+        sum += p->emits[i].op == TM_EMIT_BYTES ? p->emits[i].len : 4 + TM_EMIT_SLACK;
     return sum;
 }
 

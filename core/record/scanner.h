@@ -132,6 +132,13 @@ static inline struct tm_value tm_value_raw(struct tm_value v)
 
 /* ---- the steps that are worth inlining ---- */
 
+#ifdef TM_SCAN_WIDE
+static inline __m128i tm_scan_load(const void *p)
+{
+    return _mm_loadu_si128((const __m128i *)p);
+}
+#endif
+
 /* Bits of the 16 bytes at p that end the plain part of a string: quote, backslash, control bytes, all but ASCII. */
 static inline uint32_t tm_scan_stops(const char *p)
 {

@@ -1,3 +1,4 @@
+#include "record/shape.h"
 #include "record/walk.h"
 
 #include <stdlib.h>
@@ -24,13 +25,30 @@ struct order {
     struct guess guesses[ORDER_MAX + 1]; /* the last one stays empty */
 };
 
+/*
+ * The shape that texts of a kind have, and how far it is trusted: texts that have it raise that, others lower it. Without
+ * trust it is not tried, and after some `rest` is learned anew from the next text, twice as long after each time: kinds
+ * without a shape, and those that change theirs, cost next to nothing.
+ */
+struct form {
+    struct tm_shape *shape;            /* NULL: not needed yet */
+    const struct tm_piece_text *start; /* of the shape; NULL: not trusted */
+    unsigned trust, rest, rested;
+};
+#define TRUST_FIRST 4
+#define TRUST_LOST 4
+#define TRUST_MAX 16
+#define REST_MAX 1024
+
 struct tm_walker {
     struct tm_notes notes;
     const struct tm_tree *tree;
     struct order *orders; /* [hint][object] */
-    unsigned hint;
+    struct form *forms;   /* [hint]; 0, of texts of no kind, has none */
+    struct form *form;    /* the one that was right last time */
+    unsigned hints;
+    bool learns;     /* shapes: where they pay */
     uint16_t nobody; /* the node, behind those of the tree, of what is only checked */
-    uint16_t twice;  /* TM_NODE_NONE: none */
     uint16_t tag;    /* TM_NODE_NONE: none */
     tm_walk_hint *on_tag;
     void *arg;
@@ -43,12 +61,16 @@ int tm_walker_create(const struct tm_tree *tree, unsigned hints, struct tm_walke
     if (!w)
         return TM_ENOMEM;
     w->tree = tree;
-    w->tag = w->twice = TM_NODE_NONE;
+    w->tag = w->notes.twice = TM_NODE_NONE;
     w->nobody = tree->node_count;
     w->notes.values = calloc(tree->node_count + 1u, sizeof *w->notes.values);
     size_t orders = (size_t)hints * (tree->object_count + 1u);
     w->orders = calloc(orders, sizeof *w->orders);
-    if (!w->notes.values || !w->orders) {
+    w->forms = calloc(hints, sizeof *w->forms);
+    w->form = w->forms;
+    w->hints = hints;
+    w->learns = tm_shape_pays();
+    if (!w->notes.values || !w->orders || !w->forms) {
         tm_walker_destroy(w);
         return TM_ENOMEM;
     }
@@ -65,6 +87,9 @@ void tm_walker_destroy(struct tm_walker *w)
         return;
     free(w->notes.values);
     free(w->orders);
+    for (unsigned i = 0; w->forms && i < w->hints; i++)
+        tm_shape_destroy(w->forms[i].shape);
+    free(w->forms);
     tm_buf_fini(&w->name);
     free(w);
 }
@@ -79,11 +104,6 @@ void tm_walker_set_tag(struct tm_walker *w, uint16_t node, tm_walk_hint *hint, v
 const struct tm_notes *tm_walker_notes(const struct tm_walker *w)
 {
     return &w->notes;
-}
-
-uint16_t tm_walker_twice(const struct tm_walker *w)
-{
-    return w->twice;
 }
 
 /* ---- names ---- */
@@ -152,7 +172,7 @@ static uint16_t find_escaped(struct tm_walker *w, uint16_t parent, struct tm_val
 /* The guesses of an object, under the kind that the frame is taken for. */
 static inline struct guess *guesses_of(struct tm_walker *w, uint16_t node)
 {
-    return w->orders[w->hint * w->tree->object_count + w->tree->nodes[node].object].guesses;
+    return w->orders[w->notes.hint * w->tree->object_count + w->tree->nodes[node].object].guesses;
 }
 
 /* From after a name to its value. */
@@ -252,7 +272,7 @@ walk_value(struct tm_walker *w, struct tm_scanner *s, const char *p, uint16_t no
     if (__builtin_expect(!p, 0)) /* not noted: the numbers of a malformed frame are asked for too */
         return NULL;
     if (v->walk == w->notes.walk && node != w->nobody)
-        w->twice = node;
+        w->notes.twice = node;
     v->walk = w->notes.walk;
     return p;
 }
@@ -261,7 +281,7 @@ walk_value(struct tm_walker *w, struct tm_scanner *s, const char *p, uint16_t no
 static ptrdiff_t take_hint(struct tm_walker *w, uint16_t object)
 {
     const struct guess *before = guesses_of(w, object);
-    w->hint = w->on_tag(w->arg, &w->notes.values[w->tag]);
+    w->notes.hint = w->on_tag(w->arg, &w->notes.values[w->tag]);
     return guesses_of(w, object) - before;
 }
 
@@ -304,16 +324,91 @@ static void start_numbers_again(struct tm_walker *w)
     w->notes.walk = 1;
 }
 
-int tm_walk(struct tm_walker *w, struct tm_scanner *s, const char **p, unsigned depth)
+static void begin(struct tm_walker *w)
 {
     if (!++w->notes.walk)
         start_numbers_again(w);
-    w->twice = TM_NODE_NONE;
-    w->hint = 0;
+    w->notes.twice = TM_NODE_NONE;
+    w->notes.hint = 0;
+}
+
+int tm_walk(struct tm_walker *w, struct tm_scanner *s, const char **p, unsigned depth)
+{
+    begin(w);
     if (*p >= s->end) {
         (void)tm_scan_fault(s, *p, "a value");
         return TM_EPARSE;
     }
     *p = walk_value(w, s, *p, 0, depth, **p == '"');
     return *p ? TM_OK : TM_EPARSE;
+}
+
+/* ---- whole texts ---- */
+
+static inline bool may_fit(const struct form *f, const struct tm_scanner *s)
+{
+    return f->start && tm_piece_matches(f->start, s->begin);
+}
+
+/* The form of this text's kind, by how it begins; NULL if none is known. */
+static inline struct form *find_form(struct tm_walker *w, const struct tm_scanner *s)
+{
+    if (s->begin > s->wider_end)
+        return NULL;
+    if (__builtin_expect(may_fit(w->form, s), 1))
+        return w->form;
+    for (unsigned i = 1; i < w->hints; i++)
+        if (may_fit(&w->forms[i], s))
+            return &w->forms[i];
+    return NULL;
+}
+
+static bool has_form(struct tm_walker *w, struct tm_scanner *s, struct form *f)
+{
+    begin(w);
+    if (!tm_shape_fits(f->shape, s, w->notes.values, w->notes.walk)) {
+        f->trust = f->trust > TRUST_LOST ? f->trust - TRUST_LOST : 0;
+        if (!f->trust)
+            f->start = NULL;
+        return false;
+    }
+    f->trust += f->trust < TRUST_MAX;
+    w->form = f;
+    w->notes.hint = (unsigned)(f - w->forms);
+    return true;
+}
+
+/* The text was walked: the next of its kind may be like it. */
+static void learn_form(struct tm_walker *w, const struct tm_scanner *s)
+{
+    struct form *f = &w->forms[w->notes.hint];
+    if (!w->learns || f->start || ++f->rested < f->rest)
+        return;
+    f->rested = 0;
+    f->rest = f->rest ? 2 * f->rest : 1;
+    f->rest = f->rest > REST_MAX ? REST_MAX : f->rest;
+    if (!f->shape && tm_shape_create(&f->shape))
+        return; /* without memory for it, texts are walked */
+    if (tm_shape_learn(f->shape, w->tree, w->tag, s))
+        f->start = tm_shape_start(f->shape);
+    f->trust = TRUST_FIRST;
+}
+
+int tm_walk_text(struct tm_walker *w, struct tm_scanner *s)
+{
+    struct form *f = find_form(w, s);
+    if (f && __builtin_expect(has_form(w, s, f), 1))
+        return TM_OK;
+    const char *p = tm_scan_space(s, s->begin);
+    int rc = tm_walk(w, s, &p, 0);
+    if (rc)
+        return rc;
+    p = tm_scan_space(s, p);
+    if (p != s->end) {
+        (void)tm_scan_fault(s, p, "nothing after the value");
+        return TM_EPARSE;
+    }
+    if (w->notes.hint && w->notes.twice == TM_NODE_NONE)
+        learn_form(w, s);
+    return TM_OK;
 }

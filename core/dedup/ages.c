@@ -4,6 +4,7 @@
 
 #define WINDOW_PARTS 128
 #define MEMORY_PARTS 64
+#define FRESH_PART 16
 
 static uint8_t next_tag(uint8_t tag)
 {
@@ -14,8 +15,9 @@ void tm_ages_init(struct tm_ages *a, int64_t window_us, uint64_t keys_max)
 {
     memset(a, 0, sizeof *a);
     memset(a->dead, 1, sizeof a->dead);
-    a->oldest = a->now = 1;
-    a->dead[1] = 0;
+    memset(a->stale, 1, sizeof a->stale);
+    a->oldest = a->now = a->fresh = 1;
+    a->dead[1] = a->stale[1] = 0;
     a->now_us = a->opened_us = INT64_MIN;
     tm_ages_configure(a, window_us, keys_max);
 }
@@ -23,6 +25,8 @@ void tm_ages_init(struct tm_ages *a, int64_t window_us, uint64_t keys_max)
 void tm_ages_configure(struct tm_ages *a, int64_t window_us, uint64_t keys_max)
 {
     a->window_us = window_us;
+    a->fresh_us = window_us / FRESH_PART;
+    a->kept_us = window_us > INT64_MAX - a->fresh_us ? INT64_MAX : window_us + a->fresh_us;
     a->share_max = keys_max / MEMORY_PARTS + 1;
 }
 
@@ -32,9 +36,17 @@ static bool is_past(const struct tm_ages *a, int64_t us, int64_t span_us)
     return us < a->now_us && (uint64_t)a->now_us - (uint64_t)us > (uint64_t)span_us;
 }
 
+static void outdate_oldest(struct tm_ages *a)
+{
+    a->stale[a->fresh] = 1;
+    a->fresh = next_tag(a->fresh);
+}
+
 static uint64_t bury_oldest(struct tm_ages *a)
 {
     uint64_t keys = a->count[a->oldest];
+    if (a->fresh == a->oldest)
+        outdate_oldest(a);
     a->dead[a->oldest] = 1;
     a->live -= keys;
     a->unswept += keys;
@@ -49,7 +61,7 @@ static void open_next(struct tm_ages *a)
     if (a->blocked || tag == a->oldest)
         return;
     a->now = tag;
-    a->dead[tag] = 0;
+    a->dead[tag] = a->stale[tag] = 0;
     a->opened_us = a->last_us[tag] = a->now_us;
 }
 
@@ -66,7 +78,10 @@ void tm_ages_advance_to(struct tm_ages *a, int64_t now_us)
     if (now_us > a->now_us)
         a->now_us = now_us;
     begin_when_due(a);
-    while (a->oldest != a->now && is_past(a, a->last_us[a->oldest], a->window_us))
+    while (a->fresh != a->now && is_past(a, a->last_us[a->fresh], a->fresh_us))
+        outdate_oldest(a);
+    a->stale[a->now] = is_past(a, a->last_us[a->now], a->fresh_us); /* one that is blocked may go on for long */
+    while (a->oldest != a->now && is_past(a, a->last_us[a->oldest], a->kept_us))
         a->expired += bury_oldest(a);
 }
 

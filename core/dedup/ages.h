@@ -1,13 +1,14 @@
 /*
- * Generations: when was each key last added, to within 1/128 of the window, at the cost of one byte a key.
+ * Generations: when was each key last added, to within 1/14 of the window, at the cost of one byte a key.
  *
  *        dead, not yet swept      live
  *     ...------------------|oldest-------------------now|  free tags ...
  *
  * A generation is a tag (1..255) given to the keys added during 1/128 of the window, or to a 1/64 part of what memory
- * can hold, whichever is over first. It dies as a whole: when its last addition is older than the window, or, oldest
- * first, when memory is short. Keys of a dead generation count as absent at once; their slots are swept later, and until
- * then the tag cannot be used again. When no tag is free the present generation goes on until one is (`blocked` asks for
+ * can hold, whichever is over first. It dies as a whole: when its last addition is older than the window and 1/16 of it,
+ * or, oldest first, when memory is short. A key that is added again stays in its generation for that 1/16, and moves to
+ * the present one after it. Keys of a dead generation count as absent at once; their slots are swept later, and until then
+ * the tag cannot be used again. When no tag is free the present generation goes on until one is (`blocked` asks for
  * sweeping), so keys are then kept a little longer; never shorter. One thread.
  */
 #ifndef TM_DEDUP_AGES_H
@@ -18,13 +19,17 @@
 
 struct tm_ages {
     int64_t window_us, now_us;
+    int64_t fresh_us;          /* a generation is stale when it is older ... */
+    int64_t kept_us;           /* ... and is kept for so much longer than the window */
     int64_t opened_us;         /* when the present generation began */
     uint64_t share_max;        /* keys in one generation */
     uint64_t count[256];       /* keys by tag, live or dead */
     int64_t last_us[256];      /* the last addition to it */
     uint8_t dead[256];         /* by tag: 1 when its keys count as absent */
+    uint8_t stale[256];        /* by tag: 1 when a key that is added again has to leave it; so are the dead */
     bool blocked;              /* a new generation is due, but its tag is still in use */
     uint8_t oldest, now;       /* tags of the oldest live and the present generation */
+    uint8_t fresh;             /* of the oldest that is not stale */
     uint64_t live, unswept;    /* keys */
     uint64_t expired, evicted; /* keys that died of age, of want of memory */
 };
@@ -56,13 +61,10 @@ static inline uint8_t tm_ages_add(struct tm_ages *a)
     return a->now;
 }
 
-/* A key that has `tag`, live or dead, is added again. */
+/* A key whose tag is stale is added again. Copies of a record come within seconds: most keep their tag, and what they
+ * stand in need not be written. */
 static inline uint8_t tm_ages_renew(struct tm_ages *a, uint8_t tag)
 {
-    if (tag == a->now) {
-        a->last_us[tag] = a->now_us;
-        return tag;
-    }
     tm_ages_swept(a, tag);
     return tm_ages_add(a);
 }

@@ -4,7 +4,7 @@
  * A set of 128-bit keyed fingerprints (base/hash.h) in one open-addressing array that is kept in the order of the hash
  * and grows, shrinks and drops what is too old in small steps as keys are added (table.h): no stall at any size, 16 bytes
  * a slot, 20 to 30 bytes a key and 100 KiB. Of each fingerprint 8 bits are given up for the generation in which it was
- * last added (ages.h): a key is remembered for the window and up to window / 128 longer.
+ * last added (ages.h): a key is remembered for the window and up to a 1/14 of it longer.
  *
  * Odds: a false "seen" loses a record. 120 bits remain; with n keys in the window the chance that a new one collides is
  * n / 2^120. At 100,000 records a second and a window of a day n = 8.6e9, and a year inserts 3.2e12 records:

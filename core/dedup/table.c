@@ -335,7 +335,7 @@ static uint64_t capacity_wanted(const struct tm_table *t)
 static void plan(struct tm_table *t)
 {
     uint64_t cap = t->cap_low;
-    bool full = keys(t) * 5 > (cap < t->slots_max ? cap : t->slots_max) * 4;
+    bool full = cap < t->slots_max ? keys(t) * 4 > cap * 3 : keys(t) * 5 > t->slots_max * 4;
     bool at_bound = full && capacity_wanted(t) >= t->slots_max && cap >= t->slots_max;
     if (at_bound)
         tm_ages_evict(&t->ages, keys(t) - t->slots_max * 7 / 10);
@@ -376,16 +376,13 @@ static bool is_stuffed(const struct tm_table *t)
     return t->ages.live * 16 > low * 15 || keys(t) * 16 > capacity(t) * 15;
 }
 
-uint64_t *tm_table_put(struct tm_table *t, struct tm_fp fp, int64_t now_us, bool *is_new)
+/* A fingerprint whose place is `slot`, new or to be renewed. */
+static __attribute__((noinline)) uint64_t *put_at(struct tm_table *t, uint64_t *slot, struct tm_fp fp, bool *is_new)
 {
-    tm_ages_advance(&t->ages, now_us);
-    if (++t->turn >= TURN_PUTS || t->ages.blocked)
-        work(t);
-    uint64_t *slot = tm_table_seek(t, fp);
+    uint64_t key = fp.lo & ~UINT64_C(0xff);
     if (tm_table_holds(slot, fp)) {
-        uint8_t tag = (uint8_t)slot[1];
-        *is_new = t->ages.dead[tag];
-        slot[1] = (fp.lo & ~UINT64_C(0xff)) | tm_ages_renew(&t->ages, tag);
+        *is_new = t->ages.dead[slot[1] & 0xff];
+        slot[1] = key | tm_ages_renew(&t->ages, (uint8_t)slot[1]);
         return slot;
     }
     *is_new = true;
@@ -394,6 +391,18 @@ uint64_t *tm_table_put(struct tm_table *t, struct tm_fp fp, int64_t now_us, bool
         return NULL;
     }
     slot[0] = fp.hi;
-    slot[1] = (fp.lo & ~UINT64_C(0xff)) | tm_ages_add(&t->ages);
+    slot[1] = key | tm_ages_add(&t->ages);
+    return slot;
+}
+
+uint64_t *tm_table_put(struct tm_table *t, struct tm_fp fp, int64_t now_us, bool *is_new)
+{
+    tm_ages_advance(&t->ages, now_us);
+    if (__builtin_expect(++t->turn >= TURN_PUTS || t->ages.blocked, 0))
+        work(t);
+    uint64_t *slot = tm_table_seek(t, fp);
+    if (!tm_table_holds(slot, fp) || t->ages.stale[slot[1] & 0xff])
+        return put_at(t, slot, fp, is_new);
+    *is_new = false;
     return slot;
 }

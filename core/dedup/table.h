@@ -13,8 +13,8 @@
  *
  * A pass of small steps, driven by insertions, takes the table from one layout to the next (of another or of the same
  * size) and leaves out dead keys on the way. There is no other rehashing, no page and no pointer: no stall at any size,
- * one cache miss a look-up, and never two copies of anything. Filled to 80 %, then stretched to 53 %: 20 to 30 bytes a
- * key with two words, in the middle of growing too.
+ * one cache miss a look-up, and never two copies of anything. Filled to 75 % (to 80 % when memory allows no more), then
+ * stretched to 53 %: 20 to 30 bytes a key with two words, in the middle of growing too.
  *
  * The array is address space reserved for the memory bound, of which only what is used is ever touched; what a shrinking
  * pass leaves behind goes back to the kernel in small pieces, and what a growing pass comes to is asked for in small
@@ -78,23 +78,16 @@ static inline void tm_table_prefetch(const struct tm_table *t, struct tm_fp fp)
     __asm__ volatile(""); /* gcc takes a function that only prefetches for one without effect, and drops the call */
 }
 
-#define TM_TABLE_AHEAD 4 /* slots that are looked at without a branch */
-
 /*
- * The first slot from the home on that is empty, holds this fingerprint, or a hash behind it. How many slots it is away
- * cannot be predicted, and a wrong guess is found out only when memory has answered; so of the first few all are looked
- * at: those before the place are full and of a lower hash, those behind it are not, and their number is the way. Behind
- * the last home there is room for that.
+ * The first slot from the home on that is empty, holds this fingerprint, or a hash behind it. As little as can be hangs on
+ * what memory answers: a processor that need not wait with the next look-up for this one's answer asks for many at once.
  */
 static inline uint64_t *tm_table_seek(const struct tm_table *t, struct tm_fp fp)
 {
     uint64_t *slot = tm_table_home(t, fp.hi);
-    unsigned before = 0;
-#pragma GCC unroll 4
-    for (unsigned i = 0; i < TM_TABLE_AHEAD; i++)
-        before += (unsigned)(slot[i * t->width] < fp.hi) & (unsigned)(slot[i * t->width + 1] != 0);
-    slot += before * t->width;
-    while (slot[1] && (slot[0] < fp.hi || (slot[0] == fp.hi && (slot[1] ^ fp.lo) >> 8 != 0)))
+    while (slot[0] < fp.hi && slot[1])
+        slot += t->width;
+    while (__builtin_expect(slot[0] == fp.hi && slot[1] && (slot[1] ^ fp.lo) >> 8, 0)) /* another one of this hi */
         slot += t->width;
     return slot;
 }

@@ -94,9 +94,10 @@ static void *plain_create(void)
     while (cap * 3 < unique * 4)
         cap *= 2;
     TM_FATAL_UNLESS(p);
-    *p = (struct plain){.slots = malloc(cap * sizeof *p->slots), .mask = cap - 1};
+    *p = (struct plain){.slots = calloc(cap, sizeof *p->slots), .mask = cap - 1};
     TM_FATAL_UNLESS(p->slots);
-    memset(p->slots, 0, cap * sizeof *p->slots); /* touched: its pages are there */
+    for (uint64_t i = 0; i < cap; i += 4096 / sizeof *p->slots)
+        *(volatile uint64_t *)&p->slots[i].lo = 0; /* touched: its pages are there */
     return p;
 }
 

@@ -65,7 +65,7 @@ static void check_key(const struct model *m, struct tm_seen *s, uint64_t key)
     int64_t age_us = m->now_us - m->last[key];
     if (age_us <= m->window_us)
         assert_true(seen);
-    if (age_us > m->window_us + m->window_us / 128 + 1)
+    if (age_us > m->window_us + m->window_us / 14 + 1)
         assert_false(seen);
 }
 
@@ -77,7 +77,7 @@ static void add_key(struct model *m, struct tm_seen *s, uint64_t key, int64_t at
     bool is_new = tm_seen_add(s, fp_of(key), at_us);
     if (age_us <= m->window_us)
         assert_false(is_new);
-    if (age_us > m->window_us + m->window_us / 128 + 1)
+    if (age_us > m->window_us + m->window_us / 14 + 1)
         assert_true(is_new);
     m->last[key] = m->now_us;
 }
@@ -143,9 +143,9 @@ static void test_count_of_keys(void **state)
         assert_true(tm_seen_add(s, fp_of(i), 0));
         assert_int_equal(tm_seen_stats(s).keys, i + 1);
     }
-    tm_seen_advance(s, 1000000);
+    tm_seen_advance(s, 1062500); /* a window and 1/16 */
     assert_int_equal(tm_seen_stats(s).keys, 200000);
-    tm_seen_advance(s, 1000001);
+    tm_seen_advance(s, 1062501);
     assert_int_equal(tm_seen_stats(s).keys, 0);
     assert_int_equal(tm_seen_stats(s).expired, 200000);
     tm_seen_destroy(s);
@@ -234,8 +234,8 @@ static void test_configure_window(void **state)
     tm_seen_configure(s, &(struct tm_seen_options){.window_us = 10000000, .memory_bytes_max = MIB}, 9000000);
     for (uint64_t i = 0; i < 1000; i++)
         assert_true(tm_seen_contains(s, fp_of(i)));
-    /* shorter: what is inside stays, what is outside goes */
-    tm_seen_configure(s, &(struct tm_seen_options){.window_us = 8500000, .memory_bytes_max = MIB}, 9000000);
+    /* shorter: what is not older than it and its 1/16 stays, the rest goes */
+    tm_seen_configure(s, &(struct tm_seen_options){.window_us = 8000000, .memory_bytes_max = MIB}, 9000000);
     for (uint64_t i = 500; i < 1000; i++)
         assert_true(tm_seen_contains(s, fp_of(i)));
     for (uint64_t i = 0; i < 490; i++)
@@ -289,7 +289,7 @@ static void test_clock_steps_back(void **state)
     tm_seen_advance(s, 6000);
     assert_true(tm_seen_contains(s, fp_of(1)));
     assert_true(tm_seen_contains(s, fp_of(2)));
-    tm_seen_advance(s, 6001 + 1000 / 128 + 1);
+    tm_seen_advance(s, 6001 + 1000 / 14);
     assert_false(tm_seen_contains(s, fp_of(1)));
     assert_false(tm_seen_contains(s, fp_of(2)));
     tm_seen_add(s, fp_of(3), INT64_MIN);

@@ -116,7 +116,7 @@ def peer(store: PostgresCluster, language: str, events: int) -> float:
     with servers.directory() as where:
         exchange = exchange_of(where, events, 0)
         client = servers.Peer(language, "gatherer", where, {
-            "ws": exchange.ws_url, "rest": exchange.rest_url, "label": language, "connections": 1, "idle_ms": 1500,
+            "ws": exchange.ws_url, "rest": exchange.rest_url, "label": language, "connections": 1, "idle_ms": 5000,
             "store": {"host": str(store.home), "port": store.port, "user": "postgres", "database": language}})
         with servers.running(exchange, client):
             exchange.start()

@@ -159,19 +159,6 @@ static uint8_t *put_bytes(struct tm_emission *e, uint8_t *at, const char *bytes,
     return at + 4 + len;
 }
 
-/* A text that stands in what was scanned. */
-static inline uint8_t *put_text_bytes(struct tm_emission *e, uint8_t *at, const struct tm_value *v)
-{
-    if (v->len > TM_EMIT_SLACK || v->escaped || v->at > e->scanner->wider_end)
-        return put_bytes(e, at, v->at, v->len);
-    at = make_room(e, at, v->len);
-    if (!at)
-        return NULL;
-    tm_put_be32(at, v->len);
-    copy_short(at + 4, v->at);
-    return at + 4 + v->len;
-}
-
 static uint8_t *put_bool(struct tm_emission *e, uint8_t *at, const struct tm_value *v)
 {
     if (v->kind != TM_VALUE_TRUE && v->kind != TM_VALUE_FALSE)
@@ -284,7 +271,7 @@ static uint8_t *put_text(struct tm_emission *e, uint8_t *at, const struct tm_emi
         return refuse(e, "a text short enough for a key");
     if (!is_allowed(m, v->at, v->len))
         return refuse(e, "one of the column's allowed values");
-    at = put_text_bytes(e, at, v);
+    at = put_bytes(e, at, v->at, v->len);
     if (m->is_ticker && at)
         note_ticker(e, at, v->len);
     return at;

@@ -132,12 +132,22 @@ static inline struct tm_value tm_value_raw(struct tm_value v)
 
 /* ---- the steps that are worth inlining ---- */
 
-#ifdef TM_SCAN_WIDE
-static inline __m128i tm_scan_load(const void *p)
+/* Bits of the 32 bytes that are alike. */
+static inline uint32_t tm_scan_equal(const void *a, const void *b)
 {
-    return _mm_loadu_si128((const __m128i *)p);
-}
+#ifdef TM_SCAN_WIDE
+    const __m128i *x = (const __m128i *)a, *y = (const __m128i *)b;
+    __m128i low = _mm_cmpeq_epi8(_mm_loadu_si128(x), _mm_loadu_si128(y));
+    __m128i high = _mm_cmpeq_epi8(_mm_loadu_si128(x + 1), _mm_loadu_si128(y + 1));
+    return (uint32_t)_mm_movemask_epi8(low) | (uint32_t)_mm_movemask_epi8(high) << 16;
+#else
+    const char *x = (const char *)a, *y = (const char *)b;
+    uint32_t equal = 0;
+    for (unsigned i = 0; i < 32; i++)
+        equal |= (uint32_t)(x[i] == y[i]) << i;
+    return equal;
 #endif
+}
 
 /* Bits of the 16 bytes at p that end the plain part of a string: quote, backslash, control bytes, all but ASCII. */
 static inline uint32_t tm_scan_stops(const char *p)

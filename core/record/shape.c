@@ -112,6 +112,7 @@ static bool add_pieces(struct lesson *l, const char *upto, enum follows follows,
         piece->follows = (uint8_t)(last ? follows : NOTHING);
         piece->node = node;
         cover(piece->literal.text, piece->literal.mask, p, piece->len, TM_PIECE_BYTES);
+        piece->literal.bits = (uint32_t)((UINT64_C(1) << piece->len) - 1);
         if (p > l->s.begin && piece->at.delta < -(int)piece->at.quote)
             return false; /* of another frame it might stand before the text */
     }

@@ -30,10 +30,11 @@ struct tm_shape;
  * finding the quotes is half of it. Where it does not pay, nobody need learn shapes. */
 bool tm_shape_pays(void);
 
-/* Literal text; behind it, both are filled with zeros. */
+/* Literal text; behind it, both are filled with zeros. `bits` says of which bytes it is. */
 #define TM_PIECE_BYTES 32
 struct tm_piece_text {
     uint8_t text[TM_PIECE_BYTES], mask[TM_PIECE_BYTES];
+    uint32_t bits;
 };
 
 int tm_shape_create(struct tm_shape **out) TM_MUST_CHECK;
@@ -52,23 +53,7 @@ const struct tm_piece_text *tm_shape_start(const struct tm_shape *shape);
 /* Does the text, of which TM_PIECE_BYTES can be read, begin so? */
 static inline bool tm_piece_matches(const struct tm_piece_text *piece, const char *text)
 {
-#ifdef TM_SCAN_WIDE
-    __m128i low, high, zero = _mm_setzero_si128();
-    low = _mm_and_si128(_mm_xor_si128(tm_scan_load(text), tm_scan_load(piece->text)), tm_scan_load(piece->mask));
-    high = _mm_and_si128(_mm_xor_si128(tm_scan_load(text + 16), tm_scan_load(piece->text + 16)),
-                         tm_scan_load(piece->mask + 16));
-    return _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_or_si128(low, high), zero)) == 0xffff;
-#else
-    uint64_t wrong = 0;
-    for (unsigned i = 0; i < TM_PIECE_BYTES; i += 8) {
-        uint64_t is, want, mask;
-        memcpy(&is, text + i, 8);
-        memcpy(&want, piece->text + i, 8);
-        memcpy(&mask, piece->mask + i, 8);
-        wrong |= (is ^ want) & mask;
-    }
-    return !wrong;
-#endif
+    return !(~tm_scan_equal(text, piece->text) & piece->bits);
 }
 
 /* Has the frame the shape? Then its values are noted by node, as of walk number `walk`. Else what was noted is void. */

@@ -108,34 +108,18 @@ const struct tm_notes *tm_walker_notes(const struct tm_walker *w)
 
 /* ---- names ---- */
 
-/* Bits of the 32 bytes that are alike. */
-static inline uint32_t equal_bytes(const char *a, const char *b)
-{
-#ifdef TM_SCAN_WIDE
-    const __m128i *x = (const __m128i *)(const void *)a, *y = (const __m128i *)(const void *)b;
-    __m128i low = _mm_cmpeq_epi8(_mm_loadu_si128(x), _mm_loadu_si128(y));
-    __m128i high = _mm_cmpeq_epi8(_mm_loadu_si128(x + 1), _mm_loadu_si128(y + 1));
-    return (uint32_t)_mm_movemask_epi8(low) | (uint32_t)_mm_movemask_epi8(high) << 16;
-#else
-    uint32_t equal = 0;
-    for (unsigned i = 0; i < 32; i++)
-        equal |= (uint32_t)(a[i] == b[i]) << i;
-    return equal;
-#endif
-}
-
 /* Is the member at p, from what stands before its name, the one that was guessed? All of it inside the text, and a byte
  * of its value too. */
 static inline bool guess_right(const struct tm_scanner *s, const struct guess *g, const char *p)
 {
-    return p <= s->wider_end && (equal_bytes(p, g->text) & g->mask) == g->wanted && s->end - p > g->len;
+    return p <= s->wider_end && (tm_scan_equal(p, g->text) & g->mask) == g->wanted && s->end - p > g->len;
 }
 
 /* Is the name whose quote is at p the one that was guessed, whatever is around it? */
 static inline bool name_right(const struct tm_scanner *s, const struct guess *g, const char *p)
 {
     const char *before = p - 1; /* a name is never first in a text */
-    return g->name_mask && before <= s->wider_end && !(~equal_bytes(before, g->text) & g->name_mask) &&
+    return g->name_mask && before <= s->wider_end && !(~tm_scan_equal(before, g->text) & g->name_mask) &&
            s->end - before > g->len;
 }
 

@@ -11,7 +11,7 @@
 
 struct tm_wait;         /* an HTTP request under way (api_http.c) */
 struct tm_script_timer; /* api_clock.c */
-struct tm_sql;          /* the databases of a script (api_sql.c) */
+struct tm_sql;          /* the databases of a script (script/sql.h) */
 struct tm_secret;       /* base/secret.h */
 
 struct tm_script {

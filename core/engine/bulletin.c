@@ -56,3 +56,27 @@ void tm_bulletin_working(struct tm_deduplicator *d)
     pthread_mutex_unlock(&d->lock);
     tm_metric_set(d->stopped, 0);
 }
+
+void tm_bulletin_merged(struct tm_deduplicator *d, const struct tm_batch *b, int64_t now_us)
+{
+    struct tm_peer *peer = b->peer;
+    pthread_mutex_lock(&d->lock);
+    while (peer->heir)
+        peer = peer->heir;
+    struct tm_deduplicator_gatherer_stats *s = &peer->stats;
+    s->polled += b->count;
+    s->written += b->written;
+    s->duplicate += b->duplicate;
+    s->quarantined += b->quarantined;
+    if (tm_stream_is_fingerprinted(b->stream)) {
+        s->shared += b->count;
+        s->shared_first += b->written;
+    }
+    if (b->received_max_us > s->last_row_us)
+        s->last_row_us = b->received_max_us;
+    pthread_mutex_unlock(&d->lock);
+    if (b->received_max_us)
+        tm_metric_observe_us(d->latency, now_us - b->received_max_us);
+    if (b->committed_us)
+        tm_metric_observe_us(d->store_latency, now_us - b->committed_us);
+}

@@ -15,5 +15,7 @@ void tm_bulletin_standby(struct tm_deduplicator *d);
 void tm_bulletin_failure(struct tm_deduplicator *d, enum tm_pg_class class, const struct tm_error *err);
 /* It was written to, or there is nothing to write. */
 void tm_bulletin_working(struct tm_deduplicator *d);
+/* A batch is in production, as of `now_us` of the wall: its gatherer's books, and how old its rows were. */
+void tm_bulletin_merged(struct tm_deduplicator *d, const struct tm_batch *b, int64_t now_us);
 
 #endif

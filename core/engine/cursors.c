@@ -130,6 +130,31 @@ int tm_cursors_load_least(struct tm_cursors *c, struct tm_pg *pg, const struct t
                         NULL, err);
 }
 
+/* ---- moving ---- */
+
+static struct tm_cursor_move *move_of(struct tm_cursor_move *moves, size_t *count, const struct tm_batch *b)
+{
+    for (size_t i = 0; i < *count; i++) {
+        struct tm_cursor_move *v = &moves[i];
+        if (v->gatherer == b->peer->id && v->stream == b->stream->name && strcmp(v->epoch, b->epoch) == 0)
+            return v;
+    }
+    moves[*count] = (struct tm_cursor_move){
+        .gatherer = b->peer->id, .epoch = b->epoch, .stream = b->stream->name, .from = b->from, .shards = b->shards};
+    return &moves[(*count)++];
+}
+
+size_t tm_cursors_plan(struct tm_cursor_move *moves, struct tm_batch *const *batches, size_t count)
+{
+    size_t moved = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct tm_cursor_move *v = move_of(moves, &moved, batches[i]);
+        v->to = batches[i]->to;
+        v->hash = batches[i]->hash;
+    }
+    return moved;
+}
+
 /*
  * Rows that are there are not inserted once more: that would wait for whoever moves them, and two shards for each other.
  * Those that several shards make at once are made in one order.

@@ -65,13 +65,19 @@ int tm_cursors_load(struct tm_cursors *c, struct tm_pg *pg, const struct tm_dedu
 int tm_cursors_load_least(struct tm_cursors *c, struct tm_pg *pg, const struct tm_deduplicator_options *options,
                           struct tm_error *err) TM_MUST_CHECK;
 
-/* A cursor's move, by compare-and-swap inside the caller's transaction: TM_ECONFLICT unless every one stood
- * at `from`. */
+/* The move of a cursor; those of struct tm_cursors change only after COMMIT. */
 struct tm_cursor_move {
     const char *gatherer, *epoch, *stream;
     int64_t from, to, hash;
     unsigned shards; /* the stream is spread over so many; the first move makes the cursors of all of them */
 };
+
+struct tm_batch;
+
+/* The moves of a transaction that stores these batches, and how many there are (`moves` has room for `count`): consecutive
+ * batches of a stream are one move. They borrow the names from the batches. */
+size_t tm_cursors_plan(struct tm_cursor_move *moves, struct tm_batch *const *batches, size_t count);
+/* By compare-and-swap inside the caller's transaction: TM_ECONFLICT unless every one stood at `from`. */
 int tm_cursors_move(struct tm_pg *pg, unsigned shard, const struct tm_cursor_move *moves, size_t count,
                     struct tm_error *err) TM_MUST_CHECK;
 

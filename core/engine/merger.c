@@ -190,29 +190,6 @@ static int take_lease(struct tm_merger *m, struct tm_error *err)
 
 /* ---- a transaction ---- */
 
-static struct tm_cursor_move *move_of(struct tm_merger *m, const struct tm_batch *b)
-{
-    for (size_t i = 0; i < m->move_count; i++) {
-        struct tm_cursor_move *v = &m->moves[i];
-        if (v->gatherer == b->peer->id && v->stream == b->stream->name && strcmp(v->epoch, b->epoch) == 0)
-            return v;
-    }
-    m->moves[m->move_count] = (struct tm_cursor_move){
-        .gatherer = b->peer->id, .epoch = b->epoch, .stream = b->stream->name, .from = b->from, .shards = b->shards};
-    return &m->moves[m->move_count++];
-}
-
-/* Consecutive batches of a stream are one move; the cursors themselves change only after COMMIT. */
-static void build_moves(struct tm_merger *m)
-{
-    m->move_count = 0;
-    for (size_t i = 0; i < m->batch_count; i++) {
-        struct tm_cursor_move *v = move_of(m, m->batches[i]);
-        v->to = m->batches[i]->to;
-        v->hash = m->batches[i]->hash;
-    }
-}
-
 /* Production is told of every row that it will never be given, with the cursor that passes it by. */
 static int note_absent(struct tm_merger *m, struct tm_error *err)
 {
@@ -264,37 +241,13 @@ static void publish_moves(struct tm_merger *m)
     pthread_mutex_unlock(&m->d->lock);
 }
 
-static void note_merged(struct tm_merger *m, const struct tm_batch *b, int64_t now_us)
-{
-    struct tm_peer *peer = b->peer;
-    pthread_mutex_lock(&m->d->lock);
-    while (peer->heir)
-        peer = peer->heir;
-    struct tm_deduplicator_gatherer_stats *s = &peer->stats;
-    s->polled += b->count;
-    s->written += b->written;
-    s->duplicate += b->duplicate;
-    s->quarantined += b->quarantined;
-    if (tm_stream_is_fingerprinted(b->stream)) {
-        s->shared += b->count;
-        s->shared_first += b->written;
-    }
-    if (b->received_max_us > s->last_row_us)
-        s->last_row_us = b->received_max_us;
-    pthread_mutex_unlock(&m->d->lock);
-    if (b->received_max_us)
-        tm_metric_observe_us(m->d->latency, now_us - b->received_max_us);
-    if (b->committed_us)
-        tm_metric_observe_us(m->d->store_latency, now_us - b->committed_us);
-}
-
 static void after_commit(struct tm_merger *m)
 {
     int64_t now_us = tm_clock_wall_us();
     tm_merge_committed(m->merge);
     publish_moves(m);
     for (size_t i = 0; i < m->batch_count; i++) {
-        note_merged(m, m->batches[i], now_us);
+        tm_bulletin_merged(m->d, m->batches[i], now_us);
         tm_dedup_note_newest(m->d, m->batches[i]->stream->name, m->batches[i]->newest_us);
     }
     tm_patience_reset(&m->patience);
@@ -327,7 +280,7 @@ static int merge(struct tm_merger *m, struct tm_error *err)
     if (rc || !m->batch_count)
         return rc;
     m->started_us = tm_clock_mono_us();
-    build_moves(m);
+    m->move_count = tm_cursors_plan(m->moves, m->batches, m->batch_count);
     rc = run_transaction(m, err);
     m->tenure.lost = rc == TM_ERETRY && strcmp(tm_pg_sqlstate(m->production.pg), TM_LEASE_LOST) == 0;
     if (!rc)

@@ -1,5 +1,6 @@
 #include "base/log.h"
 #include "base/clock.h"
+#include "base/utf8.h"
 
 #include <inttypes.h>
 #include <stdatomic.h>
@@ -38,21 +39,10 @@ static void put_str(struct line *l, const char *s)
     put(l, s, strlen(s));
 }
 
-/* The length of the valid UTF-8 sequence at s, at most n bytes; 0 when there is none. Excludes C1 controls. */
-static size_t utf8_length(const unsigned char *s, size_t n)
+/* C0, DEL and C1, which terminals obey, too. */
+static bool is_control(const unsigned char *s, size_t len)
 {
-    if (s[0] < 0x80)
-        return 1;
-    size_t len = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-    if (s[0] < 0xc2 || s[0] > 0xf4 || len > n)
-        return 0;
-    for (size_t i = 1; i < len; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
-        (s[0] == 0xf4 && s[1] > 0x8f) || (s[0] == 0xc2 && s[1] < 0xa0))
-        return 0;
-    return len;
+    return s[0] < 0x20 || s[0] == 0x7f || (len == 2 && s[0] == 0xc2 && s[1] < 0xa0);
 }
 
 static void put_escaped(struct line *l, const void *bytes, size_t n, size_t max)
@@ -62,9 +52,9 @@ static void put_escaped(struct line *l, const void *bytes, size_t n, size_t max)
     if (cut)
         n = max;
     for (size_t i = 0; i < n;) {
-        size_t len = utf8_length(s + i, n - i);
+        size_t len = tm_utf8_length((const char *)s + i, n - i);
         char escape[8];
-        if (len == 0 || s[i] < 0x20 || s[i] == 0x7f) {
+        if (len == 0 || is_control(s + i, len)) {
             (void)snprintf(escape, sizeof escape, "\\u%04x", s[i]);
             put_str(l, escape);
             i++;

@@ -1,4 +1,5 @@
 #include "engine/metrics.h"
+#include "base/utf8.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -209,22 +210,11 @@ bool tm_metric_is_labels(const char *labels)
     }
 }
 
-static size_t utf8_length(const unsigned char *s, size_t n)
-{
-    size_t len = s[0] < 0x80 ? 1 : s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-    if (len > n || (s[0] >= 0x80 && s[0] < 0xc2) || s[0] > 0xf4)
-        return 0;
-    for (size_t i = 1; i < len; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    return len;
-}
-
 int tm_metric_escape_label(struct tm_buf *out, const char *value, size_t len)
 {
     int rc = TM_OK;
     for (size_t i = 0, n; i < len && !rc; i += n) {
-        n = utf8_length((const unsigned char *)value + i, len - i);
+        n = tm_utf8_length(value + i, len - i);
         if (n == 0 || ((unsigned char)value[i] < 0x20 && value[i] != '\n') || value[i] == 0x7f)
             return TM_EINVAL;
         if (value[i] == '\n')

@@ -154,6 +154,34 @@ static void series_are_bounded(void **state)
     assert_on_page(m, "tidemill_metrics_dropped_series_total 4001\n");
 }
 
+/* Expected: RFC 3629, and the escapes of the text format. One bad value would cost the whole page. */
+static void label_values_are_escaped_utf8(void **state)
+{
+    static const struct {
+        const char *value, *expected; /* NULL: refused */
+    } cases[] = {
+        {"a\"b\\c\nd", "a\\\"b\\\\c\\nd"},
+        {"\xe2\x82\xac \xf0\x9f\x8c\x99", "\xe2\x82\xac \xf0\x9f\x8c\x99"},
+        {"", ""},
+        {"\x1b", NULL},
+        {"\x7f", NULL},
+        {"\xff", NULL},
+        {"\xe2\x82", NULL},         /* cut in the middle */
+        {"\xe0\x80\xaf", NULL},     /* overlong */
+        {"\xed\xa0\x80", NULL},     /* a surrogate */
+        {"\xf4\x90\x80\x80", NULL}, /* beyond U+10FFFF */
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tm_buf out = {0};
+        int rc = tm_metric_escape_label(&out, cases[i].value, strlen(cases[i].value));
+        assert_int_equal(rc, cases[i].expected ? TM_OK : TM_EINVAL);
+        if (cases[i].expected)
+            assert_string_equal(tm_buf_cstr(&out), cases[i].expected);
+        tm_buf_fini(&out);
+    }
+}
+
 static void *count_up(void *arg)
 {
     struct tm_metrics *m = arg;
@@ -191,6 +219,7 @@ int main(void)
         TEST(gauges_take_any_double),
         TEST(a_counter_kept_elsewhere_is_set),
         TEST(series_are_bounded),
+        TEST(label_values_are_escaped_utf8),
         TEST(many_threads_lose_no_count),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -28,7 +28,7 @@ static struct tm_plan *plan;
 
 struct world {
     PGconn *production, *gatherers[GATHERERS];
-    char production_info[160], infos[GATHERERS][160], ids[GATHERERS][8];
+    char production_info[160], infos[GATHERERS][160], ids[GATHERERS][16];
     struct tm_deduplicator_gatherer options[GATHERERS];
     struct tm_metrics *metrics;
     struct tm_deduplicator *d;

@@ -112,7 +112,7 @@ static void test_silent_server(void **state)
 {
     struct cluster silent = {.dir = "/tmp/tm_pg_XXXXXX"};
     struct sockaddr_un at = {.sun_family = AF_UNIX};
-    char conninfo[160];
+    char conninfo[256];
     struct tm_pg *pg = NULL;
     struct tm_error err;
     (void)state;

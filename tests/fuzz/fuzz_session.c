@@ -70,6 +70,8 @@ static void renew(void)
         abort();
 }
 
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     (void)argc;
@@ -94,6 +96,8 @@ static int put_request(const uint8_t *data, size_t size, struct tm_buf *out)
     rc = rc ? rc : tm_json_put_text(out, text, size - 1);
     return rc ? rc : tm_buf_append(out, "}", 1);
 }
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -3,6 +3,7 @@
 
 #define BODY_HEAD "\"msg\":"
 #define BODY_TAIL "}\n"
+#define DOLLAR INT64_C(100000000) /* in hundredths of a contract times 1e-6 dollars */
 
 char *tm_body_begin(struct tm_body *b)
 {
@@ -51,7 +52,7 @@ void tm_body_delta(struct tm_body *b, struct tm_event *e, bool yes_leg)
     *p++ = ',';
     p = put_market_id(b, p, e->market);
     p = tm_put_lit(p, ",\"price_dollars\":\"");
-    p = put_price(b, p, mirror ? (uint32_t)(TM_PRICE_ONE - e->price) : e->price);
+    p = put_price(b, p, mirror ? TM_PRICE_ONE - e->price : e->price);
     p = tm_put_lit(p, "\",\"delta_fp\":\"");
     p = tm_put_hundredths(p, e->amount);
     p = e->side == TM_YES ? tm_put_lit(p, "\",\"side\":\"yes\"") : tm_put_lit(p, "\",\"side\":\"no\"");
@@ -85,7 +86,7 @@ void tm_body_trade(struct tm_body *b, struct tm_event *e)
     p = tm_put_lit(p, ",\"yes_price_dollars\":\"");
     p = put_price(b, p, e->price);
     p = tm_put_lit(p, "\",\"no_price_dollars\":\"");
-    p = put_price(b, p, (uint32_t)(TM_PRICE_ONE - e->price));
+    p = put_price(b, p, TM_PRICE_ONE - e->price);
     p = tm_put_lit(p, "\",\"count_fp\":\"");
     p = tm_put_hundredths(p, e->amount);
     p = tm_put_lit(p, "\",");
@@ -104,21 +105,21 @@ void tm_body_trade(struct tm_body *b, struct tm_event *e)
 
 static char *put_quotes(const struct tm_body *b, char *p, const struct tm_live *live)
 {
-    uint16_t yes = tm_book_best(&live->book, TM_YES), no = tm_book_best(&live->book, TM_NO);
+    uint32_t yes = tm_book_best(&live->book, TM_YES), no = tm_book_best(&live->book, TM_NO);
     p = tm_put_lit(p, ",\"price_dollars\":\"");
     p = put_price(b, p, live->last_price);
     p = tm_put_lit(p, "\",\"yes_bid_dollars\":\"");
     p = put_price(b, p, yes);
     p = tm_put_lit(p, "\",\"yes_ask_dollars\":\"");
-    p = put_price(b, p, (uint32_t)(TM_PRICE_ONE - no));
+    p = put_price(b, p, TM_PRICE_ONE - no);
     p = tm_put_lit(p, "\",\"volume_fp\":\"");
     p = tm_put_hundredths(p, live->volume);
     p = tm_put_lit(p, "\",\"open_interest_fp\":\"");
     p = tm_put_hundredths(p, live->open_interest);
     p = tm_put_lit(p, "\",\"dollar_volume\":");
-    p = tm_put_i64(p, live->dollar_volume / 1000000);
+    p = tm_put_i64(p, live->dollar_volume / DOLLAR);
     p = tm_put_lit(p, ",\"dollar_open_interest\":");
-    p = tm_put_i64(p, live->open_interest * live->last_price / 1000000);
+    p = tm_put_i64(p, live->open_interest * live->last_price / DOLLAR);
     p = tm_put_lit(p, ",\"yes_bid_size_fp\":\"");
     p = tm_put_hundredths(p, tm_book_best_size(&live->book, TM_YES));
     p = tm_put_lit(p, "\",\"yes_ask_size_fp\":\"");
@@ -174,7 +175,7 @@ char *tm_body_put_levels(const struct tm_body *b, char *p, const struct tm_book 
     for (uint32_t i = first; i < count; i++) {
         const struct tm_level *level = &book->side[side][mirror ? count - 1 - (i - first) : i];
         p = i > first ? tm_put_lit(p, ",[\"") : tm_put_lit(p, "[\"");
-        p = put_price(b, p, mirror ? (uint32_t)(TM_PRICE_ONE - level->price) : level->price);
+        p = put_price(b, p, mirror ? TM_PRICE_ONE - level->price : level->price);
         p = tm_put_lit(p, "\",\"");
         p = tm_put_hundredths(p, level->size);
         p = tm_put_lit(p, "\"]");

@@ -16,7 +16,7 @@ void tm_book_fini(struct tm_book *b)
 }
 
 /* The index of the first level that is not below `price`; searched from the best, where the changes are. */
-static uint16_t position(const struct tm_book *b, enum tm_side side, uint16_t price)
+static uint16_t position(const struct tm_book *b, enum tm_side side, uint32_t price)
 {
     uint16_t i = b->levels[side];
     while (i > 0 && b->side[side][i - 1].price >= price)
@@ -24,13 +24,13 @@ static uint16_t position(const struct tm_book *b, enum tm_side side, uint16_t pr
     return i;
 }
 
-struct tm_level *tm_book_at(struct tm_book *b, enum tm_side side, uint16_t price)
+struct tm_level *tm_book_at(struct tm_book *b, enum tm_side side, uint32_t price)
 {
     uint16_t i = position(b, side, price);
     return i < b->levels[side] && b->side[side][i].price == price ? &b->side[side][i] : NULL;
 }
 
-uint16_t tm_book_best(const struct tm_book *b, enum tm_side side)
+uint32_t tm_book_best(const struct tm_book *b, enum tm_side side)
 {
     return b->levels[side] ? b->side[side][b->levels[side] - 1].price : 0;
 }
@@ -66,7 +66,7 @@ static int insert(struct tm_book *b, enum tm_side side, uint16_t i, struct tm_le
     return TM_OK;
 }
 
-int tm_book_fold(struct tm_book *b, enum tm_side side, uint16_t price, int64_t change)
+int tm_book_fold(struct tm_book *b, enum tm_side side, uint32_t price, int64_t change)
 {
     uint16_t i = position(b, side, price);
     bool there = i < b->levels[side] && b->side[side][i].price == price;

@@ -35,7 +35,7 @@ struct tm_event {
     int64_t ts_us;       /* of the matching engine; 0: the message has no time */
     uint32_t market;     /* TM_MARKET_NONE: about an event or a series */
     enum tm_side side;   /* delta: of the book; trade: the taker's */
-    uint16_t price;      /* 1e-4 dollars; delta: of the side's own leg; trade: yes leg */
+    uint32_t price;      /* 1e-6 dollars; delta: of the side's own leg; trade: yes leg */
     int64_t amount;      /* hundredths */
     uint32_t occurrence; /* deltas: equal (ticker, ts, side, price, amount) so far */
     uint8_t trade_id[16];

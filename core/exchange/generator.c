@@ -8,6 +8,8 @@
 #define BURST_MAX 31u
 #define BURST_MEAN 4.0
 #define SIZE_MAX_HUNDREDTHS INT64_C(100000000)
+#define MIDDLE_LOW 20000 /* 2 cents */
+#define MIDDLE_HIGH 980000
 
 void tm_generator_activate(struct tm_generator *g, uint32_t market)
 {
@@ -87,7 +89,7 @@ void tm_generator_emit(struct tm_generator *g, struct tm_event *e)
 }
 
 /* How many equal deltas this step had before; remembers this one. */
-static uint32_t count_equal(struct tm_generator *g, enum tm_side side, uint16_t price, int64_t amount)
+static uint32_t count_equal(struct tm_generator *g, enum tm_side side, uint32_t price, int64_t amount)
 {
     uint32_t equal = 0;
     for (uint32_t i = 0; i < g->group_count; i++)
@@ -96,7 +98,7 @@ static uint32_t count_equal(struct tm_generator *g, enum tm_side side, uint16_t 
     return equal;
 }
 
-static void emit_delta(struct tm_generator *g, enum tm_side side, uint16_t price, int64_t amount)
+static void emit_delta(struct tm_generator *g, enum tm_side side, uint32_t price, int64_t amount)
 {
     struct tm_event e = {.stream = TM_STREAM_DELTA,
                          .channel = TM_CHANNEL_DEPTH,
@@ -111,7 +113,7 @@ static void emit_delta(struct tm_generator *g, enum tm_side side, uint16_t price
     tm_generator_emit(g, &e);
 }
 
-bool tm_generator_delta(struct tm_generator *g, enum tm_side side, uint16_t price, int64_t amount)
+bool tm_generator_delta(struct tm_generator *g, enum tm_side side, uint32_t price, int64_t amount)
 {
     struct tm_live *live = tm_market_live(g->set.markets, g->market);
     if (g->group_count == TM_GROUP_MAX || tm_book_fold(&live->book, side, price, amount))
@@ -127,27 +129,27 @@ static int64_t draw_size(struct tm_generator *g, double fractional)
 }
 
 /* A price for a new order: below the middle and below what would cross, a few ticks off more rarely than one. */
-static uint16_t draw_price(struct tm_generator *g, struct tm_live *live, enum tm_side side)
+static uint32_t draw_price(struct tm_generator *g, struct tm_live *live, enum tm_side side)
 {
     const struct tm_structure *s = tm_structure_get(tm_market_get(g->set.markets, g->market)->structure);
-    int32_t middle = side == TM_YES ? live->middle : TM_PRICE_ONE - live->middle;
-    int32_t other = TM_PRICE_ONE - tm_book_best(&live->book, side == TM_YES ? TM_NO : TM_YES);
-    int32_t price = middle < other ? middle : other;
+    uint32_t middle = side == TM_YES ? live->middle : TM_PRICE_ONE - live->middle;
+    uint32_t other = TM_PRICE_ONE - tm_book_best(&live->book, side == TM_YES ? TM_NO : TM_YES);
+    uint32_t price = middle < other ? middle : other;
     uint32_t ticks = 1 + (uint32_t)__builtin_ctz((uint32_t)tm_rng_next(&g->rng) | 256) + tm_rng_below(&g->rng, 3);
-    for (; ticks && price > 1; ticks--)
-        price = tm_structure_align(s, (uint16_t)(price - 1));
-    return price > 0 ? (uint16_t)price : 0;
+    for (; ticks && price > TM_PRICE_MIN; ticks--)
+        price = tm_structure_align(s, price - 1);
+    return price;
 }
 
 static void drift(struct tm_generator *g, struct tm_live *live)
 {
-    int32_t middle = live->middle + (int32_t)tm_rng_below(&g->rng, 201) - 100;
-    live->middle = (uint16_t)(middle < 200 ? 200 : middle > 9800 ? 9800 : middle);
+    int32_t middle = (int32_t)live->middle + ((int32_t)tm_rng_below(&g->rng, 201) - 100) * TM_PRICE_MIN;
+    live->middle = (uint32_t)(middle < MIDDLE_LOW ? MIDDLE_LOW : middle > MIDDLE_HIGH ? MIDDLE_HIGH : middle);
 }
 
 static bool place_order(struct tm_generator *g, struct tm_live *live, enum tm_side side)
 {
-    uint16_t price = draw_price(g, live, side);
+    uint32_t price = draw_price(g, live, side);
     const struct tm_level *level = price ? tm_book_at(&live->book, side, price) : NULL;
     if (!price || (!level && live->book.levels[side] >= g->set.depth) || (level && level->size > SIZE_MAX_HUNDREDTHS))
         return false;
@@ -191,7 +193,7 @@ static void burst(struct tm_generator *g)
     enum tm_side side = tm_rng_below(&g->rng, 2) ? TM_YES : TM_NO;
     bool same = tm_rng_below(&g->rng, 2);
     uint32_t n = draw_burst(g);
-    uint16_t price = tm_book_best(&live->book, side);
+    uint32_t price = tm_book_best(&live->book, side);
     int64_t there = tm_book_best_size(&live->book, side);
     bool cancel = there >= 2 * (int64_t)n && tm_rng_below(&g->rng, 2);
     if (!price || there > SIZE_MAX_HUNDREDTHS)
@@ -212,7 +214,7 @@ static void put_trade(struct tm_generator *g, enum tm_side maker, struct tm_leve
                          .ts_us = g->last_us,
                          .market = g->market,
                          .side = maker == TM_YES ? TM_NO : TM_YES,
-                         .price = maker == TM_YES ? level.price : (uint16_t)(TM_PRICE_ONE - level.price),
+                         .price = maker == TM_YES ? level.price : TM_PRICE_ONE - level.price,
                          .amount = level.size};
     uint64_t id[2] = {tm_mix(g->set.seed, ++g->trades, 10), tm_mix(g->set.seed, g->trades, 11)};
     memcpy(e.trade_id, id, 16);

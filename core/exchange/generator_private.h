@@ -10,7 +10,7 @@
 
 struct tm_group_delta {
     enum tm_side side;
-    uint16_t price;
+    uint32_t price;
     int64_t amount;
 };
 
@@ -35,7 +35,7 @@ struct tm_generator {
 void tm_generator_begin(struct tm_generator *g, uint32_t market);
 
 /* Fold a change into the step's market and emit it; changes that the book refuses are left out. */
-bool tm_generator_delta(struct tm_generator *g, enum tm_side side, uint16_t price, int64_t amount);
+bool tm_generator_delta(struct tm_generator *g, enum tm_side side, uint32_t price, int64_t amount);
 void tm_generator_emit(struct tm_generator *g, struct tm_event *e);
 
 /* Place or cancel one order in the step's market. */

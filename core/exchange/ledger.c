@@ -143,7 +143,7 @@ static char *put_order(char *p, const struct tm_event *e)
     if (!delta && e->stream != TM_STREAM_TRADE)
         return tm_put_lit(p, "\t\\N\t\\N\t\\N\t\\N\t\\N");
     p = e->side == TM_YES ? tm_put_lit(p, "\tyes\t") : tm_put_lit(p, "\tno\t");
-    p = tm_put_u64(p, e->price * UINT64_C(100));
+    p = tm_put_u64(p, e->price);
     *p++ = '\t';
     p = tm_put_i64(p, e->amount);
     *p++ = '\t';

@@ -217,7 +217,7 @@ int64_t tm_market_close_us(const struct tm_markets *all, uint32_t number)
 }
 
 /* A market that trading has not reached yet: three in ten books are empty, the others have a few levels a side. */
-static void first_book(const struct tm_markets *all, uint32_t number, uint16_t middle, struct tm_book *book)
+static void first_book(const struct tm_markets *all, uint32_t number, uint32_t middle, struct tm_book *book)
 {
     struct tm_rng r;
     tm_rng_init(&r, draw(all, number, 4));
@@ -225,9 +225,9 @@ static void first_book(const struct tm_markets *all, uint32_t number, uint16_t m
         return;
     const struct tm_structure *s = tm_structure_get(all->table[number].structure);
     for (enum tm_side side = TM_YES; side <= TM_NO; side++) {
-        uint16_t price = (uint16_t)(side == TM_YES ? middle : TM_PRICE_ONE - middle);
-        for (uint32_t levels = tm_rng_below(&r, 9); levels > 0 && price > 1; levels--) {
-            price = tm_structure_align(s, (uint16_t)(price - 1));
+        uint32_t price = side == TM_YES ? middle : TM_PRICE_ONE - middle;
+        for (uint32_t levels = tm_rng_below(&r, 9); levels > 0 && price > TM_PRICE_MIN; levels--) {
+            price = tm_structure_align(s, price - 1);
             int64_t size = 100 + tm_rng_below(&r, 300) * INT64_C(100) + tm_rng_below(&r, 2) * tm_rng_below(&r, 100);
             if (!price || tm_book_fold(book, side, price, size))
                 break;
@@ -235,9 +235,9 @@ static void first_book(const struct tm_markets *all, uint32_t number, uint16_t m
     }
 }
 
-static uint16_t first_middle(const struct tm_markets *all, uint32_t number)
+static uint32_t first_middle(const struct tm_markets *all, uint32_t number)
 {
-    return (uint16_t)(300 + draw(all, number, 5) % 9400);
+    return (uint32_t)(300 + draw(all, number, 5) % 9400) * TM_PRICE_MIN;
 }
 
 struct tm_live *tm_market_live(struct tm_markets *all, uint32_t number)

@@ -27,10 +27,10 @@ enum tm_status { TM_ACTIVE, TM_INACTIVE, TM_CLOSED, TM_DETERMINED, TM_FINALIZED 
 struct tm_live {
     struct tm_book book;
     int64_t volume, open_interest; /* hundredths of a contract */
-    int64_t dollar_volume;         /* 1e-6 dollars */
+    int64_t dollar_volume;         /* 1e-8 dollars */
     int64_t last_size;
-    uint16_t last_price, previous_price; /* yes leg, 1e-4 dollars; 0 before the first trade */
-    uint16_t middle;                     /* where the generator thinks the market is, yes leg */
+    uint32_t last_price, previous_price; /* yes leg, 1e-6 dollars; 0 before the first trade */
+    uint32_t middle;                     /* where the generator thinks the market is, yes leg */
 };
 
 /* Who listens to a market: ids of subscriptions (feed.h), the top bit set while the first snapshot is due. */

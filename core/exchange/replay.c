@@ -202,10 +202,10 @@ static uint32_t count_equal(struct counts *c, const struct tm_event *e)
 static bool set_order(struct tm_event *e, const struct message *m)
 {
     int64_t price, amount;
-    if (!m->price.at || !m->amount.at || !tm_decimal_parse(m->price.at, m->price.len, 4, &price) || price < 0 ||
+    if (!m->price.at || !m->amount.at || !tm_decimal_parse(m->price.at, m->price.len, 6, &price) || price < 0 ||
         price > TM_PRICE_ONE || !tm_decimal_parse(m->amount.at, m->amount.len, 2, &amount))
         return false;
-    e->price = (uint16_t)price;
+    e->price = (uint32_t)price;
     e->amount = amount;
     e->side = tm_json_is(m->side, "yes") ? TM_YES : TM_NO;
     return e->stream != TM_STREAM_TRADE || tm_uuid_parse(m->trade_id.at, m->trade_id.len, e->trade_id);
@@ -216,7 +216,7 @@ static bool read_pair(struct tm_json *j, int64_t *price, int64_t *size)
     struct tm_slice a, b;
     bool good = tm_json_enter(j, '[') && tm_json_next_item(j) && tm_json_string(j, &a) && tm_json_next_item(j) &&
                 tm_json_string(j, &b) && !tm_json_next_item(j);
-    return good && tm_decimal_parse(a.at, a.len, 4, price) && tm_decimal_parse(b.at, b.len, 2, size) && *price > 0 &&
+    return good && tm_decimal_parse(a.at, a.len, 6, price) && tm_decimal_parse(b.at, b.len, 2, size) && *price > 0 &&
            *price<TM_PRICE_ONE && * size> 0;
 }
 
@@ -225,7 +225,7 @@ static void fold_levels(struct tm_book *book, enum tm_side side, struct tm_slice
     struct tm_json j = tm_json_over(levels.at, levels.len);
     int64_t price, size;
     for (bool in = levels.at && tm_json_enter(&j, '['); in && tm_json_next_item(&j);)
-        if (!read_pair(&j, &price, &size) || tm_book_fold(book, side, (uint16_t)price, size))
+        if (!read_pair(&j, &price, &size) || tm_book_fold(book, side, (uint32_t)price, size))
             return;
 }
 

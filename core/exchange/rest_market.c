@@ -84,16 +84,16 @@ static char *put_times(struct tm_rest *rest, char *p, uint32_t number)
 
 static char *put_quotes(char *p, const struct tm_book *book, const struct tm_live *live)
 {
-    uint16_t yes = tm_book_best(book, TM_YES), no = tm_book_best(book, TM_NO);
+    uint32_t yes = tm_book_best(book, TM_YES), no = tm_book_best(book, TM_NO);
     p = put_price(p, "yes_bid_dollars", yes);
     p = put_count(p, "yes_bid_size_fp", tm_book_best_size(book, TM_YES));
-    p = put_price(p, "yes_ask_dollars", (uint32_t)(TM_PRICE_ONE - no));
+    p = put_price(p, "yes_ask_dollars", TM_PRICE_ONE - no);
     p = put_count(p, "yes_ask_size_fp", tm_book_best_size(book, TM_NO));
     p = put_price(p, "no_bid_dollars", no);
-    p = put_price(p, "no_ask_dollars", (uint32_t)(TM_PRICE_ONE - yes));
+    p = put_price(p, "no_ask_dollars", TM_PRICE_ONE - yes);
     p = put_price(p, "last_price_dollars", live ? live->last_price : 0);
     p = put_price(p, "previous_yes_bid_dollars", yes);
-    p = put_price(p, "previous_yes_ask_dollars", (uint32_t)(TM_PRICE_ONE - no));
+    p = put_price(p, "previous_yes_ask_dollars", TM_PRICE_ONE - no);
     p = put_price(p, "previous_price_dollars", live ? live->previous_price : 0);
     p = put_count(p, "volume_fp", live ? live->volume : 0);
     p = put_count(p, "volume_24h_fp", live ? live->volume : 0);

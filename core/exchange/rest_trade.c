@@ -26,7 +26,7 @@ static void put_trade(struct tm_rest *rest, struct tm_reply *reply, const struct
     p = tm_put_lit(p, "\",\"yes_price_dollars\":\"");
     p = tm_put_price(p, t->yes_price, 4);
     p = tm_put_lit(p, "\",\"no_price_dollars\":\"");
-    p = tm_put_price(p, (uint32_t)(TM_PRICE_ONE - t->yes_price), 4);
+    p = tm_put_price(p, TM_PRICE_ONE - t->yes_price, 4);
     p = yes ? tm_put_lit(p, "\",\"taker_side\":\"yes\",\"taker_outcome_side\":\"yes\",\"taker_book_side\":\"bid\"")
             : tm_put_lit(p, "\",\"taker_side\":\"no\",\"taker_outcome_side\":\"no\",\"taker_book_side\":\"ask\"");
     p = tm_put_lit(p, ",\"is_block_trade\":false,\"created_time\":\"");

@@ -3,14 +3,14 @@
 #include <string.h>
 
 static const struct tm_structure structures[] = {
-    {"linear_cent", 1, {{0, 10000, 100}}},
-    {"tapered_deci_cent", 3, {{0, 1000, 10}, {1000, 9000, 100}, {9000, 10000, 10}}},
-    {"deci_cent", 1, {{0, 10000, 10}}},
-    {"center_whole_edge_half_cent", 3, {{0, 1000, 50}, {1000, 9000, 100}, {9000, 10000, 50}}},
-    {"center_half_edge_quint_cent", 3, {{0, 1000, 20}, {1000, 9000, 50}, {9000, 10000, 20}}},
-    {"center_quint_edge_deci_cent", 3, {{0, 1000, 10}, {1000, 9000, 20}, {9000, 10000, 10}}},
-    {"center_centi_edge_centi_cent", 1, {{0, 10000, 1}}},
-    {"center_deci_edge_centi_cent", 3, {{0, 100, 1}, {100, 9900, 10}, {9900, 10000, 1}}},
+    {"linear_cent", 1, {{0, 1000000, 10000}}},
+    {"tapered_deci_cent", 3, {{0, 100000, 1000}, {100000, 900000, 10000}, {900000, 1000000, 1000}}},
+    {"deci_cent", 1, {{0, 1000000, 1000}}},
+    {"center_whole_edge_half_cent", 3, {{0, 100000, 5000}, {100000, 900000, 10000}, {900000, 1000000, 5000}}},
+    {"center_half_edge_quint_cent", 3, {{0, 100000, 2000}, {100000, 900000, 5000}, {900000, 1000000, 2000}}},
+    {"center_quint_edge_deci_cent", 3, {{0, 100000, 1000}, {100000, 900000, 2000}, {900000, 1000000, 1000}}},
+    {"center_centi_edge_centi_cent", 1, {{0, 1000000, 100}}},
+    {"center_deci_edge_centi_cent", 3, {{0, 10000, 100}, {10000, 990000, 1000}, {990000, 1000000, 100}}},
 };
 
 const uint8_t tm_structure_count = sizeof structures / sizeof structures[0];
@@ -35,7 +35,7 @@ uint8_t tm_structure_draw(uint64_t bits)
 }
 
 /* The band whose ticks lie below `price`. */
-static const struct tm_band *band_at(const struct tm_structure *s, uint16_t price)
+static const struct tm_band *band_at(const struct tm_structure *s, uint32_t price)
 {
     const struct tm_band *band = &s->band[0];
     for (uint8_t i = 1; i < s->bands; i++)
@@ -44,13 +44,13 @@ static const struct tm_band *band_at(const struct tm_structure *s, uint16_t pric
     return band;
 }
 
-uint16_t tm_structure_align(const struct tm_structure *s, uint16_t price)
+uint32_t tm_structure_align(const struct tm_structure *s, uint32_t price)
 {
     const struct tm_band *band = band_at(s, price);
-    return (uint16_t)(price - (price - band->start) % band->step);
+    return price - (price - band->start) % band->step;
 }
 
-uint16_t tm_structure_step(const struct tm_structure *s, uint16_t price)
+uint32_t tm_structure_step(const struct tm_structure *s, uint32_t price)
 {
     return band_at(s, price)->step;
 }

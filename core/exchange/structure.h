@@ -1,16 +1,17 @@
 /*
- * Price level structures: the bands of ticks in which a market's prices lie. Prices are integers in 1e-4 dollars,
- * 1 .. 9999; adjacent bands share end points and every whole cent is valid in each structure.
+ * Price level structures: the bands of ticks in which a market's prices lie. Prices are integers in 1e-6 dollars,
+ * as fine as the wire's type has them; the ticks themselves are no finer than TM_PRICE_MIN. Adjacent bands share end points and every whole cent is valid in each structure.
  */
 #ifndef TM_EXCHANGE_STRUCTURE_H
 #define TM_EXCHANGE_STRUCTURE_H
 
 #include <stdint.h>
 
-#define TM_PRICE_ONE 10000 /* a dollar */
+#define TM_PRICE_ONE 1000000 /* a dollar */
+#define TM_PRICE_MIN 100     /* the finest tick, and the lowest price of an order */
 
 struct tm_band {
-    uint16_t start, end, step;
+    uint32_t start, end, step;
 };
 
 struct tm_structure {
@@ -30,9 +31,9 @@ int tm_structure_find(const char *name);
 uint8_t tm_structure_draw(uint64_t bits);
 
 /* The greatest valid price that is not above `price` (0 if there is none above zero). */
-uint16_t tm_structure_align(const struct tm_structure *s, uint16_t price);
+uint32_t tm_structure_align(const struct tm_structure *s, uint32_t price);
 
 /* The tick at a price. */
-uint16_t tm_structure_step(const struct tm_structure *s, uint16_t price);
+uint32_t tm_structure_step(const struct tm_structure *s, uint32_t price);
 
 #endif

@@ -11,7 +11,7 @@ struct tm_trade {
     int64_t created_us;
     int64_t count;
     uint32_t market;
-    uint16_t yes_price;
+    uint32_t yes_price;
     uint8_t taker;
     uint8_t id[16];
 };

@@ -43,9 +43,11 @@ char *tm_put_padded(char *p, uint64_t v, int digits)
 
 char *tm_put_price(char *p, uint32_t price, int decimals)
 {
-    p = tm_put_u64(p, price / 10000);
+    p = tm_put_u64(p, price / 1000000);
     *p++ = '.';
-    uint32_t fraction = price % 10000;
+    uint32_t micro = price % 1000000, fraction = micro / 100;
+    if (__builtin_expect(micro % 100 != 0, 0))
+        return tm_put_padded(p, micro, 6);
     if (decimals == 3 && fraction % 10 == 0)
         return tm_put_padded(p, fraction / 10, 3);
     memcpy(p, two_digits + 2 * (size_t)(fraction / 100), 2);

@@ -32,7 +32,7 @@ char *tm_put_u64(char *p, uint64_t v);
 char *tm_put_i64(char *p, int64_t v);
 char *tm_put_padded(char *p, uint64_t v, int digits); /* exactly `digits`, zeros in front */
 
-/* A price in 1e-4 dollars as "0.4700"; `decimals` 3 or 4. No quotes. */
+/* A price in 1e-6 dollars as "0.4700"; `decimals` 3 or 4, and six where the price is finer than four. No quotes. */
 char *tm_put_price(char *p, uint32_t price, int decimals);
 
 /* Hundredths as "-9.90". No quotes. */

@@ -135,10 +135,16 @@ static bool keep_for_later(struct tm_sub *s, const struct tm_event *e, const str
     return true;
 }
 
+/* Where a frame's text begins. */
+static size_t head_length(const struct tm_buf *frame)
+{
+    return frame->data[1] < 126 ? 2 : frame->data[1] == 126 ? 4 : 10;
+}
+
 /* The same text in many frames: 7 bytes in each. */
 static int append_fragments(struct tm_buf *out, const struct tm_buf *frame)
 {
-    size_t head = frame->data[1] < 126 ? 2 : frame->data[1] == 126 ? 4 : 10;
+    size_t head = head_length(frame);
     for (size_t at = head; at < frame->len;) {
         size_t piece = frame->len - at < 7 ? frame->len - at : 7;
         int rc = tm_buf_reserve(out, TM_WS_HEAD_MAX + piece);
@@ -235,6 +241,27 @@ void tm_deliver(struct tm_sub *s, const struct tm_event *e, struct tm_slice suff
     c->feed->frames++;
     c->feed->bytes += c->data->len - before;
     tm_client_mark(c);
+}
+
+void tm_deliver_raw(struct tm_sub *s, const struct tm_event *e)
+{
+    struct tm_feed *f = s->client->feed;
+    struct tm_sub after = *s;
+    after.seq++;
+    tm_buf_clear(&f->scratch);
+    TM_FATAL_UNLESS(append_frame(&f->scratch, &after, e->type, e->suffix));
+    size_t head = head_length(&f->scratch);
+    struct tm_fact fact = {.what = "injected",
+                           .stream = "unknown",
+                           .market = e->market,
+                           .client = s->client->number,
+                           .sid = s->sid,
+                           .seq = s->sequenced ? after.seq : 0,
+                           .detail = {(const char *)f->scratch.data + head, f->scratch.len - head},
+                           .hex = true};
+    f->injected++;
+    tm_ledger_fact(f->ledger, &fact);
+    tm_deliver(s, e, e->suffix);
 }
 
 void tm_deliver_snapshot(struct tm_sub *s, uint32_t market, int64_t id)

@@ -24,6 +24,7 @@ enum tm_stream {
     TM_STREAM_TICKER,
     TM_STREAM_LIFECYCLE, /* of a market, and the two of events */
     TM_STREAM_SNAPSHOT,  /* in recordings only: a snapshot that every subscriber of the market gets */
+    TM_STREAM_RAW,       /* in recordings only: of an unknown type. No event: it has no number */
     TM_STREAM_COUNT,
 };
 
@@ -43,10 +44,14 @@ struct tm_event {
     struct tm_slice suffix; /* the rest of the frame from "msg" on: `"msg":{...}}` and the newline */
 };
 
-/* Where events go. `cleared`: the market closed, its levels are gone without deltas; the book is empty already. */
+/*
+ * Where events go. `cleared`: the market closed, its levels are gone without deltas; the book is empty already. `raw`: a
+ * recorded frame of an unknown type, for its channel and, if it names one, its market; only replays have it.
+ */
 struct tm_sink {
     void (*event)(void *arg, const struct tm_event *event);
     void (*cleared)(void *arg, uint32_t market);
+    void (*raw)(void *arg, const struct tm_event *event);
     void *arg;
 };
 

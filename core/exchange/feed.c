@@ -141,6 +141,15 @@ void tm_feed_publish(struct tm_feed *f, const struct tm_event *e)
             deliver_one(f, all->at[i], e);
 }
 
+void tm_feed_pass_on(struct tm_feed *f, const struct tm_event *e)
+{
+    for (uint32_t id = 0; id < f->sub_count; id++) {
+        struct tm_sub *s = f->subs[id];
+        if (s && s->channel == e->channel && (s->all || e->market == TM_MARKET_NONE || tm_sub_has(s, e->market)))
+            tm_deliver_raw(s, e);
+    }
+}
+
 void tm_feed_cleared(struct tm_feed *f, uint32_t market)
 {
     const struct tm_market *m = tm_market_get(f->markets, market);

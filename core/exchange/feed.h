@@ -124,6 +124,7 @@ void tm_client_send_close(struct tm_client *c, int code, const char *reason);
 void tm_feed_begin(struct tm_feed *f);              /* what follows happens now, for the ledger */
 void tm_feed_reckon(struct tm_feed *f, int64_t us); /* with --start-time: "now" is this, not the wall clock's */
 void tm_feed_publish(struct tm_feed *f, const struct tm_event *e);
+void tm_feed_pass_on(struct tm_feed *f, const struct tm_event *e); /* a frame that is no event */
 void tm_feed_cleared(struct tm_feed *f, uint32_t market);
 void tm_feed_flush(struct tm_feed *f);
 
@@ -144,6 +145,7 @@ int tm_channel_find(struct tm_slice name); /* -1 */
 
 /* Frames (deliver.c) */
 void tm_deliver(struct tm_sub *s, const struct tm_event *e, struct tm_slice suffix);
+void tm_deliver_raw(struct tm_sub *s, const struct tm_event *e); /* and its line in the ledger */
 void tm_deliver_snapshot(struct tm_sub *s, uint32_t market, int64_t id);
 void tm_client_send_text(struct tm_client *c, const struct tm_buf *text); /* a reply; the newline is added */
 void tm_client_mark(struct tm_client *c);                                 /* flush it at the end of the turn */

@@ -37,7 +37,8 @@
  *  late        2-5, 12, 14-16    each event that a fault kept back, as it leaves behind those that followed it
  *  lost        2-5, 12, 14-16    likewise, of a snapshot or a first ticker, which are no events
  *  injected    1-5, 12, 14-16    each frame that no event stands behind, and each one sent twice; 4: the fault, or
- *                                initial_ticker (16: its msg) where a subscriber asked for that
+ *                                initial_ticker (16: its msg) where a subscriber asked for that, or unknown for a
+ *                                recorded frame of an unknown type
  *  fault       1-3, 4, 16        each fault as it begins; 4: its kind; 16: {"text":.., "clients":n}
  *  start, stop 1-3               generation
  *

@@ -43,6 +43,11 @@ static void cleared(void *arg, uint32_t market)
     tm_feed_cleared(arg, market);
 }
 
+static void pass_on(void *arg, const struct tm_event *event)
+{
+    tm_feed_pass_on(arg, event);
+}
+
 static void on_stop(void *arg)
 {
     struct exchange *x = arg;
@@ -85,7 +90,7 @@ static int make_markets(struct exchange *x, struct tm_error *err)
 static int make_source(struct exchange *x, struct tm_error *err)
 {
     const struct tm_options *o = &x->opt;
-    struct tm_sink sink = {publish, cleared, &x->feed};
+    struct tm_sink sink = {publish, cleared, pass_on, &x->feed};
     if (o->replay)
         return tm_replay_open(o->replay, x->markets, sink, &x->replay, err);
     struct tm_generator_setup setup = {.seed = o->seed,
@@ -207,6 +212,7 @@ int main(int argc, char **argv)
         return rc == TM_EINVAL ? 2 : 1;
     }
     run(&x);
+    bool failed = x.replay && tm_replay_failed(x.replay);
     close_all(&x);
-    return 0;
+    return failed;
 }

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+import subprocess
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
@@ -10,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from exchange_client import (CHANNELS, Connect, Frame, Line, MakeExchange, connect, delivered_all, emitted_all, fold,
-                             get, make_exchange, read_ledger, stats, tickers)
+from exchange_client import (CHANNELS, Connect, FeedClient, Frame, Line, MakeExchange, connect, delivered_all,
+                             emitted_all, fold, get, make_exchange, read_ledger, stats, tickers)
 from harness import paths
+from harness.daemons import Exchange
 from harness.waiting import wait_until
 
 __all__ = ["connect", "make_exchange"]
@@ -205,9 +208,98 @@ def test_replay(make_exchange: MakeExchange, connect: Connect, directory: Path, 
         "yes_dollars": [["0.0100", "275.00"], ["0.4700", "11.74"]], "no_dollars": []}
 
 
+def delta(price: str, sid: int = 7) -> Frame:
+    """A recorded delta of the yes side."""
+    return {"type": "orderbook_delta", "sid": sid, "seq": 9, "msg": {
+        "market_ticker": "KXREAL-26NOV05-T1", "price_dollars": price, "delta_fp": "2.00", "side": "yes",
+        "ts": "2026-11-05T14:00:01Z", "ts_ms": 1793887201000}}
+
+
+def play(make_exchange: MakeExchange, connect: Connect, path: Path) -> tuple[Exchange, FeedClient]:
+    """All of a recording, to a client that listens to its market."""
+    exchange = make_exchange(replay=path, replay_pace="flat", hold=True)
+    client = connect(exchange)
+    client.subscribe(CHANNELS, market_tickers=["KXREAL-26NOV05-T1"])
+    client.wait(lambda frame: frame["type"] == "orderbook_snapshot")
+    exchange.control("start")
+    delivered_all(exchange, client)
+    return exchange, client
+
+
+def test_every_line_of_a_recording_is_sent_or_accounted_for(make_exchange: MakeExchange, connect: Connect,
+                                                            directory: Path) -> None:
+    """The wire's type for prices has six decimals, and types of frames appear without notice."""
+    odd = {"type": "market_sentiment", "sid": 7, "seq": 4, "novel": [1], "msg": {
+        "market_ticker": "KXREAL-26NOV05-T1", "score": 0.75}}
+    of_all = {"type": "exchange_notice", "sid": 8, "msg": {"text": "a \"quoted\" word"}}
+    lines = [*(json.dumps(frame) for frame in RECORDED), json.dumps(delta("0.47125")), json.dumps(odd), json.dumps(of_all),
+             "", "not json", '{"sid":7}', '{"type":"trade","sid":8}', json.dumps(delta("0.4712345")),
+             json.dumps({**odd, "sid": 99}), '{"type":"unsubscribed","sid":7,"seq":10}',
+             json.dumps({"type": "trade", "sid": 8, "msg": {**RECORDED[4]["msg"], "trade_id": "x"}})]
+    path = directory / "r.ndjson"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    exchange, client = play(make_exchange, connect, path)
+    came = [f for f in client.frames if f["type"] not in ("subscribed", "ok")][1:]  # the first book, empty, is not of the file
+    assert [f["type"] for f in came] == [f["type"] for f in RECORDED[1:]] + ["orderbook_delta", "market_sentiment",
+                                                                             "exchange_notice"]
+    assert came[5]["msg"] == delta("0.47125")["msg"]
+    assert came[6] == {**odd, "sid": 1, "seq": client.sequence(1)[-1]}
+    assert came[7] == {**of_all, "sid": 2, "seq": 2}
+    late = connect(exchange)
+    late.subscribe(["orderbook_delta"], market_tickers=["KXREAL-26NOV05-T1"])
+    book = fold([late.wait(lambda frame: frame["type"] == "orderbook_snapshot")])["KXREAL-26NOV05-T1"]
+    assert book.sides["yes"][Decimal("0.47125")] == Decimal("2.00")
+    ledger = read_ledger(exchange)
+    assert [line.price for line in ledger if line.stream == "orderbook_deltas"] == ["470000", "470000", "471250"]
+    unknown = [line for line in ledger if line.what == "injected"]
+    assert [(line.stream, line.sid) for line in unknown] == [("unknown", "1"), ("unknown", "2")]
+    texts = [text for text, frame in zip(client.texts, client.frames) if frame["type"] in ("market_sentiment", "exchange_notice")]
+    assert [bytes.fromhex(line.detail[2:]).decode() for line in unknown] == texts
+    exchange.process.stop()
+    log = exchange.process.log()
+    closed = dict(re.findall(r"(\w+)=(\d+)", next(line for line in log.splitlines() if "replay closed" in line)))
+    assert {name: int(count) for name, count in closed.items() if name != "time"} == {
+        "frames": len(came), "of_unknown_types": 2, "skipped": 8, "acknowledgement": 2, "not_json": 1, "no_type": 1, "no_msg": 1,
+        "bad_price": 1, "unknown_type": 1, "bad_trade_id": 1}
+    warned = re.findall(r"a recorded line is not sent.* line=(\d+) reason=(\w+) cause=", log)
+    assert warned == [("11", "not_json"), ("12", "no_type"), ("13", "no_msg"), ("14", "bad_price"), ("15", "unknown_type"),
+                      ("17", "bad_trade_id")]
+
+
+def big_recording(path: Path) -> bytes:
+    """A recording of several hundred kilobytes, gzip; as bytes."""
+    lines = [json.dumps(RECORDED[1])] + [json.dumps({**delta("0.4700"), "noise": str(hash((n, n)))}) for n in range(20000)]
+    path.write_bytes(gzip.compress(("\n".join(lines) + "\n").encode()))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("part", [0.5, 0.9999])
+def test_a_recording_that_was_cut_is_refused(directory: Path, part: float) -> None:
+    path = directory / "cut.ndjson.gz"
+    whole = big_recording(path)
+    path.write_bytes(whole[:int(len(whole) * part)])
+    done = subprocess.run([str(paths.program("tidemill-exchange")), "--replay", str(path)], capture_output=True,
+                          text=True, timeout=20, check=False)
+    assert done.returncode == 1 and done.stdout == ""
+    assert re.search(r"cut.ndjson.gz: expected a whole gzip file, but behind line \d+ \(\d+ bytes, unpacked\)", done.stderr)
+    assert "gzip -dc" in done.stderr
+
+
+def test_a_recording_that_is_cut_while_it_is_played_ends_in_an_error(directory: Path) -> None:
+    path = directory / "cut.ndjson.gz"
+    whole = big_recording(path)
+    exchange = Exchange(directory, {"replay": path, "replay_pace": "flat", "hold": True})
+    exchange.start()
+    path.write_bytes(whole[:len(whole) // 2])
+    exchange.control("start")
+    emitted_all(exchange)
+    assert exchange.process.stop() == 1
+    assert "level=error" in exchange.process.log()
+    assert exchange.process.complaints(("the replay ends before its recording does.*it was cut",)) == []
+
+
 @pytest.mark.parametrize("text", [b"", b"not json\n", b'{"type":"subscribed","msg":{}}\n'])
 def test_a_recording_without_frames_is_refused(directory: Path, text: bytes) -> None:
-    import subprocess  # pylint: disable=import-outside-toplevel
     path = directory / "empty.ndjson"
     path.write_bytes(text)
     done = subprocess.run([str(paths.program("tidemill-exchange")), "--replay", str(path)], capture_output=True,

@@ -247,13 +247,14 @@ static void put_cursor(struct tm_rest *rest, struct tm_reply *reply, uint32_t la
 }
 
 /* ?tickers=A,B: these and no others, in their order, on one page. */
-static void list_named(struct tm_rest *rest, const char *tickers, const struct filter *f, struct tm_reply *reply)
+static void list_named(struct tm_rest *rest, const char *tickers, const struct filter *f, bool historical,
+                       struct tm_reply *reply)
 {
     const char *comma = "";
     for (const char *at = tickers, *end; *at; at = *end ? end + 1 : end) {
         end = strchrnul(at, ',');
         uint32_t market = tm_markets_find(rest->feed->markets, (struct tm_slice){at, (size_t)(end - at)});
-        if (market == TM_MARKET_NONE || !passes(rest, f, market, false))
+        if (market == TM_MARKET_NONE || !passes(rest, f, market, historical))
             continue;
         tm_rest_append(reply, comma);
         tm_rest_put_market(rest, reply, market);
@@ -273,7 +274,7 @@ void tm_rest_markets(struct tm_rest *rest, const struct tm_request *r, struct tm
     reply->status = 200;
     tm_rest_append(reply, "{\"markets\":[");
     if (tm_query_get(r->query, "tickers", tickers, sizeof tickers) && tickers[0]) {
-        list_named(rest, tickers, &f, reply);
+        list_named(rest, tickers, &f, historical, reply);
         return;
     }
     while (at > 0) {

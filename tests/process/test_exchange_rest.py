@@ -182,6 +182,19 @@ def test_old_trades_move_to_the_historical_endpoint(make_exchange: MakeExchange)
         "market_settled_ts", "trades_created_ts", "orders_updated_ts", "market_positions_last_updated_ts"}
 
 
+def test_settled_markets_move_to_the_historical_endpoint(make_exchange: MakeExchange) -> None:
+    exchange = make_exchange(markets=40, rate=0, events=40000, historical_age="0", created_404="0",
+                             mix="deltas=80,lifecycle=20")
+    emitted_all(exchange)
+    old = [m["ticker"] for page in pages(exchange, "/historical/markets", "markets", limit=7) for m in page]
+    live = tickers(exchange)
+    assert old and live and not set(old) & set(live)
+    for path, there, elsewhere in (("/historical/markets", old, live), ("/markets", live, old)):
+        named = get(f"{exchange.rest_url}{path}?tickers={elsewhere[0]},{there[1]},{there[0]}").body["markets"]
+        assert [market["ticker"] for market in named] == [there[1], there[0]]
+        assert [get(f"{exchange.rest_url}{path}/{name}").status for name in (there[0], elsewhere[0])] == [200, 404]
+
+
 def test_events_and_series_agree_with_markets(make_exchange: MakeExchange) -> None:
     exchange = make_exchange(hold=True, markets=500)
     markets = [m for page in pages(exchange, "/markets", "markets", limit=1000) for m in page]

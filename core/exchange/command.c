@@ -1,19 +1,12 @@
 /* What clients say: subscribe, unsubscribe, update_subscription, list_subscriptions, and the errors they earn. */
-#include "exchange/feed.h"
+#include "exchange/command_private.h"
 #include "base/clock.h"
 #include "exchange/text.h"
 
 #include <stdlib.h>
 
 #define COMMANDS_PER_S_MAX 10000
-
-struct command {
-    int64_t id;
-    bool has_params, has_sid, bad;
-    struct tm_slice cmd, action, channels, ticker, tickers, market_id, market_ids, sids;
-    int64_t sid;
-    bool use_yes, skip_ack, initial;
-};
+#define SHARDS_MAX 100 /* of the communications channel */
 
 const char *tm_error_text(int code)
 {
@@ -36,16 +29,23 @@ const char *tm_error_text(int code)
         [16] = "Market not found",
         [17] = "Internal error",
         [18] = "Command timeout",
+        [19] = "shard_factor must be > 0",
+        [20] = "shard_factor is required when shard_key is set",
+        [21] = "shard_key must be >= 0 and < shard_factor",
+        [22] = "shard_factor must be <= 100",
+        [23] = "Match IDs required",
+        [24] = "Index IDs required",
         [25] = "Subscription buffer overflow",
         [26] = "Subscription market limit exceeded",
         [27] = "Too many requests",
+        [28] = "Underlying tickers required",
+        [29] = "Invalid update interval",
     };
     bool known = code > 0 && (size_t)code < sizeof texts / sizeof texts[0] && texts[code];
     return known ? texts[code] : "Unknown error";
 }
 
-/* A reply in the making: `{"id":n` and what the callers add. */
-static struct tm_buf begin_reply(int64_t id)
+struct tm_buf tm_reply_begin(int64_t id)
 {
     struct tm_buf text = {0};
     TM_FATAL_UNLESS(tm_buf_append(&text, "{", 1) == TM_OK);
@@ -54,7 +54,7 @@ static struct tm_buf begin_reply(int64_t id)
     return text;
 }
 
-static void end_reply(struct tm_client *c, struct tm_buf *text)
+void tm_reply_end(struct tm_client *c, struct tm_buf *text)
 {
     tm_client_send_text(c, text);
     tm_buf_fini(text);
@@ -62,10 +62,10 @@ static void end_reply(struct tm_client *c, struct tm_buf *text)
 
 static void reply_error(struct tm_client *c, int64_t id, int code)
 {
-    struct tm_buf text = begin_reply(id);
+    struct tm_buf text = tm_reply_begin(id);
     TM_FATAL_UNLESS(tm_buf_printf(&text, "\"type\":\"error\",\"msg\":{\"code\":%d,\"msg\":\"%s\"}}", code,
                                   tm_error_text(code)) == TM_OK);
-    end_reply(c, &text);
+    tm_reply_end(c, &text);
 }
 
 static void put_list(struct tm_buf *text, const struct tm_sub *s)
@@ -84,21 +84,21 @@ static void put_list(struct tm_buf *text, const struct tm_sub *s)
 
 static void reply_ok(struct tm_sub *s, int64_t id)
 {
-    struct tm_buf text = begin_reply(id);
+    struct tm_buf text = tm_reply_begin(id);
     TM_FATAL_UNLESS(tm_buf_printf(&text, "\"sid\":%u,\"seq\":%llu,\"type\":\"ok\",\"msg\":{", s->sid,
                                   (unsigned long long)++s->seq) == TM_OK);
     if (!s->skip_ack && !s->all)
         put_list(&text, s);
     TM_FATAL_UNLESS(tm_buf_append(&text, "}}", 2) == TM_OK);
-    end_reply(s->client, &text);
+    tm_reply_end(s->client, &text);
 }
 
 static void reply_subscribed(struct tm_sub *s, int64_t id)
 {
-    struct tm_buf text = begin_reply(id);
+    struct tm_buf text = tm_reply_begin(id);
     TM_FATAL_UNLESS(tm_buf_printf(&text, "\"type\":\"subscribed\",\"msg\":{\"channel\":\"%s\",\"sid\":%u}}",
                                   tm_channel_name(s->channel), s->sid) == TM_OK);
-    end_reply(s->client, &text);
+    tm_reply_end(s->client, &text);
 }
 
 /* Reading */
@@ -124,9 +124,17 @@ static void read_param(struct tm_json *j, struct tm_slice key, struct command *c
     else if (tm_json_is(key, "use_yes_price"))
         tm_json_bool(j, &cmd->use_yes);
     else if (tm_json_is(key, "skip_ticker_ack"))
-        tm_json_bool(j, &cmd->skip_ack);
+        cmd->has_skip_ack = tm_json_bool(j, &cmd->skip_ack);
     else if (tm_json_is(key, "send_initial_snapshot"))
         tm_json_bool(j, &cmd->initial);
+    else if (tm_json_is(key, "shard_factor"))
+        cmd->has_shard_factor = tm_json_int(j, &cmd->shard_factor);
+    else if (tm_json_is(key, "shard_key"))
+        cmd->has_shard_key = tm_json_int(j, &cmd->shard_key);
+    else if (tm_json_is(key, "index_ids"))
+        tm_json_skip(j, &cmd->index_ids);
+    else if (tm_json_is(key, "underlying_tickers"))
+        tm_json_skip(j, &cmd->underlyings);
     else
         tm_json_skip(j, NULL);
 }
@@ -200,10 +208,10 @@ static bool list_array(const struct tm_feed *f, struct market_list *list, struct
     return any && !j.bad;
 }
 
-/* All markets that a command names: 0, or an error code. */
+/* All markets that a command names, in one of the four ways that exclude each other: 0, or an error code. */
 static int read_markets(const struct tm_feed *f, const struct command *cmd, struct market_list *list)
 {
-    if (cmd->ticker.at && cmd->tickers.at)
+    if (!!cmd->ticker.at + !!cmd->tickers.at + !!cmd->market_id.at + !!cmd->market_ids.at > 1)
         return 11;
     bool good = (!cmd->ticker.at || list_ticker(f, list, cmd->ticker)) &&
                 (!cmd->tickers.at || list_array(f, list, cmd->tickers, list_ticker)) &&
@@ -212,9 +220,21 @@ static int read_markets(const struct tm_feed *f, const struct command *cmd, stru
     return good ? 0 : 11;
 }
 
+static bool names_ids(const struct command *cmd)
+{
+    return cmd->market_id.at || cmd->market_ids.at;
+}
+
 static bool names_markets(const struct command *cmd)
 {
-    return cmd->ticker.at || cmd->tickers.at || cmd->market_id.at || cmd->market_ids.at;
+    return cmd->ticker.at || cmd->tickers.at || names_ids(cmd);
+}
+
+/* The ticker channel alone knows markets by id; those that know no markets at all do not look. */
+static bool refuses_ids(uint8_t channel)
+{
+    return channel == TM_CHANNEL_DEPTH || channel == TM_CHANNEL_TRADE || channel == TM_CHANNEL_FILL ||
+           channel == TM_CHANNEL_POSITIONS || channel == TM_CHANNEL_ORDERS;
 }
 
 /* Subscribing */
@@ -248,6 +268,10 @@ static void merge(struct tm_sub *s, const struct command *cmd, const struct mark
         tm_sub_take_all(s);
     else if (!s->all)
         add_markets(s, list, cmd->initial);
+    if (s->channel >= TM_CHANNEL_INDEX)
+        tm_command_seed_names(s, cmd);
+    if (cmd->has_skip_ack) /* it holds for the subscription, until a subscribe says otherwise */
+        s->skip_ack = cmd->skip_ack;
     reply_ok(s, cmd->id);
 }
 
@@ -267,6 +291,8 @@ static void open_channel(struct tm_client *c, uint8_t channel, const struct comm
     s = tm_sub_open(c, channel, !filtered);
     s->use_yes = cmd->use_yes;
     s->skip_ack = cmd->skip_ack;
+    if (channel >= TM_CHANNEL_INDEX)
+        tm_command_seed_names(s, cmd);
     reply_subscribed(s, cmd->id);
     if (filtered)
         add_markets(s, list, cmd->initial);
@@ -290,11 +316,27 @@ static int read_channels(const struct command *cmd, uint8_t *order, uint32_t *co
     return j.bad ? 1 : *count ? 0 : 3;
 }
 
-static int check_depth(const struct command *cmd)
+static int check_shards(const struct command *cmd)
 {
-    if (!cmd->ticker.at && !cmd->tickers.at)
+    if (cmd->has_shard_key && !cmd->has_shard_factor)
+        return 20;
+    if (cmd->has_shard_factor && cmd->shard_factor <= 0)
+        return 19;
+    if (cmd->has_shard_factor && cmd->shard_factor > SHARDS_MAX)
+        return 22;
+    return cmd->has_shard_key && (cmd->shard_key < 0 || cmd->shard_key >= cmd->shard_factor) ? 21 : 0;
+}
+
+/* What one of the channels has against the command: an error code, or 0. */
+static int check_channel(uint8_t channel, const struct command *cmd)
+{
+    if (channel == TM_CHANNEL_DEPTH && !names_markets(cmd))
         return 14;
-    return cmd->market_id.at || cmd->market_ids.at ? 11 : 0;
+    if (refuses_ids(channel) && names_ids(cmd))
+        return 11;
+    if (channel >= TM_CHANNEL_INDEX)
+        return tm_command_check_names(channel, cmd);
+    return channel == TM_CHANNEL_COMMUNICATIONS ? check_shards(cmd) : 0;
 }
 
 static int subscribe(struct tm_client *c, const struct command *cmd)
@@ -304,8 +346,7 @@ static int subscribe(struct tm_client *c, const struct command *cmd)
     struct market_list list = {0};
     int code = !cmd->has_params ? 2 : !cmd->channels.at ? 3 : read_channels(cmd, order, &count);
     for (uint32_t i = 0; !code && i < count; i++)
-        if (order[i] == TM_CHANNEL_DEPTH)
-            code = check_depth(cmd);
+        code = check_channel(order[i], cmd);
     if (!code)
         code = read_markets(c->feed, cmd, &list);
     for (uint32_t i = 0; !code && i < count; i++)
@@ -326,10 +367,10 @@ static struct tm_sub *find_sid(const struct tm_client *c, int64_t sid)
 
 static void end_subscription(struct tm_sub *s, int64_t id)
 {
-    struct tm_buf text = begin_reply(id);
+    struct tm_buf text = tm_reply_begin(id);
     TM_FATAL_UNLESS(tm_buf_printf(&text, "\"sid\":%u,\"seq\":%llu,\"type\":\"unsubscribed\",\"msg\":{}}", s->sid,
                                   (unsigned long long)++s->seq) == TM_OK);
-    end_reply(s->client, &text);
+    tm_reply_end(s->client, &text);
     tm_sub_close(s, "unsubscribed");
 }
 
@@ -388,34 +429,39 @@ static int apply_action(struct tm_sub *s, const struct command *cmd, const struc
         add_markets(s, list, cmd->initial);
     else
         tm_sub_remove(s, list->at, list->count);
-    s->skip_ack |= cmd->skip_ack;
     reply_ok(s, cmd->id);
     return 0;
 }
 
-static int update(struct tm_client *c, const struct command *cmd)
+static int update_markets(struct tm_sub *s, const struct command *cmd)
 {
-    int64_t sid = 0;
     struct market_list list = {0};
-    int code = cmd->has_params ? read_sid(cmd, &sid) : 2;
-    struct tm_sub *s = code ? NULL : find_sid(c, sid);
-    if (!code && !s)
-        code = 7;
-    if (!code && !cmd->action.at)
-        code = 15;
-    if (!code && !names_markets(cmd))
-        code = 14;
+    int code = !names_markets(cmd) ? 14 : refuses_ids(s->channel) && names_ids(cmd) ? 11 : 0;
     if (!code)
-        code = read_markets(c->feed, cmd, &list);
+        code = read_markets(s->client->feed, cmd, &list);
     if (!code)
         code = apply_action(s, cmd, &list);
     free(list.at);
     return code;
 }
 
+static int update(struct tm_client *c, const struct command *cmd)
+{
+    int64_t sid = 0;
+    int code = cmd->has_params ? read_sid(cmd, &sid) : 2;
+    struct tm_sub *s = code ? NULL : find_sid(c, sid);
+    if (code)
+        return code;
+    if (!s)
+        return 7;
+    if (!cmd->action.at)
+        return 15;
+    return s->channel >= TM_CHANNEL_INDEX ? tm_command_update_names(s, cmd) : update_markets(s, cmd);
+}
+
 static int list_subscriptions(struct tm_client *c, const struct command *cmd)
 {
-    struct tm_buf text = begin_reply(cmd->id);
+    struct tm_buf text = tm_reply_begin(cmd->id);
     const char *comma = "";
     TM_FATAL_UNLESS(tm_buf_printf(&text, "\"type\":\"ok\",\"msg\":[") == TM_OK);
     for (int64_t sid = 1; sid <= c->next_sid; sid++) {
@@ -427,7 +473,7 @@ static int list_subscriptions(struct tm_client *c, const struct command *cmd)
         comma = ",";
     }
     TM_FATAL_UNLESS(tm_buf_append(&text, "]}", 2) == TM_OK);
-    end_reply(c, &text);
+    tm_reply_end(c, &text);
     return 0;
 }
 

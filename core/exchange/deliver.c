@@ -314,9 +314,11 @@ void tm_sub_fail(struct tm_sub *s, int code)
     struct tm_buf text = {0};
     char reason[32];
     (void)snprintf(reason, sizeof reason, "error %d", code);
-    s->seq++;
-    int rc = tm_buf_printf(&text, "{\"type\":\"error\",\"sid\":%u,\"seq\":%llu,\"msg\":{\"code\":%d,\"msg\":\"%s\"}}",
-                           s->sid, (unsigned long long)s->seq, code, tm_error_text(code));
+    int rc = tm_buf_printf(&text, "{\"type\":\"error\",\"sid\":%u,", s->sid);
+    if (!rc && s->sequenced)
+        rc = tm_buf_printf(&text, "\"seq\":%llu,", (unsigned long long)++s->seq);
+    if (!rc)
+        rc = tm_buf_printf(&text, "\"msg\":{\"code\":%d,\"msg\":\"%s\"}}", code, tm_error_text(code));
     TM_FATAL_UNLESS(rc == TM_OK);
     tm_client_send_text(c, &text);
     tm_buf_fini(&text);

@@ -8,14 +8,22 @@
 #include "exchange/book.h"
 #include "exchange/json.h"
 
-/* The channels that carry data; others are accepted and silent (channel.h). */
+/* The first five carry data; the others are accepted, and nothing ever happens on them. */
 enum tm_channel {
     TM_CHANNEL_DEPTH,
     TM_CHANNEL_TRADE,
     TM_CHANNEL_TICKER,
     TM_CHANNEL_LIFECYCLE,
     TM_CHANNEL_COMBO_LIFECYCLE,
-    TM_CHANNEL_DATA_COUNT,
+    TM_CHANNEL_FILL,
+    TM_CHANNEL_POSITIONS,
+    TM_CHANNEL_COMMUNICATIONS,
+    TM_CHANNEL_ORDER_GROUPS,
+    TM_CHANNEL_ORDERS,
+    TM_CHANNEL_INDEX, /* from here on: chosen by names that are no markets */
+    TM_CHANNEL_INDEX_5HZ,
+    TM_CHANNEL_UNDERLYING,
+    TM_CHANNELS_MAX,
 };
 
 enum tm_stream {

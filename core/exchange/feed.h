@@ -23,7 +23,6 @@
 #include "exchange/tape.h"
 #include "exchange/ws.h"
 
-#define TM_CHANNELS_MAX 13
 #define TM_LISTENER_WAITS 0x80000000u /* in a market's list: the first snapshot is due */
 #define TM_SUBSCRIPTIONS_MAX 0x7fffffffu
 
@@ -47,14 +46,16 @@ struct tm_sub {
     uint64_t seq;
     uint32_t id, sid;
     uint8_t channel;
-    bool all, use_yes, skip_ack;
-    bool sequenced; /* data frames carry seq */
+    bool all, use_yes;
+    bool skip_ack;  /* `ok` does not list the markets */
+    bool sequenced; /* data frames and errors carry seq */
     bool slow_path; /* trouble, or the client drops data */
     uint32_t *markets, market_count, market_capacity;
     uint32_t announced; /* markets before this one have had their snapshot */
     struct tm_wish *wishes;
     uint32_t wish_count, wish_capacity, wish_next;
-    uint32_t all_place; /* in the channel's list of those who take all */
+    uint32_t all_place;  /* in the channel's list of those who take all */
+    struct tm_buf names; /* from TM_CHANNEL_INDEX on: those that the client chose, as the text of an array */
 };
 
 /* A frame that leaves later than those after it. */

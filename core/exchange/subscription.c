@@ -9,14 +9,14 @@ static const char *const channels[TM_CHANNELS_MAX] = {
     [TM_CHANNEL_TICKER] = "ticker",
     [TM_CHANNEL_LIFECYCLE] = "market_lifecycle_v2",
     [TM_CHANNEL_COMBO_LIFECYCLE] = "multivariate_market_lifecycle",
-    "fill", /* from here on: accepted, and nothing ever happens on them */
-    "market_positions",
-    "communications",
-    "order_group_updates",
-    "user_orders",
-    "cfbenchmarks_value",
-    "cfbenchmarks_value_5hz",
-    "pyth_value",
+    [TM_CHANNEL_FILL] = "fill",
+    [TM_CHANNEL_POSITIONS] = "market_positions",
+    [TM_CHANNEL_COMMUNICATIONS] = "communications",
+    [TM_CHANNEL_ORDER_GROUPS] = "order_group_updates",
+    [TM_CHANNEL_ORDERS] = "user_orders",
+    [TM_CHANNEL_INDEX] = "cfbenchmarks_value",
+    [TM_CHANNEL_INDEX_5HZ] = "cfbenchmarks_value_5hz",
+    [TM_CHANNEL_UNDERLYING] = "pyth_value",
 };
 
 const char *tm_channel_name(uint8_t channel)
@@ -88,6 +88,14 @@ static void leave_all(struct tm_sub *s)
     list->at[s->all_place]->all_place = s->all_place;
 }
 
+static bool is_sequenced(uint8_t channel, const struct tm_style *style)
+{
+    if (channel == TM_CHANNEL_TICKER || channel == TM_CHANNEL_FILL || channel == TM_CHANNEL_POSITIONS ||
+        channel == TM_CHANNEL_ORDERS)
+        return false;
+    return channel == TM_CHANNEL_DEPTH || !style->no_seq;
+}
+
 struct tm_sub *tm_sub_open(struct tm_client *c, uint8_t channel, bool all)
 {
     struct tm_sub *s = calloc(1, sizeof *s);
@@ -96,7 +104,7 @@ struct tm_sub *tm_sub_open(struct tm_client *c, uint8_t channel, bool all)
     s->channel = channel;
     s->sid = ++c->next_sid;
     s->id = take_id(c->feed, s);
-    s->sequenced = channel != TM_CHANNEL_TICKER && (channel == TM_CHANNEL_DEPTH || !c->feed->opt->style.no_seq);
+    s->sequenced = is_sequenced(channel, &c->feed->opt->style);
     s->slow_path = c->dropping;
     c->subs[channel] = s;
     c->feed->subscribed += !c->subscribed;
@@ -206,6 +214,7 @@ void tm_sub_close(struct tm_sub *s, const char *reason)
     c->subs[s->channel] = NULL;
     if (s->trouble)
         tm_buf_fini(&s->trouble->kept);
+    tm_buf_fini(&s->names);
     free(s->trouble);
     free(s->markets);
     free(s->wishes);

@@ -196,6 +196,22 @@ def test_skip_ticker_ack_leaves_the_list_out(make_exchange: MakeExchange, connec
     assert client.ask("update_subscription", sids=[1], action="add_markets", market_tickers=names[1:2])["msg"] == {}
 
 
+def test_skip_ticker_ack_holds_for_the_subscription_until_a_subscribe_says_otherwise(make_exchange: MakeExchange,
+                                                                                     connect: Connect) -> None:
+    exchange = make_exchange(**HELD)
+    names = tickers(exchange)
+    client = connect(exchange)
+
+    def again(**params: Any) -> Any:
+        return client.ask("subscribe", channels=["orderbook_delta"], market_tickers=names[:1], **params)["msg"]
+
+    client.subscribe(["orderbook_delta"], market_tickers=names[:1])
+    assert again() == {"market_tickers": names[:1]}
+    assert again(skip_ticker_ack=True) == again() == {}
+    assert client.ask("update_subscription", sid=1, action="add_markets", market_tickers=names[1:2])["msg"] == {}
+    assert again(skip_ticker_ack=False) == {"market_tickers": names[:2]}
+
+
 def test_use_yes_price_mirrors_the_no_side(make_exchange: MakeExchange, connect: Connect) -> None:
     exchange = make_exchange(markets=8, rate=5000, events=5000, wait_clients=2, mix="lifecycle=0")
     plain, mirrored = connect(exchange), connect(exchange)
@@ -224,6 +240,8 @@ def test_first_ticker_on_request(make_exchange: MakeExchange, connect: Connect) 
     assert by_id.wait(lambda frame: frame["type"] == "ticker")["msg"] == first["msg"]
 
 
+MARKET_ID = "3c5f0a52-7c1d-4a2e-9b43-0e6f1d2a7b90"
+
 BAD_COMMANDS: list[tuple[str, int]] = [
     ('{"id":1,"cmd":', 1),
     ('{"id":1,"cmd":"subscribe","params":{"channels":[7]}}', 1),
@@ -236,19 +254,42 @@ BAD_COMMANDS: list[tuple[str, int]] = [
     ('{"id":1,"cmd":"subscribe","params":{"channels":["multivariate"]}}', 8),
     ('{"id":1,"cmd":"subscribe","params":{"channels":["ticker"],"market_ids":["no-uuid"]}}', 11),
     ('{"id":1,"cmd":"subscribe","params":{"channels":["trade"],"market_ticker":"A","market_tickers":["B"]}}', 11),
+    (f'{{"id":1,"cmd":"subscribe","params":{{"channels":["trade"],"market_ids":["{MARKET_ID}"]}}}}', 11),
+    (f'{{"id":1,"cmd":"subscribe","params":{{"channels":["ticker","trade"],"market_id":"{MARKET_ID}"}}}}', 11),
+    (f'{{"id":1,"cmd":"subscribe","params":{{"channels":["orderbook_delta"],"market_ids":["{MARKET_ID}"]}}}}', 11),
+    (f'{{"id":1,"cmd":"subscribe","params":{{"channels":["fill"],"market_ids":["{MARKET_ID}"]}}}}', 11),
+    (f'{{"id":1,"cmd":"subscribe","params":{{"channels":["ticker"],"market_ids":["{MARKET_ID}"],"market_ticker":"A"}}}}', 11),
+    (f'{{"id":1,"cmd":"update_subscription","params":{{"sid":2,"action":"add_markets","market_ids":["{MARKET_ID}"]}}}}', 11),
+    (f'{{"id":1,"cmd":"update_subscription","params":{{"sid":2,"action":"delete_markets","market_id":"{MARKET_ID}"}}}}', 11),
+    (f'{{"id":1,"cmd":"update_subscription","params":{{"sid":2,"action":"get_snapshot","market_ids":["{MARKET_ID}"]}}}}', 11),
+    ('{"id":1,"cmd":"update_subscription","params":{"sid":2,"action":"get_snapshot"}}', 14),
     ('{"id":1,"cmd":"update_subscription","params":{"action":"add_markets","market_tickers":["A"]}}', 12),
     ('{"id":1,"cmd":"update_subscription","params":{"sids":[1,2],"action":"add_markets"}}', 12),
     ('{"id":1,"cmd":"update_subscription","params":{"sid":1,"action":"sing","market_tickers":["A"]}}', 13),
     ('{"id":1,"cmd":"subscribe","params":{"channels":["orderbook_delta"]}}', 14),
     ('{"id":1,"cmd":"update_subscription","params":{"sid":1,"action":"add_markets"}}', 14),
     ('{"id":1,"cmd":"update_subscription","params":{"sid":1,"market_tickers":["A"]}}', 15),
+    ('{"id":1,"cmd":"subscribe","params":{"channels":["communications"],"shard_factor":0}}', 19),
+    ('{"id":1,"cmd":"subscribe","params":{"channels":["communications"],"shard_key":0}}', 20),
+    ('{"id":1,"cmd":"subscribe","params":{"channels":["communications"],"shard_factor":3,"shard_key":3}}', 21),
+    ('{"id":1,"cmd":"subscribe","params":{"channels":["communications"],"shard_factor":3,"shard_key":-1}}', 21),
+    ('{"id":1,"cmd":"subscribe","params":{"channels":["communications"],"shard_factor":101,"shard_key":3}}', 22),
+    ('{"id":1,"cmd":"subscribe","params":{"channels":["cfbenchmarks_value"],"index_ids":[7]}}', 1),
+    ('{"id":1,"cmd":"update_subscription","params":{"sid":3,"action":"subscribe_indices"}}', 24),
+    ('{"id":1,"cmd":"update_subscription","params":{"sid":3,"action":"unsubscribe_indices","index_ids":[]}}', 24),
+    ('{"id":1,"cmd":"update_subscription","params":{"sid":3,"action":"add_markets","market_ticker":"A"}}', 13),
+    ('{"id":1,"cmd":"update_subscription","params":{"sid":4,"action":"subscribe_underlyings"}}', 28),
 ]
 
 
 def test_bad_commands_earn_their_error_codes(make_exchange: MakeExchange, connect: Connect) -> None:
     exchange = make_exchange(**HELD)
     client = connect(exchange)
+    subscribed = [{"channel": "ticker", "sid": 1}, {"channel": "orderbook_delta", "sid": 2},
+                  {"channel": "cfbenchmarks_value", "sid": 3}, {"channel": "pyth_value", "sid": 4}]
     client.subscribe(["ticker"])
+    client.subscribe(["orderbook_delta"], market_tickers=["KXNOSUCH-1"])
+    client.subscribe(["cfbenchmarks_value", "pyth_value"])
     for text, code in BAD_COMMANDS:
         had = len(client.of("error"))
         client.send_text(text)
@@ -256,7 +297,30 @@ def test_bad_commands_earn_their_error_codes(make_exchange: MakeExchange, connec
         error = client.of("error")[-1]
         assert error["msg"]["code"] == code, (text, error)
         assert error.get("id") == (None if code == 1 and "dance" not in text and text.endswith(":") else 1) or code == 1
-    assert client.ask("list_subscriptions")["msg"] == [{"channel": "ticker", "sid": 1}], "errors change nothing"
+    assert client.ask("list_subscriptions")["msg"] == subscribed, "errors change nothing"
+
+
+def test_channels_of_reference_prices_keep_the_names_that_were_chosen(make_exchange: MakeExchange,
+                                                                      connect: Connect) -> None:
+    exchange = make_exchange(**HELD)
+    client = connect(exchange)
+    client.subscribe(["communications"], shard_factor=100, shard_key=99)
+    client.subscribe(["cfbenchmarks_value"], index_ids=["BRTI"])
+    client.subscribe(["pyth_value"])
+
+    def change(sid: int, action: str, **params: Any) -> Any:
+        return client.ask("update_subscription", sid=sid, action=action, **params)
+
+    assert change(2, "subscribe_indices", index_ids=["ETHUSD_RTI", "BRTI"]) == {
+        "id": 4, "type": "ok", "sid": 2, "seq": 1, "msg": {"index_ids": ["BRTI", "ETHUSD_RTI"]}}
+    assert change(2, "unsubscribe_indices", index_ids=["BRTI"])["msg"] == {"index_ids": ["ETHUSD_RTI"]}
+    assert change(2, "indexlist") == {"id": 6, "type": "cfbenchmarks_value_indexlist", "sid": 2, "seq": 3,
+                                      "msg": {"index_ids": []}}
+    assert change(3, "subscribe_underlyings", underlying_tickers=["Metal.XAU/USD", "all"])["msg"] == {
+        "underlying_tickers": ["all"]}
+    assert change(3, "unsubscribe_underlyings", underlying_tickers=["all"])["msg"] == {
+        "underlying_tickers": ["Metal.XAU/USD"]}
+    assert change(3, "underlying_list")["type"] == "pyth_value_underlying_list"
 
 
 def test_more_markets_than_the_limit_is_error_26(make_exchange: MakeExchange, connect: Connect) -> None:

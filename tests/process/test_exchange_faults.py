@@ -150,6 +150,17 @@ def test_error_then_silence_then_a_new_sid(make_exchange: MakeExchange, connect:
     client.wait(lambda frame: frame.get("sid") == 3 and frame["type"] == "orderbook_delta")
 
 
+def test_an_error_on_a_channel_without_seq_has_none(make_exchange: MakeExchange, connect: Connect) -> None:
+    exchange = make_exchange(hold=True)
+    client = connect(exchange)
+    client.subscribe(["ticker", "market_lifecycle_v2"])
+    exchange.fault("kind=error,code=28")
+    client.wait(lambda frame: frame.get("sid") == 2)
+    assert client.of("error") == [
+        {"type": "error", "sid": 1, "msg": {"code": 28, "msg": "Underlying tickers required"}},
+        {"type": "error", "sid": 2, "seq": 1, "msg": {"code": 28, "msg": "Underlying tickers required"}}]
+
+
 def test_a_slow_reader_gets_error_25(make_exchange: MakeExchange) -> None:
     exchange = make_exchange(markets=5, rate=100000, wait_clients=1, client_buffer=300000, mix="lifecycle=0,tickers=90")
     with socket.socket() as peer:

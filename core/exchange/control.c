@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define FAULTS_MAX 16 /* in one request */
+#define PATHS "GET /control/stats or ledger-flush, POST /control/start, stop, fault, clear or quit"
 
 typedef unsigned long long ull;
 
@@ -158,5 +159,5 @@ void tm_control_handle(struct tm_control *c, const struct tm_request *r, struct 
     tm_feed_begin(c->feed);
     bool known = tm_json_is(r->method, "POST") ? post(c, what, r, reply) : get(c, what, reply);
     if (!known)
-        tm_reply_printf(reply, 404, "{\"error\":\"unknown control path or method; control.h lists them\"}");
+        tm_reply_printf(reply, 404, "{\"error\":\"unknown control path or method; expected " PATHS "\"}");
 }

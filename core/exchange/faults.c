@@ -1,4 +1,5 @@
 #include "exchange/faults.h"
+#include "base/clock.h"
 #include "exchange/text.h"
 
 #include <stdio.h>
@@ -46,6 +47,12 @@ static void on_end(void *arg)
     drop(arg);
 }
 
+static void begin_end(struct tm_fault *fault)
+{
+    fault->ends_us = tm_clock_wall_us() + fault->for_us;
+    tm_timer_start(&fault->end, fault->for_us, 0);
+}
+
 static void on_begin(void *arg)
 {
     struct tm_fault *fault = arg;
@@ -55,7 +62,7 @@ static void on_begin(void *arg)
     if (!fault->lasting)
         drop(fault);
     else if (fault->for_us)
-        tm_timer_start(&fault->end, fault->for_us, 0);
+        begin_end(fault);
 }
 
 static void arm(struct tm_fault *fault)
@@ -128,6 +135,23 @@ bool tm_faults_last(const struct tm_faults *all, enum tm_fault_kind kind)
         if (f->kind == kind && f->lasting)
             return true;
     return false;
+}
+
+bool tm_faults_pause(const struct tm_faults *all, bool *whole, int64_t *until_us)
+{
+    bool any = false, known = true;
+    *whole = false;
+    *until_us = 0;
+    for (const struct tm_fault *f = all->list; f; f = f->next) {
+        if (f->kind != TM_FAULT_MAINTENANCE || !f->lasting)
+            continue;
+        any = true;
+        *whole |= f->whole;
+        known &= f->ends_us != 0;
+        *until_us = f->ends_us > *until_us ? f->ends_us : *until_us;
+    }
+    *until_us = known ? *until_us : 0;
+    return any;
 }
 
 void tm_reply_too_many(struct tm_reply *reply, bool flat)

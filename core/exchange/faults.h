@@ -4,33 +4,11 @@
  *     at=10s,kind=gap,count=3,channel=orderbook_delta,fraction=0.3
  *
  * `at` is reckoned from the start of generation; without it the fault begins at once. `for` ends lasting ones (without
- * it they last until POST /control/clear). Which connections: client=NUMBER, label=, key=, agent= (part of the name),
- * fraction=0..1 of those (drawn from the seed); all if none is given. Which subscriptions: channel=, sid=; all if none.
+ * it they last until POST /control/clear; those that shut the listener, and /control with it, need an end). Which
+ * connections: client=NUMBER, label=, key=, agent= (part of the name), fraction=0..1 of those (drawn from the seed); all
+ * if none is given. Which subscriptions: channel=, sid=; all if none.
  *
- *   kind         does                                                              parameters (default)
- *   gap          frames are lost, their seq is spent                               count (1)
- *   duplicate    frames are sent twice, with one seq                               count
- *   reorder      two neighbours change places, each with its own seq               count, of pairs
- *   late         frames are sent later than those after them                       count, delay (1s)
- *   fragment     frames arrive in pieces of 7 bytes                                count
- *   unknown      an extra frame of a type nobody knows; spends a seq               count, what (its type)
- *   malformed    an extra frame that is not JSON; spends no seq                    count
- *   poison       an extra frame that is JSON but cannot be stored as it is         count, what (number of the case, or
- *                                                                                  huge: a ticker of 10 MB)
- *   protocol     bytes that break RFC 6455: masked, rsv, opcode, huge, continuation, interleaved, control_long,
- *                control_fragment, bad_utf8, close_code, pings, empty_fragments    what (masked)
- *   error        an error on the sid, then silence                                 code (25)
- *   stall        no data; pings go on, or nothing at all is read or sent           pings=yes|no (yes), keep=yes|no (yes:
- *                                                                                  what piles up is sent at the end)
- *   slow         everything arrives later                                          delay (1s)
- *   disconnect   the connection ends                                               how=rst|fin (rst)
- *   close        a close frame, then the end                                       code (1001), text
- *   handshake    upgrades are answered with a status instead                       status (503), shape, count (no limit)
- *   rest         REST requests are                                                 status (503), shape, path (prefix), count
- *                shape: nested, flat, html, none; 401 and 429 have the bodies of the real exchange
- *   refuse       connections are reset as they come
- *   silence      connections are accepted and never answered
- *   maintenance  trading pause: no events, status inactive                         disconnect=yes|no (no)
+ * Which kinds there are, what each does and which parameters it takes: fault_table.c, from which --help prints it.
  *
  * Loop's thread.
  */
@@ -65,7 +43,8 @@ enum tm_fault_kind {
 
 struct tm_fault {
     enum tm_fault_kind kind;
-    bool has_at, pings, keep, fin, disconnect, has_count;
+    bool has_at, has_count, has_whom, pings, keep, fin, disconnect;
+    bool whole; /* maintenance: of the exchange, not of trading alone */
     int64_t at_us, for_us, delay_us;
     uint32_t count, client, sid;
     int channel; /* -1: all */
@@ -79,6 +58,7 @@ struct tm_fault {
     struct tm_timer begin, end;
     uint64_t serial;
     bool lasting;
+    int64_t ends_us; /* wall time; 0: nobody knows */
 };
 
 struct tm_faults {
@@ -88,7 +68,8 @@ struct tm_faults {
     bool started;
 };
 
-/* Read a fault's text. Unknown kinds, keys and values are refused with what was expected. */
+/* Read a fault's text. Unknown kinds, keys and values, and those a kind has no use for, are refused with what was
+ * expected. */
 int tm_fault_parse(const char *text, struct tm_fault *out, struct tm_error *err) TM_MUST_CHECK;
 const char *tm_fault_name(enum tm_fault_kind kind);
 
@@ -109,6 +90,10 @@ struct tm_fault *tm_faults_meet(struct tm_faults *all, enum tm_fault_kind kind, 
 /* True while a fault of the kind lasts. */
 bool tm_faults_last(const struct tm_faults *all, enum tm_fault_kind kind);
 
+/* What lasting maintenance says of itself: is the whole exchange paused, and until when (wall time; 0: unknown)? False
+ * when there is none. */
+bool tm_faults_pause(const struct tm_faults *all, bool *whole, int64_t *until_us);
+
 /* The answer that a handshake or rest fault gives. */
 void tm_fault_reply(const struct tm_fault *fault, struct tm_reply *reply);
 
@@ -124,5 +109,6 @@ void tm_fault_end(struct tm_fault *fault);
 
 /* An extra frame into a subscription (inject.c). `round` counts within one fault. */
 void tm_inject(struct tm_sub *s, const struct tm_fault *fault, uint32_t round);
+size_t tm_poison_count(void);
 
 #endif

@@ -103,6 +103,12 @@ static void send_typed(struct tm_sub *s, const struct tm_fault *fault, const cha
     tm_buf_fini(&text);
 }
 
+static void send_poison(struct tm_sub *s, const struct tm_fault *fault, uint32_t round)
+{
+    size_t i = (strtoul(fault->what, NULL, 10) + round) % POISON_COUNT;
+    send_typed(s, fault, poisons[i].type, poisons[i].text);
+}
+
 /* Valid but for its size. The ledger has its beginning, as its bytes would be most of it. */
 static void send_huge(struct tm_sub *s)
 {
@@ -131,11 +137,9 @@ static void send_malformed(struct tm_sub *s, const struct tm_fault *fault, uint3
 
 static void send_breach(struct tm_sub *s, const struct tm_fault *fault)
 {
-    size_t i = 0, count = sizeof breaches / sizeof breaches[0];
-    while (i + 1 < count && strcmp(breaches[i].name, fault->what) != 0)
-        i++;
-    if (strcmp(breaches[i].name, fault->what) != 0)
-        i = 0;
+    size_t i = 0;
+    while (strcmp(breaches[i].name, fault->what) != 0)
+        TM_FATAL_UNLESS(++i < sizeof breaches / sizeof breaches[0]);
     bool bulk = strcmp(breaches[i].name, "pings") == 0 || strcmp(breaches[i].name, "empty_fragments") == 0;
     write_fact(s, breaches[i].name, breaches[i].bytes, false);
     if (strcmp(breaches[i].name, "empty_fragments") == 0) /* a text frame that they continue, and never end */
@@ -144,9 +148,13 @@ static void send_breach(struct tm_sub *s, const struct tm_fault *fault)
         TM_FATAL_UNLESS(tm_buf_append(s->client->data, breaches[i].bytes.at, breaches[i].bytes.len) == TM_OK);
 }
 
+size_t tm_poison_count(void)
+{
+    return POISON_COUNT;
+}
+
 void tm_inject(struct tm_sub *s, const struct tm_fault *fault, uint32_t round)
 {
-    size_t poison = fault->what[0] ? (size_t)atoi(fault->what) + round : round;
     if (fault->kind == TM_FAULT_MALFORMED)
         send_malformed(s, fault, round);
     else if (fault->kind == TM_FAULT_PROTOCOL)
@@ -154,8 +162,8 @@ void tm_inject(struct tm_sub *s, const struct tm_fault *fault, uint32_t round)
     else if (fault->kind == TM_FAULT_POISON && strcmp(fault->what, "huge") == 0)
         send_huge(s);
     else if (fault->kind == TM_FAULT_POISON)
-        send_typed(s, fault, poisons[poison % POISON_COUNT].type, poisons[poison % POISON_COUNT].text);
+        send_poison(s, fault, round);
     else
-        send_typed(s, fault, fault->what[0] ? fault->what : "market_sentiment",
+        send_typed(s, fault, fault->what,
                    "\"msg\":{\"market_ticker\":\"KXUNKNOWN-1\",\"score\":0.75,\"tags\":[\"new\"]}}\n");
 }

@@ -1,4 +1,5 @@
 #include "exchange/options.h"
+#include "exchange/fault_table.h"
 #include "exchange/text.h"
 
 #include <math.h>
@@ -148,7 +149,7 @@ static const struct option table[] = {
     {"hold", NULL, FLAG, AT(hold), NULL, "start on POST /control/start"},
     {"start-time", "RFC3339", CUSTOM, 0, set_start_time, "reckon stamps from here and --rate, for equal ledgers"},
     {"tick", "TIME", DURATION, AT(tick_us), NULL, "how often events are handed over (1ms)"},
-    {"ledger", "FILE", TEXT, AT(ledger), NULL, "write what was emitted and delivered (ledger.h says how)"},
+    {"ledger", "FILE", TEXT, AT(ledger), NULL, "write what was emitted and delivered, in lines for COPY"},
     {"replay", "FILE", TEXT, AT(replay), NULL, "send recorded frames instead; .gz too"},
     {"replay-pace", "PACE", TEXT, AT(replay_pace), NULL, "recorded, flat, or events a second (recorded)"},
     {"REST", NULL, GROUP, 0, NULL, NULL},
@@ -169,7 +170,7 @@ static const struct option table[] = {
     {"price-decimals", "3|4", CUSTOM, 0, set_decimals, "digits of prices, where the tick allows (4)"},
     {"yes-price-default", NULL, FLAG, AT(yes_default), NULL, "use_yes_price where the client does not say"},
     {"Faults", NULL, GROUP, 0, NULL, NULL},
-    {"fault", "FAULT", CUSTOM, 0, add_fault, "e.g. at=10s,kind=gap,count=3 (faults.h lists the kinds); repeatable"},
+    {"fault", "FAULT", CUSTOM, 0, add_fault, "what goes wrong, e.g. at=10s,kind=gap,count=3; repeatable"},
 };
 
 #define TABLE_COUNT (sizeof table / sizeof table[0])
@@ -310,5 +311,6 @@ void tm_options_help(FILE *out)
         (void)snprintf(left, sizeof left, "--%s %s", table[i].name, table[i].value ? table[i].value : "");
         fprintf(out, "  %-30s %s\n", left, table[i].help);
     }
+    tm_fault_help(out);
     fputs("\nDurations: 250ms, 10s, 2m, 1h, 8d. Exit status: 0 fine, 1 failed, 2 usage.\n", out);
 }

@@ -50,14 +50,24 @@ static bool take_tokens(struct tm_rest *rest, const struct tm_request *r)
 
 static void put_status(struct tm_rest *rest, struct tm_reply *reply)
 {
-    const char *active = tm_faults_last(rest->faults, TM_FAULT_MAINTENANCE) ? "false" : "true";
+    bool whole;
+    int64_t until_us;
+    const char *trading = tm_faults_pause(rest->faults, &whole, &until_us) ? "false" : "true";
+    const char *exchange = whole ? "false" : "true";
+    char resume[TM_NUMBER_MAX] = "null", *p = resume;
+    if (until_us) {
+        *p++ = '"';
+        p = tm_put_rfc3339(p, until_us);
+        *p++ = '"';
+        *p = '\0';
+    }
     reply->extra = "Cache-Control: public, max-age=1\r\n";
     tm_reply_printf(reply, 200,
-                    "{\"exchange_active\":%s,\"trading_active\":%s,\"exchange_estimated_resume_time\":null,"
+                    "{\"exchange_active\":%s,\"trading_active\":%s,\"exchange_estimated_resume_time\":%s,"
                     "\"intra_exchange_transfers_active\":true,\"exchange_index_statuses\":[{\"exchange_index\":0,"
                     "\"description\":\"Default\",\"exchange_active\":%s,\"trading_active\":%s,"
                     "\"intra_exchange_transfers_active\":true}]}",
-                    active, active, active, active);
+                    exchange, trading, resume, exchange, trading);
 }
 
 /* All day, every day, with the gap of Thursday 03:00 to 05:00 Eastern Time. */

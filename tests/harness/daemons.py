@@ -59,7 +59,7 @@ class Exchange:
         return answer
 
     def fault(self, *texts: str) -> None:
-        """Begin faults together, written as in core/exchange/faults.h: "kind=gap,count=3,label=g1"."""
+        """Begin faults together, as `tidemill-exchange --help` lists them: "kind=gap,count=3,label=g1"."""
         self.control("fault", "\n".join(texts))
 
     def reachable(self) -> bool:

@@ -2,8 +2,11 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
+import subprocess
 import time
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ import websockets
 
 from exchange_client import (Connect, FeedClient, Frame, MakeExchange, connect, delivered_all, get, make_exchange,
                              read_ledger, stats, tickers)
+from harness import paths
 from harness.daemons import Exchange
 from harness.waiting import wait_until
 
@@ -241,7 +245,8 @@ def test_slow_delays_everything(make_exchange: MakeExchange, connect: Connect) -
 
 
 @pytest.mark.parametrize("fault, code", [("kind=disconnect", 1006), ("kind=disconnect,how=fin", 1006),
-                                         ("kind=close,code=1012,text=restart", 1012),
+                                         ("kind=close,code=1012,text=restart", 1012), ("kind=close,code=0", 1005),
+                                         ("kind=close", 1001),
                                          ("kind=maintenance,disconnect=yes", 1001)])
 def test_connections_end(make_exchange: MakeExchange, connect: Connect, fault: str, code: int) -> None:
     exchange = make_exchange(**BUSY)
@@ -288,6 +293,25 @@ def test_unknown_malformed_and_poisoned_frames(make_exchange: MakeExchange, conn
     assert [line.stream for line in injected] == ["unknown"] * 2 + ["malformed"] * 4 + ["poison"] * 14
     raw = [bytes.fromhex(line.detail[2:]) for line in injected]
     assert raw[0] == client.texts[1].encode()
+
+
+def help_text() -> str:
+    """What the exchange says of its options."""
+    return subprocess.run([paths.program("tidemill-exchange"), "--help"], capture_output=True, text=True, timeout=20,
+                          check=True).stdout
+
+
+def test_every_breach_and_poison_that_help_names_is_known(make_exchange: MakeExchange, connect: Connect) -> None:
+    exchange = make_exchange(hold=True)
+    listed = re.search(r"what=(masked\|\S+)", help_text())
+    assert listed
+    for number, what in enumerate(listed[1].split("|"), 1):
+        connect(exchange).subscribe(["trade"])
+        exchange.fault(f"kind=protocol,what={what},client={number}")
+    connect(exchange).subscribe(["trade"])
+    exchange.fault(f"kind=poison,what=13,count=2,client={number + 1}")
+    injected = [line.stream for line in read_ledger(exchange) if line.what == "injected"]
+    assert injected == [*listed[1].split("|"), "poison", "poison"] and len(injected) == 14
 
 
 @pytest.mark.parametrize("what", ["masked", "rsv", "opcode", "huge", "continuation", "interleaved", "control_long",
@@ -351,15 +375,23 @@ def test_refuse_and_silence(make_exchange: MakeExchange) -> None:
         with socket.create_connection(where, timeout=5) as peer:
             peer.recv(1)
     assert get(exchange.rest_url + "/exchange/status").status == 200
+    for kind in ("refuse", "silence"):
+        exchange.fault(f"kind={kind},for=200ms")
+        assert not exchange.reachable()
+        wait_until("control answers again", exchange.reachable, 10)
 
 
 def test_maintenance_pauses_trading_and_says_so(make_exchange: MakeExchange, connect: Connect) -> None:
+    """On Thursdays trading is paused; the whole exchange only rarely is."""
     exchange = make_exchange(**BUSY)
     client = subscribed(exchange, connect)
     next_data(client)
     exchange.fault("kind=maintenance")
     client.ask("list_subscriptions")
-    assert get(exchange.rest_url + "/exchange/status").body["trading_active"] is False
+    status = get(exchange.rest_url + "/exchange/status").body
+    assert (status["exchange_active"], status["trading_active"]) == (True, False)
+    assert [(s["exchange_active"], s["trading_active"]) for s in status["exchange_index_statuses"]] == [(True, False)]
+    assert status["exchange_estimated_resume_time"] is None
     assert stats(exchange)["state"] == "maintenance"
     emitted = stats(exchange)["emitted"]["total"]
     client.ping(b"connections stay")
@@ -367,6 +399,21 @@ def test_maintenance_pauses_trading_and_says_so(make_exchange: MakeExchange, con
     exchange.control("clear")
     next_data(client)
     assert get(exchange.rest_url + "/exchange/status").body["trading_active"] is True
+
+
+def test_maintenance_with_an_end_says_when(make_exchange: MakeExchange) -> None:
+    exchange = make_exchange(hold=True)
+    before = datetime.now(timezone.utc)
+    exchange.fault("kind=maintenance,what=exchange,for=1h")
+    status = get(exchange.rest_url + "/exchange/status").body
+    assert (status["exchange_active"], status["trading_active"]) == (False, False)
+    resume = datetime.fromisoformat(status["exchange_estimated_resume_time"])
+    assert timedelta(hours=1) <= resume - before < timedelta(hours=1, minutes=1)
+    exchange.fault("kind=maintenance")
+    assert get(exchange.rest_url + "/exchange/status").body["exchange_estimated_resume_time"] is None, "no end to that one"
+    exchange.control("clear")
+    status = get(exchange.rest_url + "/exchange/status").body
+    assert status["exchange_active"] is status["trading_active"] is True
 
 
 @pytest.mark.alone
@@ -384,13 +431,36 @@ def test_faults_of_the_command_line_wait_for_their_time(make_exchange: MakeExcha
 @pytest.mark.parametrize("text, reason", [
     ("kind=gapp", "expected a kind"), ("count=3", "kind= is missing"), ("kind=gap,count=0", "expected a number"),
     ("kind=gap,fraction=2", "expected 0 to 1"), ("kind=gap,at=soon", "expected a duration"),
-    ("kind=gap,chanel=x", "unknown parameter"), ("kind=stall,pings=maybe", "expected yes or no"),
-    ("kind=gap,channel=x", "expected a channel"), ("x" * 600, "longer than")])
+    ("kind=gap,chanel=x", "unknown parameter"), ("kind=stall,pings=maybe", r"expected yes\|no"),
+    ("kind=gap,channel=x", "expected a channel"), ("x" * 600, "longer than"),
+    ("kind=protocol,what=typo", r"what: expected one of masked\|rsv.*got .*typo"),
+    ("kind=rest,shape=typo", r"shape: expected one of nested\|flat\|html\|none"),
+    ("kind=poison,what=abc", "expected huge or a number from 0 to 13"), ("kind=poison,what=14", "from 0 to 13"),
+    ("kind=unknown,what=a b", "expected letters"),
+    ("kind=close,code=99999", "expected a number from 1000 to 4999, or 0"), ("kind=close,code=999", "from 1000 to 4999"),
+    ("kind=close,code=0,text=x", "expected none with code=0"),
+    ("kind=error,code=0", "expected a number from 1"), ("kind=rest,status=0", "expected a number from 200 to 599"),
+    ("kind=rest,status=9999", "expected a number from 200 to 599"), ("kind=handshake,status=100", "from 200 to 599"),
+    ("kind=gap,status=503", "unknown parameter .*status.*kind=gap takes count=, at=, label="),
+    ("kind=gap,for=3s", "unknown parameter"), ("kind=rest,label=g1", "unknown parameter"),
+    ("kind=handshake,fraction=0.5", "unknown parameter"), ("kind=error,count=2", "unknown parameter"),
+    ("kind=stall,for=0", "expected a duration above zero"),
+    ("kind=rest,path=/markets", "expected a whole path such as /trade-api/v2/markets, or its beginning, got"),
+    ("kind=maintenance,label=g1", "expected disconnect=yes"),
+    ("kind=refuse", "expected for=TIME or count=N.*/control/clear"), ("kind=silence", "expected for=TIME or count=N")])
 def test_a_fault_that_is_not_understood_is_refused(make_exchange: MakeExchange, text: str, reason: str) -> None:
     exchange = make_exchange(hold=True)
     with pytest.raises(RuntimeError, match=reason):
         exchange.fault(text)
     assert stats(exchange)["faults"] == 0
+    refused = subprocess.run([paths.program("tidemill-exchange"), "--fault", text], capture_output=True, text=True,
+                             timeout=20, check=False)
+    assert refused.returncode == 2 and re.search(reason, refused.stderr)
+
+
+def test_control_says_what_there_is(make_exchange: MakeExchange) -> None:
+    answer = get(make_exchange(hold=True).control_url + "/no-such")
+    assert answer.status == 404 and "expected GET /control/stats or ledger-flush, POST /control/start" in answer.text
 
 
 def test_delivered_is_what_was_emitted_less_what_was_withheld(make_exchange: MakeExchange, connect: Connect) -> None:

@@ -76,6 +76,18 @@ def test_man_names_every_option_of_the_exchange() -> None:
         assert re.search(rf"^ +{option}\b", text, re.MULTILINE), option
 
 
+def test_man_names_every_fault_of_the_exchange() -> None:
+    help_text = _run(program("tidemill-exchange"), "--help")
+    kinds = re.findall(r"^  (kind=\w+)", help_text, re.MULTILINE)
+    text = _man("tidemill-exchange.1")
+    assert len(kinds) == 19
+    for kind in kinds:
+        assert re.search(rf"^ +{kind}$", text, re.MULTILINE), kind
+    for parameter in ("delay=TIME (1s)", "pings=yes|no (yes)", "path=PREFIX", "what=CASE|huge (0)"):
+        assert parameter in text and parameter in help_text
+    assert not re.search(r"\b\w+\.h\b", help_text), "an installed package has no headers"
+
+
 # ---- completions: each shell is asked as by the tab key ----
 
 def _bash(*words: str) -> list[str]:

@@ -289,6 +289,6 @@ enum reason tm_replay_read(struct tm_replay *r, const struct tm_line *line)
     if (!type)
         return read_raw(r, &f, f.event.at ? f.event : line->text);
     if (!type->elsewhere || channel_of(r, f.sid) < 0)
-        learn_sid(r, f.sid, type->channel);
+        learn_sid(r, f.sid, (int)type->channel);
     return read_known(r, &f, type);
 }

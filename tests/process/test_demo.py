@@ -40,7 +40,9 @@ def test_recorded_frames_are_replayed(directory: Path) -> None:
     book = {"market_ticker": "KXREC-26-T1", "yes_dollars_fp": [["0.4700", "31.54"]]}
     delta = {"market_ticker": "KXREC-26-T1", "price_dollars": "0.4700", "delta_fp": "-9.90", "side": "yes",
              "ts": "2026-07-25T17:20:00.2Z", "ts_ms": 1785000000200}
-    frames = [("orderbook_snapshot", book), ("orderbook_delta", delta), ("orderbook_delta", delta)]
+    fine = {**delta, "price_dollars": "0.47125", "delta_fp": "1.00"}
+    frames = [("orderbook_snapshot", book), ("orderbook_delta", delta), ("orderbook_delta", delta), ("orderbook_delta", fine),
+              ("market_sentiment", {"market_ticker": "KXREC-26-T1", "score": 0.75})]
     recording = directory / "recording.jsonl"
     recording.write_text("".join(json.dumps({"recv_ms": 1785000000000 + 100 * seq, "event": {
         "type": kind, "sid": 1, "seq": seq, "msg": msg}}) + "\n" for seq, (kind, msg) in enumerate(frames, 1)),
@@ -48,7 +50,7 @@ def test_recorded_frames_are_replayed(directory: Path) -> None:
     done = _run("--replay", str(recording), "--gatherers", "2", "--json", tmp=directory)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
-    assert [figures[key] for key in KEYS[:6]] == [2, 2, 2, 0, 0, 0]
+    assert [figures[key] for key in KEYS[:6]] == [3, 3, 3, 0, 0, 0]
     assert list(directory.iterdir()) == [recording]
 
 

@@ -175,6 +175,8 @@ static void count_sequence(struct tm_replay_run *run, size_t conn, const struct 
         g->missing--;
     } else if (r->verdict == TM_SEQUENCE_REPEATED) {
         g->repeated++;
+    } else if (r->verdict == TM_SEQUENCE_BACK) {
+        g->back++;
     }
 }
 

@@ -24,7 +24,7 @@ struct tm_replay_conn {
 struct tm_replay_gaps {
     size_t conn;
     int64_t sid;
-    uint64_t frames, gaps, missing, late, repeated;
+    uint64_t frames, gaps, missing, late, repeated, back;
 };
 
 struct tm_replay_reason {

@@ -80,15 +80,15 @@ static void put_gaps(const struct tm_replay_run *run, struct tm_buf *out)
     bool any = false;
     for (size_t i = 0; i < run->gap_count; i++) {
         const struct tm_replay_gaps *g = &run->gaps[i];
-        if (!g->gaps && !g->repeated && !g->late)
+        if (!g->gaps && !g->repeated && !g->late && !g->back)
             continue;
         if (!any)
-            PUT("\n%-22s %8s %12s %8s %12s %8s %9s\n", "connection", "sid", "frames", "gaps", "missing", "late",
-                "repeated");
+            PUT("\n%-22s %8s %12s %8s %12s %8s %9s %6s\n", "connection", "sid", "frames", "gaps", "missing", "late",
+                "repeated", "back");
         any = true;
-        PUT("%-22s %8" PRId64 " %12" PRIu64 " %8" PRIu64 " %12" PRIu64 " %8" PRIu64 " %9" PRIu64 "\n",
+        PUT("%-22s %8" PRId64 " %12" PRIu64 " %8" PRIu64 " %12" PRIu64 " %8" PRIu64 " %9" PRIu64 " %6" PRIu64 "\n",
             run->conns[g->conn].name[0] ? run->conns[g->conn].name : "-", g->sid, g->frames, g->gaps, g->missing,
-            g->late, g->repeated);
+            g->late, g->repeated, g->back);
     }
     if (!any && run->gap_count)
         PUT("\nno gaps in %zu subscriptions\n", run->gap_count);
@@ -172,8 +172,8 @@ static void put_json_gaps(const struct tm_replay_run *run, struct tm_buf *out)
         PUT("%s{\"conn\":", i ? "," : "");
         TM_FATAL_UNLESS(!tm_json_put_text(out, name, strlen(name)));
         PUT(",\"sid\":%" PRId64 ",\"frames\":%" PRIu64 ",\"gaps\":%" PRIu64 ",\"missing\":%" PRIu64 ",\"late\":%" PRIu64
-            ",\"repeated\":%" PRIu64 "}",
-            g->sid, g->frames, g->gaps, g->missing, g->late, g->repeated);
+            ",\"repeated\":%" PRIu64 ",\"back\":%" PRIu64 "}",
+            g->sid, g->frames, g->gaps, g->missing, g->late, g->repeated, g->back);
     }
     PUT("]");
 }

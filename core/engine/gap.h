@@ -32,6 +32,7 @@ struct tm_gap {
 #define TM_GAP_UNSUBSCRIBED "unsubscribed"
 #define TM_GAP_STOPPED "stopped"
 #define TM_GAP_LATE_FRAMES "late frames"
+#define TM_GAP_WENT_BACK "sequence went back"
 
 /* What a row is about; NULL: all streams, all markets. */
 struct tm_gap_scope {

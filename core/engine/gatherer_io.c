@@ -192,6 +192,8 @@ static void on_message(void *arg, const char *bytes, size_t len)
         forward_frame(l, r.decoded.kind, bytes, len);
     if (*l->tell && r.decoded.kind && r.decoded.verdict == TM_VERDICT_ROWS)
         tell_rows(l, &r.decoded);
+    if (r.sequence.verdict == TM_SEQUENCE_BACK)
+        start_anew(l, TM_GAP_WENT_BACK, "until the connection is up again");
 }
 
 static const struct tm_link_events link_events = {.on_up = on_up, .on_message = on_message, .on_down = on_down};

@@ -395,12 +395,24 @@ static bool keep_malformed(struct tm_intake *in, struct tm_intake_time now)
     return in->malformed_kept++ < MALFORMED_KEPT_PER_HOUR;
 }
 
+/* A counter that begins again: how much came between, and of which markets, nobody knows, so nothing is whole. */
+static void note_back(struct tm_intake *in, struct tm_feed *feed, int64_t sid, const struct tm_sequence_result *r,
+                      struct tm_intake_time now)
+{
+    char detail[120];
+    (void)snprintf(detail, sizeof detail, "of sid %lld: expected %lld, got %lld", (long long)sid, (long long)r->first,
+                   (long long)r->last);
+    tm_feed_interrupted(in, feed, TM_GAP_WENT_BACK, detail, now);
+    TM_LOG_LIMITED(TM_LOG_WARN, "intake", "sequence numbers went back", TM_F_STR("connection", feed->name),
+                   TM_F_I64("sid", sid), TM_F_I64("expected", r->first), TM_F_I64("got", r->last));
+}
+
 /* False: the frame is a repeat and must not be looked at further. */
-static bool check_sequence(struct tm_intake *in, struct tm_feed *feed, const struct tm_decoded *d,
+static bool check_sequence(struct tm_intake *in, struct tm_feed *feed, const struct tm_decoded *d, uint64_t digest,
                            struct tm_sequence_result *r, struct tm_intake_time now)
 {
     int64_t sid = d->has_sid ? d->sid : 0;
-    *r = tm_sequence_check(&feed->sequence, sid, d->sequence);
+    *r = tm_sequence_check(&feed->sequence, sid, d->sequence, digest);
     switch (r->verdict) {
     case TM_SEQUENCE_REPEATED:
         in->stats.repeated_frames++;
@@ -412,6 +424,9 @@ static bool check_sequence(struct tm_intake *in, struct tm_feed *feed, const str
     case TM_SEQUENCE_LATE:
         if (r->filled)
             close_sequence_gap(in, feed, r->gap, now);
+        break;
+    case TM_SEQUENCE_BACK:
+        note_back(in, feed, sid, r, now);
         break;
     case TM_SEQUENCE_NEXT:
         break;
@@ -443,7 +458,7 @@ int tm_intake_message(struct tm_intake *in, struct tm_feed *feed, const char *by
     int rc = tm_decode_frame(in->setup.decoder, bytes, len, now.wall_us, d);
     if (rc)
         return rc;
-    if (d->has_sequence && !check_sequence(in, feed, d, &result->sequence, now)) {
+    if (d->has_sequence && !check_sequence(in, feed, d, tm_hash64(bytes, len, 0), &result->sequence, now)) {
         result->repeated = true;
         return TM_OK;
     }

@@ -64,36 +64,87 @@ static void fill(struct tm_sequence *s, size_t index, int64_t number)
         remove_hole(s, index);
 }
 
-static struct tm_sequence_result late_or_repeated(struct tm_sequence *s, int64_t sid, int64_t number)
+static void remove_holes_of(struct tm_sequence *s, int64_t sid)
+{
+    for (size_t i = s->hole_count; i-- > 0;)
+        if (s->holes[i].sid == sid)
+            remove_hole(s, i);
+}
+
+static void remember(struct tm_sequence *s, uint64_t digest)
+{
+    s->recent[s->recent_count++ % TM_SEQUENCE_RECENT] = digest;
+}
+
+static bool is_recent(const struct tm_sequence *s, uint64_t digest)
+{
+    size_t count = s->recent_count < TM_SEQUENCE_RECENT ? s->recent_count : TM_SEQUENCE_RECENT;
+    for (size_t i = 0; i < count; i++)
+        if (s->recent[i] == digest)
+            return true;
+    return false;
+}
+
+/* The hole that this number is missing in; NULL: none. */
+static struct tm_sequence_hole *hole_of(struct tm_sequence *s, int64_t sid, int64_t number)
 {
     for (size_t i = 0; i < s->hole_count; i++) {
         struct tm_sequence_hole *hole = &s->holes[i];
-        if (hole->sid != sid || number < hole->first || number > hole->last)
-            continue;
+        if (hole->sid == sid && number >= hole->first && number <= hole->last)
+            return hole;
+    }
+    return NULL;
+}
+
+static struct tm_sequence_result back(int64_t expected, int64_t number)
+{
+    return (struct tm_sequence_result){.verdict = TM_SEQUENCE_BACK, .first = expected, .last = number};
+}
+
+/* A number that is not beyond the last. */
+static struct tm_sequence_result check_old(struct tm_sequence *s, struct tm_sequence_subscription *sub, int64_t number,
+                                           uint64_t digest)
+{
+    struct tm_sequence_hole *hole = hole_of(s, sub->sid, number);
+    if (hole) {
         struct tm_sequence_result r = {.verdict = TM_SEQUENCE_LATE, .gap = hole->gap};
-        fill(s, i, number);
+        fill(s, (size_t)(hole - s->holes), number);
         r.filled = !gap_is_open(s, r.gap);
         return r;
     }
-    return (struct tm_sequence_result){.verdict = TM_SEQUENCE_REPEATED};
+    if (is_recent(s, digest))
+        return (struct tm_sequence_result){.verdict = TM_SEQUENCE_REPEATED};
+    struct tm_sequence_result r = back(sub->last + 1, number);
+    remove_holes_of(s, sub->sid);
+    sub->last = number;
+    return r;
 }
 
-struct tm_sequence_result tm_sequence_check(struct tm_sequence *s, int64_t sid, int64_t number)
+static struct tm_sequence_result check_new(struct tm_sequence *s, struct tm_sequence_subscription *sub, int64_t number)
 {
     struct tm_sequence_result r = {.verdict = TM_SEQUENCE_NEXT};
-    struct tm_sequence_subscription *sub = find(s, sid);
-    if (!sub)
-        sub = add(s, sid, number);
-    if (!sub)
-        return r;
-    if (number <= sub->last)
-        return late_or_repeated(s, sid, number);
     if (number > sub->last + 1) {
         r = (struct tm_sequence_result){
             .verdict = TM_SEQUENCE_GAP, .gap = ++s->gaps, .first = sub->last + 1, .last = number - 1};
-        add_hole(s, (struct tm_sequence_hole){.sid = sid, .first = r.first, .last = r.last, .gap = r.gap});
+        add_hole(s, (struct tm_sequence_hole){.sid = sub->sid, .first = r.first, .last = r.last, .gap = r.gap});
     }
     sub->last = number;
+    return r;
+}
+
+struct tm_sequence_result tm_sequence_check(struct tm_sequence *s, int64_t sid, int64_t number, uint64_t digest)
+{
+    struct tm_sequence_subscription *sub = find(s, sid);
+    if (number < 0 || number > TM_SEQUENCE_MAX)
+        return back(sub ? sub->last + 1 : s->start, number);
+    if (!sub)
+        sub = add(s, sid, number);
+    if (!sub)
+        return (struct tm_sequence_result){.verdict = TM_SEQUENCE_NEXT};
+    struct tm_sequence_result r =
+        number <= sub->last ? check_old(s, sub, number, digest) : check_new(s, sub, number);
+    if (r.verdict != TM_SEQUENCE_REPEATED)
+        remember(s, digest);
     return r;
 }
 
@@ -103,13 +154,12 @@ void tm_sequence_forget(struct tm_sequence *s, int64_t sid)
     if (!sub)
         return;
     *sub = s->subscriptions[--s->subscription_count];
-    for (size_t i = s->hole_count; i-- > 0;)
-        if (s->holes[i].sid == sid)
-            remove_hole(s, i);
+    remove_holes_of(s, sid);
 }
 
 void tm_sequence_reset(struct tm_sequence *s)
 {
     s->subscription_count = 0;
     s->hole_count = 0;
+    s->recent_count = 0;
 }

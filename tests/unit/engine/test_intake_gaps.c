@@ -207,6 +207,28 @@ static void test_a_restart_tells_what_it_did_not_hear(void **state)
     expect("quiet */* 95--1; ");
 }
 
+/* A counter that begins again: no row is dropped for its number, and nothing is whole until data has come once more. */
+static void test_numbers_that_go_back_end_the_claims(void **state)
+{
+    (void)state;
+    bench.feed = tm_feed_create(bench.intake, "d/1", at(10));
+    bench.told[0] = '\0';
+    feed(12, "{\"type\":\"book\",\"sid\":1,\"seq\":1,\"m\":\"A\",\"n\":1}");
+    feed(13, "{\"type\":\"delta\",\"sid\":1,\"seq\":2,\"m\":\"A\",\"n\":2}");
+    expect("start */* 10-12; whole deltas/A 12-12; ");
+    feed(14, "{\"type\":\"delta\",\"sid\":1,\"seq\":2,\"m\":\"A\",\"n\":2}"); /* the same frame twice */
+    expect("");
+    assert_int_equal(tm_intake_stats(bench.intake).repeated_frames, 1);
+    uint64_t rows = tm_feed_rows(bench.feed);
+    feed(15, "{\"type\":\"delta\",\"sid\":1,\"seq\":1,\"m\":\"A\",\"n\":3}");
+    expect("sequence went back */* 13--1; sequence went back */* 13-15; ");
+    feed(16, "{\"type\":\"delta\",\"sid\":1,\"seq\":2,\"m\":\"A\",\"n\":4}");
+    feed(17, "{\"type\":\"book\",\"sid\":1,\"seq\":3,\"m\":\"A\",\"n\":1}");
+    expect("whole deltas/A 17-17; ");
+    assert_int_equal(tm_feed_rows(bench.feed) - rows, 3);
+    assert_int_equal(tm_intake_stats(bench.intake).repeated_frames, 1);
+}
+
 /* ---- the journal ---- */
 
 static struct tm_journal *open_journal(const char *dir)
@@ -271,7 +293,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_a_market_is_whole_from_its_book_on),   TEST(test_a_channel_is_whole_when_it_is_subscribed),
         TEST(test_chosen_markets_claim_nothing_unseen),  TEST(test_what_was_refused_is_said_again),
-        TEST(test_a_restart_tells_what_it_did_not_hear), TEST(test_the_journal_tells_what_was_heard),
+        TEST(test_a_restart_tells_what_it_did_not_hear), TEST(test_numbers_that_go_back_end_the_claims),
+        TEST(test_the_journal_tells_what_was_heard),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -141,8 +141,7 @@ struct tm_sequence_result tm_sequence_check(struct tm_sequence *s, int64_t sid, 
         sub = add(s, sid, number);
     if (!sub)
         return (struct tm_sequence_result){.verdict = TM_SEQUENCE_NEXT};
-    struct tm_sequence_result r =
-        number <= sub->last ? check_old(s, sub, number, digest) : check_new(s, sub, number);
+    struct tm_sequence_result r = number <= sub->last ? check_old(s, sub, number, digest) : check_new(s, sub, number);
     if (r.verdict != TM_SEQUENCE_REPEATED)
         remember(s, digest);
     return r;

@@ -42,6 +42,9 @@ static void meet_sub(const struct tm_fault *f, struct tm_sub *s)
     case TM_FAULT_FRAGMENT:
         trouble(s)->fragment += f->count;
         break;
+    case TM_FAULT_RENUMBER:
+        s->seq = 0;
+        break;
     case TM_FAULT_ERROR:
         tm_sub_fail(s, f->code);
         break;

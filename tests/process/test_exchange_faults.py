@@ -75,6 +75,20 @@ def test_duplicate(make_exchange: MakeExchange, connect: Connect) -> None:
     assert len(pairs) == 5
 
 
+def test_renumber(make_exchange: MakeExchange, connect: Connect) -> None:
+    exchange = make_exchange(**BUSY)
+    client = subscribed(exchange, connect)
+    next_data(client)
+    exchange.fault("kind=renumber,channel=orderbook_delta")
+    next_data(client)
+    settle(exchange, client)
+    sequence = client.sequence(1)
+    begins = [at for at, seq in enumerate(sequence) if seq == 1]
+    assert len(begins) == 2 and begins[0] == 0 and begins[1] > 1
+    assert sequence == [*range(1, begins[1] + 1), *range(1, len(sequence) - begins[1] + 1)]
+    assert holes(client.sequence(2)) == [], "the other subscription counts on"
+
+
 def test_reorder(make_exchange: MakeExchange, connect: Connect) -> None:
     exchange = make_exchange(**BUSY)
     client = subscribed(exchange, connect)

@@ -160,7 +160,7 @@ static void any_order_takes_each_number_once(void **state)
     (void)state;
     srand(20261124);
     for (int round = 0; round < 500; round++) {
-            tm_sequence_init(&s, 1);
+        tm_sequence_init(&s, 1);
         bool taken[NUMBERS + 1] = {false};
         int64_t order[NUMBERS * 2];
         size_t count = 0;

@@ -212,7 +212,8 @@ static void print_params(FILE *out, const struct tm_fault_entry *entry)
         else
             column += fprintf(out, ", %s", one);
     }
-    fputs("\n", out);
+    if (entry->own[0])
+        fputs("\n", out);
 }
 
 static void print_selector(FILE *out, const char *name, const char *help)

@@ -25,6 +25,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 static int run(const struct tm_cli *cli)
 {
@@ -155,6 +156,7 @@ static void hold_signals(void)
 
 int main(int argc, char **argv)
 {
+    (void)prctl(PR_SET_DUMPABLE, 0); /* secrets in memory: no core file, no debugger but root's */
     if (argc > 1 && strcmp(argv[1], "run") == 0)
         hold_signals();
     struct tm_error err;

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/endian.h"
 #include "base/json.h"
+#include "base/unset.h"
 #include "dedup/fpset.h"
 #include "record/row_json.h"
 #include "record/schema.h"
@@ -118,7 +119,7 @@ static size_t production_index(const struct tm_stream *s, uint16_t column)
 static int put_key(const struct exporting *x, struct tm_span_bytes tuple, struct tm_buf *out)
 {
     const struct tm_stream *s = x->e->stream;
-    struct tm_field fields[TM_COLUMNS_MAX];
+    struct tm_field fields[TM_COLUMNS_MAX] TM_UNSET;
     if (!tuple.len || tm_tuple_split(tuple.bytes, tuple.len, fields, x->column_count))
         return TM_OK;
     int column = tm_archive_column(s);
@@ -198,7 +199,7 @@ static int adopt(struct exporting *x, unsigned part, struct tm_error *err)
 static struct tm_fp identity(struct exporting *x, const uint8_t *tuple, size_t len)
 {
     const struct tm_stream *s = x->e->stream;
-    struct tm_field fields[TM_COLUMNS_MAX];
+    struct tm_field fields[TM_COLUMNS_MAX] TM_UNSET;
     uint8_t bytes[8192];
     size_t n = 0;
     TM_FATAL_UNLESS(tm_tuple_split(tuple, len, fields, x->column_count) == TM_OK);

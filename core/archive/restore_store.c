@@ -1,6 +1,7 @@
 #include "archive/restore_private.h"
 #include "base/clock.h"
 #include "base/endian.h"
+#include "base/unset.h"
 #include "record/row.h"
 #include "record/schema.h"
 #include "store/exports.h"
@@ -94,7 +95,7 @@ static int put_restored(struct tm_restoring *r, const struct tm_span_bytes *span
 /* The time that decides on its partition and its period; INT64_MIN: none. */
 static int64_t time_of(const struct tm_restoring *r, const struct tm_span_bytes *row)
 {
-    struct tm_field fields[TM_COLUMNS_MAX];
+    struct tm_field fields[TM_COLUMNS_MAX] TM_UNSET;
     int column = tm_archive_column(r->stream);
     if (tm_tuple_split(row->bytes, row->len, fields, r->column_count) || fields[column].len != 8)
         return INT64_MIN;

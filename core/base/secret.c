@@ -73,13 +73,17 @@ static int check_file(int fd, const char *path, struct tm_error *err)
         return tm_error_errno(err, TM_EIO, errno, "cannot stat secret file %s", path);
     if (!S_ISREG(st.st_mode))
         return tm_error_set(err, TM_EINVAL, "secret file %s is not a regular file", path);
-    if (st.st_uid != 0 && st.st_uid != geteuid())
-        return tm_error_set(err, TM_EDENIED, "secret file %s belongs to user %u: expected root or this process's user",
-                            path, (unsigned)st.st_uid);
-    if (st.st_mode & MODE_TOO_OPEN)
+    unsigned mode = st.st_mode & 07777, user = st.st_uid;
+    if (user != 0 && user != geteuid())
         return tm_error_set(err, TM_EDENIED,
-                            "secret file %s is open to others (mode %04o): expected 0640 at most, chmod it to 0600",
-                            path, (unsigned)(st.st_mode & 07777));
+                            "secret file %s belongs to user %u (mode %04o): expected root or the user that runs this, "
+                            "%u, and mode 0600: chown %u %s && chmod 600 %s",
+                            path, user, mode, (unsigned)geteuid(), (unsigned)geteuid(), path, path);
+    if (mode & MODE_TOO_OPEN)
+        return tm_error_set(err, TM_EDENIED,
+                            "secret file %s is open to others (mode %04o): expected 0600, or 0640 at most: "
+                            "chmod 600 %s",
+                            path, mode, path);
     return TM_OK;
 }
 

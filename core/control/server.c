@@ -31,14 +31,15 @@ static size_t sessions_max(const struct tm_control *c)
     return c->options.settings.sessions_max ? c->options.settings.sessions_max : TM_CONTROL_SESSIONS;
 }
 
-/* Close the session that has been idle longest, if that is long enough. */
-static bool make_room(struct tm_control *c)
+/* Close the session that has been idle longest, if that is long enough. None makes room for a lower role. */
+static bool make_room(struct tm_control *c, enum tm_command_role role)
 {
+    int64_t idle_us = c->options.makes_room_us ? c->options.makes_room_us : MAKES_ROOM_US;
     struct tm_control_session *oldest = NULL;
     for (struct tm_control_session *s = c->sessions; s; s = s->next)
-        if (tm_control_session_is_idle(s) && (!oldest || s->last_us < oldest->last_us))
+        if (s->peer.role <= role && tm_control_session_is_idle(s) && (!oldest || s->last_us < oldest->last_us))
             oldest = s;
-    if (!oldest || tm_clock_mono_us() - oldest->last_us < MAKES_ROOM_US)
+    if (!oldest || tm_clock_mono_us() - oldest->last_us < idle_us)
         return false;
     tm_log(TM_LOG_INFO, "control", "an idle session makes room for another", TM_F_U64("session", oldest->peer.session),
            TM_F_U64("uid", oldest->peer.uid));
@@ -49,7 +50,7 @@ static bool make_room(struct tm_control *c)
 static bool has_room(struct tm_control *c, enum tm_command_role role)
 {
     size_t max = sessions_max(c), mine = role < TM_COMMAND_ADMIN && max > RESERVED ? max - RESERVED : max;
-    return c->session_count < mine || make_room(c);
+    return c->session_count < mine || make_room(c, role);
 }
 
 static bool read_peer(int fd, const struct tm_access_table *access, struct tm_control_peer *out)
@@ -179,20 +180,41 @@ static int listen_at(struct tm_control *c, const struct sockaddr_un *address, st
     if (bound < 0)
         return tm_error_errno(err, TM_EIO, saved, "control socket %s: cannot bind", address->sun_path);
     struct stat st;
-    if (listen(c->fd, SOMAXCONN) < 0 || stat(address->sun_path, &st) < 0)
+    if (listen(c->fd, SOMAXCONN) < 0 || lstat(address->sun_path, &st) < 0)
         return tm_error_errno(err, TM_EIO, errno, "control socket %s: cannot listen", address->sun_path);
     c->device = st.st_dev;
     c->inode = st.st_ino;
     return TM_OK;
 }
 
+/* A descriptor of the socket's file, never of what a link or somebody else has put in its place; < 0: an error. */
+static int open_own_file(const struct tm_control *c, struct tm_error *err)
+{
+    struct stat st;
+    int fd = open(c->path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return tm_error_errno(err, TM_EIO, errno, "control socket %s: it is gone", c->path);
+    if (fstat(fd, &st) == 0 && st.st_dev == c->device && st.st_ino == c->inode)
+        return fd;
+    close(fd);
+    return tm_error_set(err, TM_ESTATE, "control socket %s: another file is in its place: remove it and start again",
+                        c->path);
+}
+
+/* Give the socket's file its group and mode. chmod goes by /proc, as fchmod takes no descriptor that is a mere path. */
 static int open_file(const struct tm_control *c, struct tm_error *err)
 {
-    if (c->access.has_group && lchown(c->path, (uid_t)-1, c->access.group) < 0)
-        return tm_error_errno(err, TM_EIO, errno, "control socket %s: cannot be given to the group", c->path);
-    if (chmod(c->path, tm_access_mode(&c->access)) < 0)
-        return tm_error_errno(err, TM_EIO, errno, "control socket %s: cannot be opened to others", c->path);
-    return TM_OK;
+    char by_descriptor[32];
+    int rc = TM_OK, fd = open_own_file(c, err);
+    if (fd < 0)
+        return fd;
+    (void)snprintf(by_descriptor, sizeof by_descriptor, "/proc/self/fd/%d", fd);
+    if (c->access.has_group && fchownat(fd, "", (uid_t)-1, c->access.group, AT_EMPTY_PATH) < 0)
+        rc = tm_error_errno(err, TM_EIO, errno, "control socket %s: cannot be given to the group", c->path);
+    else if (chmod(by_descriptor, tm_access_mode(&c->access)) < 0)
+        rc = tm_error_errno(err, TM_EIO, errno, "control socket %s: cannot be opened to others", c->path);
+    close(fd);
+    return rc;
 }
 
 int tm_control_configure(struct tm_control *c, const struct tm_config_control *settings, struct tm_error *err)

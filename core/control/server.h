@@ -16,9 +16,12 @@
  * Who may: control/access.h, by the file's permissions and by what the kernel says of the peer; both are checked. What:
  * each command, and each function that a command in Lua calls, has a role. Limits: a line 64 KiB, a frame 256 KiB, an
  * answer and the output of a command 1 MiB, `sessions_max` sessions, 10 s for a line or frame that has begun and for a
- * session's first command, 100 commands a second (200 in a burst), 10 minutes idle. When all sessions are taken, the one that has been idle longest makes room if
- * that is 5 s. A session that does not read its answers is not read from, and its command rests. A live socket of another process is
- * never replaced, a stale one is. Every command is logged with uid, pid and session.
+ * session's first command, 100 commands a second (200 in a burst), 10 minutes idle. Sessions are 64 and not a handful:
+ * a console keeps one for as long as it is open, and 50 of them beside hostile peers are measured (bench_repl, X19); one
+ * that asks nothing costs a descriptor and two small buffers. The last four are for admins. When all are taken, the one
+ * that has been idle longest makes room if that is 5 s and its role is not above that of the peer who comes. A session
+ * that does not read its answers is not read from, and its command rests. A live socket of another process is never
+ * replaced, a stale one is. Every command is logged with uid, pid and session.
  *
  * One loop's thread. Commands of the table run on it and must be quick; those in Lua take turns (script/session.h).
  */
@@ -44,6 +47,7 @@ struct tm_control_options {
     void *context;                     /* what commands get */
     struct tm_config_control settings; /* read at once */
     int64_t idle_us, begin_us;         /* 0: 10 minutes, 10 s */
+    int64_t makes_room_us;             /* 0: 5 s */
     struct tm_sessions *sessions;      /* NULL: no commands in Lua */
     struct tm_script *(*script)(void *context);
     const char *library; /* of commands in Lua; NULL: the usual */

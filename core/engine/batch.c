@@ -1,6 +1,7 @@
 #include "base/clock.h"
 #include "base/endian.h"
 #include "base/planted.h"
+#include "base/unset.h"
 #include "engine/dedup_private.h"
 #include "record/row.h"
 
@@ -150,7 +151,7 @@ void tm_batch_trim(struct tm_batch *b)
 static int index_row(struct tm_batch *b, size_t at, size_t len, const struct tm_hash_key *key, int64_t *expected,
                      struct tm_error *err)
 {
-    struct tm_field fields[TM_COLUMNS_MAX];
+    struct tm_field fields[TM_COLUMNS_MAX] TM_UNSET;
     const struct tm_stream *s = b->stream;
     uint16_t count = (uint16_t)(s->production_count + 1);
     if (tm_tuple_split(b->bytes.data + at, len, fields, count) || fields[count - 1].len != 8)

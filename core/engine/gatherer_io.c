@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/unset.h"
 #include "engine/gatherer_private.h"
 #include "engine/heard.h"
 
@@ -172,7 +173,7 @@ static void on_message(void *arg, const char *bytes, size_t len)
 {
     struct tm_io_link *l = arg;
     struct tm_intake_result r;
-    struct tm_error err;
+    struct tm_error err TM_UNSET;
     int rc = tm_intake_message(l->g->intake, l->feed, bytes, len, now_both(), &r);
     if (rc) {
         /* memory, or a tuple that our own decoder made wrong: the frame is not taken, so the feed is not

@@ -1,6 +1,7 @@
 #include "engine/heard.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/unset.h"
 #include "record/builtin.h"
 #include "record/row.h"
 
@@ -12,7 +13,7 @@
 
 static int64_t heard_in(const struct tm_stream *heartbeats, const struct tm_journal_record *record)
 {
-    struct tm_field fields[TM_COLUMNS_MAX];
+    struct tm_field fields[TM_COLUMNS_MAX] TM_UNSET;
     if (strcmp(record->stream, heartbeats->name) != 0 || strcmp(record->columns, heartbeats->copy_columns) != 0 ||
         tm_tuple_split(record->tuple, record->len, fields, heartbeats->column_count) || fields[0].len != 8)
         return 0;

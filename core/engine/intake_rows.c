@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/endian.h"
 #include "base/planted.h"
+#include "base/unset.h"
 #include "engine/intake_private.h"
 
 /* Equal keys of a counted stream share one exchange microsecond and a connection delivers in order, so a
@@ -49,7 +50,7 @@ static int counter_for(struct tm_feed *feed, const struct tm_row *row, const str
 /* Most keys are counted for the first time, so that is the one whose place is asked for. */
 static int look_at_key(const struct tm_intake *in, struct tm_waiting *w)
 {
-    struct tm_field fields[TM_COLUMNS_MAX];
+    struct tm_field fields[TM_COLUMNS_MAX] TM_UNSET;
     int rc = tm_tuple_split(w->row.tuple, w->row.len, fields, w->row.stream->column_count);
     if (rc)
         return rc;

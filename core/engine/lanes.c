@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/endian.h"
 #include "base/log.h"
+#include "base/unset.h"
 #include "record/row.h"
 
 #include <stdio.h>
@@ -154,7 +155,7 @@ static struct tm_lane *lane_of(struct tm_lanes *l, const struct tm_journal_recor
 
 static void note_arrival(struct tm_lanes *l, const struct tm_lane *lane, const struct tm_journal_record *record)
 {
-    struct tm_field fields[TM_COLUMNS_MAX];
+    struct tm_field fields[TM_COLUMNS_MAX] TM_UNSET;
     const struct tm_stream *stream = lane->stream;
     if (!lane->as_declared || stream->received_column < 0 ||
         tm_tuple_split(record->tuple, record->len, fields, stream->column_count))

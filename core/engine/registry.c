@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/endian.h"
+#include "base/unset.h"
 
 #define INDEX_MIN 1024
 #define NONE UINT32_MAX
@@ -200,7 +201,7 @@ static int take_entry(struct tm_registry *r, uint32_t *out)
 
 static int pack(struct tm_registry *r, const uint8_t *tuple, size_t len)
 {
-    struct tm_field fields[TM_COLUMNS_MAX];
+    struct tm_field fields[TM_COLUMNS_MAX] TM_UNSET;
     int rc = tm_tuple_split(tuple, len, fields, r->stream->column_count);
     tm_buf_clear(&r->scratch);
     for (size_t i = 0; !rc && i < r->column_count; i++) {

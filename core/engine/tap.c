@@ -1,6 +1,7 @@
 #include "engine/tap.h"
 
 #include "base/endian.h"
+#include "base/unset.h"
 #include "record/row_json.h"
 
 #include <stdlib.h>
@@ -137,7 +138,7 @@ uint64_t tm_tap_left_out(const struct tm_taps *taps, const struct tm_tap *tap)
 
 static bool is_of_market(const struct tm_tap *tap, const struct tm_stream *stream, const uint8_t *tuple, size_t len)
 {
-    struct tm_field fields[TM_COLUMNS_MAX];
+    struct tm_field fields[TM_COLUMNS_MAX] TM_UNSET;
     int column = stream->ticker_column;
     size_t count = len >= 2 ? tm_get_be16(tuple) : 0;
     if (!tap->ticker)

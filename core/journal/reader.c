@@ -1,5 +1,6 @@
 #include "journal/internal.h"
 #include "base/log.h"
+#include "base/unset.h"
 #include "journal/scan.h"
 
 #include <errno.h>
@@ -254,7 +255,7 @@ static bool next_item(struct tm_journal_reader *r, struct tm_item *item)
 int tm_journal_reader_next(struct tm_journal_reader *r, struct tm_journal_record *record, struct tm_error *err)
 {
     struct tm_item item;
-    struct tm_error unwanted;
+    struct tm_error unwanted TM_UNSET;
     err = err ? err : &unwanted;
     while (!next_item(r, &item)) {
         int rc = next_frame(r, err);

@@ -1,10 +1,8 @@
 #include "net/auth.h"
 #include "base/buf.h"
 #include "base/clock.h"
-#include "base/log.h"
+#include "base/secret.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <openssl/bio.h>
@@ -18,10 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#define KEY_FILE_BYTES_MAX 65536
 #define SIGNATURE_BYTES_MAX 1024 /* RSA-8192 */
 #define BASE64_SIZE(n) (((n) + 2) / 3 * 4 + 1)
 
@@ -102,31 +97,6 @@ static int expand(const char *template, const struct values *v, struct tm_buf *o
     return TM_OK;
 }
 
-static int read_key_file(const char *path, char *bytes, size_t *len, struct tm_error *err)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    if (fd < 0)
-        return tm_error_errno(err, TM_ENOENT, errno, "cannot open key file %s", path);
-    struct stat st;
-    int rc = TM_OK;
-    ssize_t n = 0;
-    if (fstat(fd, &st))
-        rc = tm_error_errno(err, TM_EIO, errno, "cannot stat key file %s", path);
-    else if (!S_ISREG(st.st_mode))
-        rc = tm_error_set(err, TM_EINVAL, "key file %s is not a regular file", path);
-    else if (st.st_mode & (S_IWGRP | S_IWOTH))
-        rc =
-            tm_error_set(err, TM_EDENIED, "key file %s may be written by group or others (mode %04o); chmod it to 0600",
-                         path, (unsigned)(st.st_mode & 07777));
-    else if ((n = read(fd, bytes, KEY_FILE_BYTES_MAX)) < 0)
-        rc = tm_error_errno(err, TM_EIO, errno, "cannot read key file %s", path);
-    if (!rc && (st.st_mode & S_IROTH))
-        tm_log(TM_LOG_WARN, "net", "key file can be read by every user", TM_F_STR("file", path));
-    close(fd);
-    *len = rc ? 0 : (size_t)n;
-    return rc;
-}
-
 /* Without a passphrase OpenSSL would ask for one on the terminal. */
 static int no_passphrase(char *buf, int size, int writing, void *arg)
 {
@@ -161,16 +131,18 @@ static int parse_key(const char *bytes, size_t len, const char *what, EVP_PKEY *
 
 static int load_key(const struct tm_auth_def *def, EVP_PKEY **out, struct tm_error *err)
 {
-    char bytes[KEY_FILE_BYTES_MAX], what[PATH_MAX];
-    size_t len;
+    char what[PATH_MAX];
+    struct tm_secret *file;
     if (def->key)
         return parse_key(def->key, strlen(def->key), "the signer's key", out, err);
-    int rc = read_key_file(def->key_file, bytes, &len, err);
-    if (rc)
+    int rc = tm_secret_read_file(def->key_file, &file, err);
+    if (rc) {
+        (void)tm_error_wrap(err, "the signer's key");
         return rc;
+    }
     (void)snprintf(what, sizeof what, "key file %s", def->key_file);
-    rc = parse_key(bytes, len, what, out, err);
-    OPENSSL_cleanse(bytes, sizeof bytes);
+    rc = parse_key(tm_secret_text(file), tm_secret_len(file), what, out, err);
+    tm_secret_put(file);
     return rc;
 }
 

@@ -26,7 +26,7 @@ struct tm_auth_header_def {
 
 struct tm_auth_def {
     const char *key_id;   /* may be NULL if no template uses it */
-    const char *key_file; /* NULL: nothing is signed; refused if group or others may write it */
+    const char *key_file; /* NULL: nothing is signed; a secret file, and refused as base/secret.h says */
     const char *key;      /* its text instead of a file */
     const char *message;  /* template of the bytes to sign, e.g. "{timestamp_ms}{method}{path}" */
     const struct tm_auth_header_def *headers;

@@ -3,6 +3,8 @@
 #include "record/emit.h"
 #include "record/find.h"
 
+#include "base/unset.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -402,7 +404,7 @@ static void clear(struct tm_decoded *out)
 
 int tm_decode_frame(struct tm_decoder *d, const char *bytes, size_t len, int64_t received_us, struct tm_decoded *out)
 {
-    struct tm_scanner s;
+    struct tm_scanner s TM_UNSET; /* set by tm_scanner_init, which is not seen here */
     struct tm_emission *e = &d->emission;
     clear(out);
     begin(d);

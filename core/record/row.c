@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/endian.h"
+#include "base/unset.h"
 
 /* A jsonb field is a version byte and then text. */
 #define FIELD_BYTES_MAX (TM_FIELD_BYTES_MAX + 1)
@@ -208,7 +209,7 @@ int64_t tm_tuple_length(const uint8_t *bytes, size_t len)
 
 int tm_row_read(struct tm_row *row, const struct tm_stream *stream, uint8_t *tuple, size_t len)
 {
-    struct tm_field fields[TM_COLUMNS_MAX];
+    struct tm_field fields[TM_COLUMNS_MAX] TM_UNSET;
     int rc = tm_tuple_split(tuple, len, fields, stream->column_count);
     if (rc)
         return rc;
@@ -255,7 +256,7 @@ const struct tm_key *tm_stream_key_at(const struct tm_stream *stream, const stru
 struct tm_fp tm_stream_fingerprint(const struct tm_stream *stream, const struct tm_hash_key *key,
                                    const struct tm_field *fields)
 {
-    struct tm_fp runs[TM_COLUMNS_MAX];
+    struct tm_fp runs[TM_COLUMNS_MAX] TM_UNSET;
     if (stream->observer)
         return unique_fingerprint(key);
     const struct tm_key *of = tm_stream_key_of(stream, fields);

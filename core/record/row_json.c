@@ -1,6 +1,7 @@
 #include "record/row_json.h"
 
 #include "base/clock.h"
+#include "base/unset.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -90,7 +91,7 @@ int tm_json_put_field(struct tm_buf *out, const struct tm_column *column, const 
 
 int tm_row_json(const struct tm_stream *stream, const uint8_t *tuple, size_t len, struct tm_buf *out)
 {
-    struct tm_field fields[TM_COLUMNS_MAX];
+    struct tm_field fields[TM_COLUMNS_MAX] TM_UNSET;
     int rc = tm_tuple_split(tuple, len, fields, stream->column_count);
     bool first = true;
     if (!rc)
@@ -154,7 +155,7 @@ static int put_listed(struct tm_buf *out, const struct tm_stream *stream, const 
 int tm_row_json_listed(const struct tm_stream *stream, const char *columns, const uint8_t *tuple, size_t len,
                        struct tm_buf *out)
 {
-    struct tm_field fields[TM_COLUMNS_MAX];
+    struct tm_field fields[TM_COLUMNS_MAX] TM_UNSET;
     size_t count = len >= 2 ? tm_get_be16(tuple) : 0, i = 0;
     bool first = true;
     int rc = count && count <= TM_COLUMNS_MAX ? tm_tuple_split(tuple, len, fields, count) : TM_ECORRUPT;

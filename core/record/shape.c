@@ -1,5 +1,7 @@
 #include "record/shape.h"
 
+#include "base/unset.h"
+
 #include <stdlib.h>
 
 #if defined(__x86_64__) && !defined(TM_PORTABLE)
@@ -331,7 +333,7 @@ static inline bool note_number(struct tm_scanner *s, const char *at, const char 
 static inline __attribute__((always_inline)) bool fits(const struct tm_shape *shape, struct tm_scanner *s,
                                                        struct tm_value *values, uint16_t walk, find_quotes *find)
 {
-    uint16_t quotes[QUOTES_ROOM];
+    uint16_t quotes[QUOTES_ROOM] TM_UNSET;
     const char *text = s->begin, *at = text;
     size_t len = trimmed(s);
     bytes32 wrong = {0};

@@ -2,6 +2,7 @@
 #include "script/chunk.h"
 #include "script/grant.h"
 #include "script/place.h"
+#include "script/trust.h"
 #include "script/vm.h"
 
 #include "base/hash.h"
@@ -20,22 +21,6 @@
 #define PATH_BYTES_MAX 1024
 
 static char loading; /* its address marks a module whose file is still running */
-
-/* A private group (same number as its user) or our own group may write: both are the usual state of a checkout. */
-static const char *untrusted(const struct stat *st)
-{
-    if (!S_ISREG(st->st_mode))
-        return "is not a regular file";
-    if (st->st_size > FILE_BYTES_MAX)
-        return "is larger than 4 MiB";
-    if (st->st_mode & S_IWOTH)
-        return "can be written by everybody: chmod o-w it";
-    if ((st->st_mode & S_IWGRP) && st->st_gid != st->st_uid && st->st_gid != getegid())
-        return "can be written by another group: chmod g-w it";
-    if (st->st_uid != 0 && st->st_uid != geteuid() && geteuid() != 0)
-        return "belongs to another user: expected root or the user that runs it";
-    return NULL;
-}
 
 static int read_all(int fd, size_t size, struct tm_buf *out)
 {
@@ -61,20 +46,33 @@ static bool is_moving(int fd, const struct stat *before)
            now.st_mtim.tv_nsec != before->st_mtim.tv_nsec;
 }
 
+static int read_open(int fd, const char *path, struct tm_module_paths *paths, struct tm_error *err)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return tm_error_errno(err, TM_EIO, errno, "cannot stat it");
+    if (!S_ISREG(st.st_mode))
+        return tm_error_set(err, TM_EINVAL, "is not a regular file");
+    if (st.st_size > FILE_BYTES_MAX)
+        return tm_error_set(err, TM_EINVAL, "is larger than 4 MiB");
+    int rc = tm_trust_file(path, &st, paths->library, err);
+    if (rc)
+        return rc;
+    int error = read_all(fd, (size_t)st.st_size, &paths->source);
+    if (error)
+        return tm_error_errno(err, TM_EIO, error, "cannot read it");
+    return is_moving(fd, &st) ? tm_error_set(err, TM_ERETRY, "is being written: try again when it is whole") : TM_OK;
+}
+
 /* No Lua in here, so nothing can jump away from the open descriptor. O_NONBLOCK: a FIFO must not hang the load. */
-static const char *read_source(const char *path, struct tm_buf *out)
+static int read_source(const char *path, struct tm_module_paths *paths, struct tm_error *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0)
-        return strerror(errno);
-    struct stat st = {0};
-    const char *why = fstat(fd, &st) ? strerror(errno) : untrusted(&st);
-    if (!why) {
-        int error = read_all(fd, (size_t)st.st_size, out);
-        why = error ? strerror(error) : is_moving(fd, &st) ? "is being written: try again when it is whole" : NULL;
-    }
+        return tm_error_set(err, TM_ENOENT, "%s", strerror(errno));
+    int rc = read_open(fd, path, paths, err);
     close(fd);
-    return why;
+    return rc;
 }
 
 static void note_file(struct tm_module_paths *paths, const char *name, uint64_t hash)
@@ -90,9 +88,9 @@ static void note_file(struct tm_module_paths *paths, const char *name, uint64_t 
 
 void tm_module_load(lua_State *L, struct tm_module_paths *paths, const char *path, const char *name)
 {
-    const char *why = read_source(path, &paths->source);
-    if (why)
-        luaL_error(L, "%s: %s", path, why);
+    struct tm_error err;
+    if (read_source(path, paths, &err))
+        luaL_error(L, "%s: %s", path, err.message);
     const char *source = (const char *)paths->source.data;
     size_t len = paths->source.len;
     uint64_t hash = tm_hash64(source, len, 0);

@@ -2,9 +2,9 @@
  * Loading source files: the script itself and what it requires.
  *
  * A file is read whole, must be a regular file of at most 4 MiB of text (never bytecode), and is refused when others
- * than its owner can change it (FAILURES c10). `require "a.b"` looks for a/b.lua and a/b/init.lua in the directory of
- * the Lua library first, then in that of the script; each file runs once. Positions in messages name library files
- * relative to the library ("kalshi/init.lua:12") and others as they were given.
+ * can change it (script/trust.h). `require "a.b"` looks for a/b.lua and a/b/init.lua in the directory of the Lua library
+ * first, then in that of the script; each file runs once. Positions in messages name library files relative to the
+ * library ("kalshi/init.lua:12") and others as they were given.
  */
 #ifndef TM_SCRIPT_MODULE_H
 #define TM_SCRIPT_MODULE_H

@@ -1,5 +1,7 @@
 #include "store/size.h"
 
+#include "base/unset.h"
+
 #include "record/row.h"
 
 #define PAGE_BYTES 8192
@@ -66,7 +68,7 @@ static size_t heap_tuple_bytes(const struct tm_stream *stream, const struct tm_f
 
 double tm_store_local_row_bytes(const struct tm_stream *stream, const uint8_t *tuple, size_t len)
 {
-    struct tm_field fields[TM_COLUMNS_MAX];
+    struct tm_field fields[TM_COLUMNS_MAX] TM_UNSET;
     if (tm_tuple_split(tuple, len, fields, stream->column_count) < 0)
         return 0;
     double page = (double)PAGE_BYTES / (PAGE_BYTES - PAGE_HEADER_BYTES);

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Callable
 
-from . import paths
+from . import canary, paths
 from .daemons import Deduplicator, Exchange, Gatherer
 from .disk import SmallDisk
 from .netns import Network
@@ -245,9 +245,12 @@ class Lab:
         if self.swept:
             return []
         self.swept = True
+        daemons = [*self.gatherers.values(), *self.deduplicators]
+        secrets = canary.given(daemons)
         try:
+            shown = canary.in_command_lines(secrets, daemons)
             self._stop()
-            return self._complaints()
+            return self._complaints() + shown + canary.in_files(secrets, daemons)
         finally:
             for cluster in self._every_cluster:
                 cluster.stop("fast" if self.options.keep else "immediate")

@@ -203,9 +203,9 @@ class PostgresCluster:
 
     def conninfo(self, database: str | None = None, tcp: bool = False, port: int | None = None,
                  user: str | None = None) -> str:
-        """A libpq connection string, by unix socket or by TCP; `port`: of a proxy before it."""
-        where = f"host=127.0.0.1 password={self.password}" if tcp else f"host={self.home}"
-        return f"{where} port={port or self.port} user={user or SUPERUSER} dbname={database or self.database}"
+        """A libpq connection string, by unix socket or by TCP; `port`: of a proxy before it. With the password, which the
+        socket does not ask for, so that canary.py can tell who shows it."""
+        return f"host={'127.0.0.1' if tcp else self.home} password={self.password} port={port or self.port} user={user or SUPERUSER} dbname={database or self.database}"
 
     def psql(self) -> str:
         """The command that takes a person into the database."""

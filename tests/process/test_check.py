@@ -3,15 +3,17 @@ reasons. Start is `tidemill run --probe`: everything is started, nothing is conn
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any, Callable
 
 import pytest
 
-from harness.paths import program
+from harness.paths import ROOT, program
 from policy_scripts import Call, deduplicator, gatherer, mutate, source
 
 MUTANTS = 25  # of each script and seed
@@ -128,6 +130,40 @@ def test_the_environment_is_no_configuration(directory: Path) -> None:
     assert check(path)["ok"]
     done = probe(path)
     assert done.returncode == 1 and "cannot start" in done.stderr, done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users")
+def test_root_runs_no_script_of_others(directory: Path) -> None:
+    """nobody could write what root runs (FAILURES c10); check, run and a required file say so and what to do."""
+    path = write(directory, [*gatherer(str(directory / "data"))])
+    shutil.chown(path, "nobody", "nogroup")
+    path.chmod(0o664)
+    expected = f"{path}: belongs to user 65534, and root runs it: expected root: chown root {path}"
+    problems = check(path)["problems"]
+    assert len(problems) == 1 and expected in f"{path}: {problems[0]['message']}", problems
+    done = probe(path)
+    assert done.returncode == BAD_CONFIGURATION and expected in done.stderr, done.stderr
+    shutil.chown(path, 0, 0)
+    assert check(path)["ok"]
+    (directory / "mine.lua").write_text("return {}\n", encoding="utf-8")
+    path.write_text('require "mine"\n' + path.read_text(encoding="utf-8"), encoding="utf-8")
+    assert check(path)["ok"]
+    shutil.chown(directory / "mine.lua", "nobody")
+    assert "mine.lua: belongs to user 65534" in check(path)["problems"][0]["message"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users")
+def test_a_checkout_of_another_user(directory: Path) -> None:
+    """Mounted into a container where root runs it: who owns the library is believed, somebody else is not."""
+    shutil.copytree(ROOT / "lua", directory / "lua")
+    subprocess.run(["chown", "-R", "12345:12345", directory / "lua"], check=True)
+    path = directory / "lua" / "kalshi" / "gatherer.lua"
+    command = [program("tidemill"), "check", path]
+    environment = {**os.environ, "TIDEMILL_LUA": str(directory / "lua")}
+    subprocess.run(command, env=environment, check=True, timeout=60)
+    os.chown(path, 12346, 12346)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == BAD_CONFIGURATION and "belongs to user 12346" in done.stdout + done.stderr
 
 
 def test_several_files(directory: Path) -> None:

@@ -89,7 +89,7 @@ class Observer:
             process = daemon.process
             self.peak_rss_mb = max(self.peak_rss_mb, process.status_kb("VmHWM") / 1024)
             self.peak["threads"] = max(self.peak["threads"], process.status_kb("Threads"))
-            self.peak["fds"] = max(self.peak["fds"], len(os.listdir(f"/proc/{process.pid}/fd")))
+            self.peak["fds"] = max(self.peak["fds"], _open_files(daemon))
         except (OSError, KeyError, RuntimeError):
             pass
 
@@ -106,3 +106,11 @@ class Observer:
             if self._connection is not None and not self._connection.closed:
                 self._connection.close()
             return None
+
+
+def _open_files(daemon: Daemon) -> int:
+    """Only root may look into a process that is not dumpable; others ask it."""
+    try:
+        return len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
+    except PermissionError:
+        return int(daemon.metrics().get("process_open_fds"))

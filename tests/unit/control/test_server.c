@@ -72,6 +72,7 @@ static const struct tm_command commands[] = {{"echo", TM_COMMAND_READ, "", echo,
 #define SESSIONS 4
 
 static struct tm_sessions *sessions;
+static int64_t makes_room_us;
 
 static int open_control(int64_t idle_us, struct tm_control **out, struct tm_error *err)
 {
@@ -80,6 +81,7 @@ static int open_control(int64_t idle_us, struct tm_control **out, struct tm_erro
                                          .commands = commands,
                                          .idle_us = idle_us,
                                          .begin_us = 300000,
+                                         .makes_room_us = makes_room_us,
                                          .settings.sessions_max = SESSIONS,
                                          .sessions = sessions,
                                          .library = TM_SOURCE_DIR "/lua"};
@@ -333,6 +335,65 @@ static void test_sessions_are_bounded(void **state)
         close(fds[i]);
 }
 
+#define READER 12345
+
+/* The kernel tells the effective user of the moment. */
+static int dial_as(uid_t uid)
+{
+    assert_int_equal(seteuid(uid), 0);
+    int fd = dial();
+    assert_int_equal(seteuid(0), 0);
+    return fd;
+}
+
+static struct peer greet(int fd)
+{
+    struct peer p = {.fd = fd};
+    send_text(fd, "echo hello\n");
+    wait_for(&p, 1);
+    return p;
+}
+
+static void test_no_session_makes_room_for_a_lower_role(void **state)
+{
+    (void)state;
+    struct tm_error err;
+    struct tm_config_control_rule rule = {.name = "12345", .role = TM_COMMAND_READ};
+    struct tm_config_control settings = {.sessions_max = SESSIONS, .rules = &rule, .rule_count = 1};
+    struct peer admins[SESSIONS];
+    if (geteuid() != 0)
+        skip();
+    tm_control_close(control);
+    makes_room_us = 1;
+    assert_int_equal(open_control(0, &control, &err), TM_OK);
+    makes_room_us = 0;
+    assert_int_equal(tm_control_configure(control, &settings, &err), TM_OK);
+    assert_int_equal(chmod(dir, 0711), 0);
+    for (int i = 0; i < SESSIONS; i++)
+        admins[i] = greet(dial());
+    struct peer reader = {.fd = dial_as(READER)};
+    wait_for(&reader, 0);
+    assert_non_null(strstr(reader.in, "4 sessions are open already"));
+    close(reader.fd);
+    struct peer admin = greet(dial()); /* the first one makes room for its like */
+    wait_for(&admins[0], 0);
+    close(admins[0].fd);
+    close(admin.fd);
+    turn_once();
+    reader = greet(dial_as(READER));
+    admins[0] = greet(dial()); /* the others are idle for longer */
+    wait_for(&admins[1], 0);
+    struct peer second = {.fd = dial_as(READER)};
+    send_text(second.fd, "echo hello\n");
+    wait_for(&second, 1); /* in the place of the reader, the only one that is not above it */
+    assert_non_null(strstr(second.in, "hello"));
+    wait_for(&reader, 0);
+    close(reader.fd);
+    close(second.fd);
+    for (int i = 0; i < SESSIONS; i++)
+        close(admins[i].fd);
+}
+
 static void test_idle_sessions_end(void **state)
 {
     (void)state;
@@ -362,6 +423,32 @@ static void test_the_socket_file(void **state)
     tm_control_close(control);
     control = NULL;
     assert_int_equal(stat(path, &st), -1);
+}
+
+/* A reload gives mode and group to the socket alone, not to what a link in its place leads to. */
+static void test_a_link_in_the_place_of_the_socket(void **state)
+{
+    (void)state;
+    struct stat st;
+    struct tm_error err;
+    struct tm_config_control_rule rule = {.name = "12345", .role = TM_COMMAND_READ};
+    struct tm_config_control settings = {.rules = &rule, .rule_count = 1};
+    char precious[128];
+    (void)snprintf(precious, sizeof precious, "%s/precious", dir);
+    assert_int_equal(tm_control_configure(control, &settings, &err), TM_OK);
+    assert_int_equal(lstat(path, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0666);
+    FILE *f = fopen(precious, "w");
+    assert_non_null(f);
+    fclose(f);
+    assert_int_equal(chmod(precious, 0600) || unlink(path) || symlink(precious, path), 0);
+    assert_int_equal(tm_control_configure(control, &settings, &err), TM_ESTATE);
+    assert_non_null(strstr(err.message, "another file is in its place"));
+    assert_int_equal(stat(precious, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0600);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(tm_control_configure(control, &settings, &err), TM_EIO);
+    assert_int_equal(unlink(precious), 0);
 }
 
 static void test_a_stale_socket_is_replaced_and_a_file_is_not(void **state)
@@ -577,8 +664,10 @@ int main(void)
         TEST(test_peer_that_does_not_read),
         TEST(test_binary_garbage),
         TEST(test_sessions_are_bounded),
+        TEST(test_no_session_makes_room_for_a_lower_role),
         TEST(test_idle_sessions_end),
         TEST(test_the_socket_file),
+        TEST(test_a_link_in_the_place_of_the_socket),
         TEST(test_a_stale_socket_is_replaced_and_a_file_is_not),
         TEST(test_a_line_in_drips),
         TEST(test_too_many_commands_wait),

@@ -224,9 +224,18 @@ static void test_bad_key_files(void **state)
     (void)state;
     struct tm_auth_def def = full;
     assert_int_equal(run("openssl genrsa -out key.pem 2048 && chmod 620 key.pem"), 0);
-    expect_error(&def, "may be written by group or others (mode 0620)");
+    expect_error(&def, "the signer's key: secret file ");
+    expect_error(&def, "is open to others (mode 0620): expected 0600, or 0640 at most: chmod 600 ");
     assert_int_equal(run("chmod 602 key.pem"), 0);
     expect_error(&def, "mode 0602");
+    assert_int_equal(run("chmod 644 key.pem"), 0);
+    expect_error(&def, "mode 0644");
+    if (geteuid() == 0) {
+        assert_int_equal(run("chmod 600 key.pem && chown 12345 key.pem"), 0);
+        expect_error(&def,
+                     "belongs to user 12345 (mode 0600): expected root or the user that runs this, 0, and mode 0600");
+        assert_int_equal(run("chown 0 key.pem"), 0);
+    }
     assert_int_equal(run("openssl genrsa -aes128 -passout pass:secret -out key.pem 2048 && chmod 600 key.pem"), 0);
     expect_error(&def, "the key is encrypted");
     assert_int_equal(run("echo nonsense > key.pem"), 0);

@@ -273,6 +273,41 @@ static void test_files_others_can_change_are_refused(void **state)
     assert_problem("fifo.lua", "not a regular file");
 }
 
+/* One problem, which says what is wrong and what to do. */
+static void refused_for(const char *path, const char *text)
+{
+    assert_int_equal(load_file(path), TM_EINVAL);
+    assert_problem("open.lua", text);
+    tm_script_destroy(script);
+    script = NULL;
+    problems.count = 0;
+}
+
+static void test_groups_and_directories(void **state)
+{
+    (void)state;
+    char path[128];
+    (void)snprintf(path, sizeof path, "%s", write_file("open.lua", "-- x\n"));
+    assert_int_equal(chmod(dir, 0777), 0);
+    refused_for(path, "can be written by everybody (mode 0777): chmod go-w");
+    assert_int_equal(chmod(dir, 01777), 0); /* as /tmp is */
+    refused_for(path, "declares no role");
+    assert_int_equal(chmod(dir, 0700), 0);
+    if (geteuid() != 0)
+        return;
+    assert_int_equal(chown(path, 0, 0) || chmod(path, 0664), 0);
+    refused_for(path, "declares no role"); /* root's own group */
+    assert_int_equal(chown(path, 0, 12345), 0);
+    refused_for(path, "can be written by group 12345 (mode 0664): chmod go-w");
+    assert_int_equal(chown(path, 12345, 12345), 0);
+    refused_for(path, "belongs to user 12345, and root runs it: expected root: chown root ");
+    assert_int_equal(chmod(path, 0600), 0);
+    refused_for(path, "belongs to user 12345");
+    assert_int_equal(chown(path, 0, 0) || chown(dir, 12345, 0), 0);
+    refused_for(path, "belongs to user 12345");
+    assert_int_equal(chown(dir, 0, 0), 0);
+}
+
 static void test_addresses(void **state)
 {
     (void)state;
@@ -325,6 +360,7 @@ int main(void)
         TEST(test_files_that_cannot_run),
         TEST(test_a_library_beside_the_script),
         TEST(test_files_others_can_change_are_refused),
+        TEST(test_groups_and_directories),
         TEST(test_addresses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

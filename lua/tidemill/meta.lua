@@ -164,7 +164,7 @@
 ---@field environment? "prod"|"demo" default "prod"
 ---@field ws_url? string instead of the environment's
 ---@field rest_url? string likewise
----@field key_id? string with key_file; without both requests are unsigned
+---@field key_id? string with key_file; without both requests are unsigned, which is for loopback only
 ---@field key_file? string
 ---@field key? tidemill.Secret the key itself instead of its file
 ---@field sweep? tidemill.Duration between reconciliations of the registry; default 5m

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 import re
 import subprocess
@@ -18,7 +19,7 @@ from typing import Any, Callable
 import pytest
 
 from harness import PostgresCluster
-from harness.paths import ROOT, program
+from harness.paths import NO_EXCHANGE, ROOT, program
 
 GATHERER = ROOT / "lua/kalshi/gatherer.lua"
 DEDUPLICATOR = ROOT / "lua/kalshi/deduplicator.lua"
@@ -26,7 +27,8 @@ REPEAT_WINDOW_US = 10_000_000
 
 
 def tidemill(*arguments: Any, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([program("tidemill"), *arguments], capture_output=True, text=True, timeout=60, cwd=cwd)
+    return subprocess.run([program("tidemill"), *arguments], capture_output=True, text=True, timeout=60, cwd=cwd,
+                          env={**os.environ, **NO_EXCHANGE})
 
 
 # ---- a recording, and what it holds by another decoder ----

@@ -34,6 +34,11 @@ def test_examples_are_numbered_and_explained() -> None:
     assert [path.name.split("-")[0] for path in NUMBERED] == [f"{n:02d}" for n in range(1, len(NUMBERED) + 1)]
     for folder in NUMBERED:
         assert (folder / "README.md").read_text().startswith("# "), folder
+    listed = (EXAMPLES / "README.md").read_text()
+    for text in (listed, (ROOT / "README.md").read_text()):
+        assert [folder.name for folder in NUMBERED if f"`{folder.name}`" not in text and f"[{folder.name}]" not in text] == []
+    without = [folder.name for folder in NUMBERED if not any(script.parent == folder for script in SCRIPTS)]
+    assert f"Each folder but {' and '.join(f'`{name}`' for name in without)}," in listed
 
 
 class _Template(yaml.SafeLoader):  # pylint: disable=too-many-ancestors

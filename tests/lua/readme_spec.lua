@@ -1,4 +1,4 @@
--- README's table of variables is what the stock scripts read, with their defaults.
+-- What the documents promise: README's table of variables is what the stock scripts read, with their defaults; links lead somewhere.
 local function read(path)
   local file = assert(io.open(path))
   local text = file:read "*a"
@@ -49,5 +49,36 @@ end
 describe("README", function()
   it("has every variable of the stock scripts, with its default", function()
     assert.same(variables_of_scripts(), variables_of_readme())
+  end)
+end)
+
+describe("the documents", function()
+  local function documents()
+    local list, pipe = {}, assert(io.popen "ls README.md ARCHITECTURE.md core/*/README.md examples/README.md tests/README.md")
+    for path in pipe:lines() do list[#list + 1] = path end
+    pipe:close()
+    return list
+  end
+
+  it("link to files that are there", function()
+    local count = 0
+    for _, path in ipairs(documents()) do
+      local folder = path:match "^(.*/)" or ""
+      for target in read(path):gmatch "%]%(([%w_./-]+)%)" do
+        local file = io.open(folder .. target)
+        assert(file, path .. ": " .. target)
+        file:close()
+        count = count + 1
+      end
+    end
+    assert.is_true(count > 30)
+  end)
+
+  it("lead from ARCHITECTURE, which is one page, to every room", function()
+    local text = read "ARCHITECTURE.md"
+    assert.is_true(select(2, text:gsub("\n", "")) <= 150)
+    for _, path in ipairs(documents()) do
+      if path:find "^core/" then assert.is_truthy(text:find("](" .. path .. ")", 1, true), path) end
+    end
   end)
 end)

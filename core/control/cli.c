@@ -1,42 +1,16 @@
 #include "control/cli.h"
 
+#include "base/nearest.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- nearest names ---- */
-
-#define NAME_MAX_BYTES 32
-
-static size_t least(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
-static size_t distance(const char *a, const char *b)
-{
-    size_t row[NAME_MAX_BYTES + 1], la = strlen(a), lb = strlen(b);
-    if (la > NAME_MAX_BYTES || lb > NAME_MAX_BYTES)
-        return NAME_MAX_BYTES;
-    for (size_t j = 0; j <= lb; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= la; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= lb; j++) {
-            size_t changed = diagonal + (a[i - 1] != b[j - 1]);
-            diagonal = row[j];
-            row[j] = least(changed, least(row[j], row[j - 1]) + 1);
-        }
-    }
-    return row[lb];
-}
-
 static void print_nearest(const char *name, const char *candidate, bool *done)
 {
-    if (!*done && distance(name, candidate) <= (strlen(name) + 1) / 3) {
+    if (!*done && tm_name_is_near(name, candidate)) {
         fprintf(stderr, ", did you mean %s?", candidate);
         *done = true;
     }

@@ -72,17 +72,19 @@ enum tm_quick { TM_QUICK_NONE, TM_QUICK_INT8, TM_QUICK_INT4, TM_QUICK_TEXT, TM_Q
 /* How one column of a kind's rows comes about. */
 struct tm_emit {
     const struct tm_column *column;
-    enum tm_emit_op op;
+    uint8_t op;                          /* enum tm_emit_op */
     uint8_t quick, scale;                /* of the first reading; NONE if it leads into an array */
-    uint16_t node;                       /* likewise */
+    uint8_t reading_count;               /* of readings */
+    uint16_t node;                       /* as quick */
     bool whole_frame;                    /* likewise */
     bool is_time, is_ticker, is_indexed; /* indexed: its text is bounded by TM_KEY_TEXT_BYTES_MAX */
-    uint8_t reading_count;
+    uint8_t allowed_count;
     uint32_t len;            /* TM_EMIT_BYTES: with its length word */
     const uint8_t *bytes;    /* TM_EMIT_SLACK can be read */
     const uint64_t *allowed; /* the column's allowed values as words, filled with zeros; NULL: any, or longer ones */
-    uint8_t allowed_count;
     const struct tm_reading *readings;
+    int64_t min;   /* TM_EMIT_INT: the least that the column's type and range allow */
+    uint64_t span; /* and how much more the largest is */
 };
 
 struct tm_program {

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/endian.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 /* ---- reasons ---- */
@@ -168,10 +169,45 @@ static uint8_t *put_bool(struct tm_emission *e, uint8_t *at, const struct tm_val
     return at + 5;
 }
 
-static uint8_t *put_narrow(struct tm_emission *e, uint8_t *at, enum tm_type type, int64_t n)
+static inline bool is_in_range(const struct tm_emit *m, int64_t n)
 {
-    if (type == TM_TYPE_INT4 ? n != (int32_t)n : n != (int16_t)n)
+    return (uint64_t)n - (uint64_t)m->min <= m->span;
+}
+
+#define SCALED_BYTES 40
+
+/* -470000 at scale 6 as "-0.47". */
+static void scaled_text(int64_t n, int scale, char out[SCALED_BYTES])
+{
+    uint64_t size = n < 0 ? 0 - (uint64_t)n : (uint64_t)n, one = (uint64_t)tm_power_of_ten[scale];
+    unsigned billionths = (unsigned)(size % one * (uint64_t)tm_power_of_ten[TM_DECIMAL_SCALE_MAX - scale]);
+    int len = snprintf(out, SCALED_BYTES, "%s%" PRIu64 ".%09u", n < 0 ? "-" : "", size / one, billionths);
+    while (out[len - 1] == '0')
+        len--;
+    out[out[len - 1] == '.' ? len - 1 : len] = '\0';
+}
+
+/* What came is shown as it came, so the range is told in the same unit. */
+static uint8_t *refuse_range(struct tm_emission *e, const struct tm_emit *m, const struct tm_reading *r, int64_t n)
+{
+    char min[SCALED_BYTES], max[SCALED_BYTES];
+    const struct tm_range *range = m->column->range;
+    const char *taken = r->one_minus ? " when taken from 1" : "";
+    if (!range || (n >= range->min && n <= range->max))
         return refuse(e, "a value that fits the column");
+    scaled_text(range->min, r->scale, min);
+    scaled_text(range->max, r->scale, max);
+    if (range->max == INT64_MAX)
+        (void)snprintf(e->range, sizeof e->range, "at least %s%s", min, taken);
+    else if (range->min == INT64_MIN)
+        (void)snprintf(e->range, sizeof e->range, "at most %s%s", max, taken);
+    else
+        (void)snprintf(e->range, sizeof e->range, "%s to %s%s", min, max, taken);
+    return refuse(e, e->range);
+}
+
+static uint8_t *put_narrow(uint8_t *at, enum tm_type type, int64_t n)
+{
     if (type == TM_TYPE_INT4) {
         tm_put_be32(at, 4);
         tm_put_be32(at + 4, (uint32_t)n);
@@ -193,7 +229,9 @@ static uint8_t *put_int(struct tm_emission *e, uint8_t *at, const struct tm_emit
         return refuse(e, conversion_fault(fault, "a number"));
     if (r->one_minus && __builtin_sub_overflow(tm_power_of_ten[r->scale], n, &n))
         return refuse(e, "a value that fits the column");
-    return m->column->type == TM_TYPE_INT8 ? put_int8(at, n) : put_narrow(e, at, m->column->type, n);
+    if (!is_in_range(m, n))
+        return refuse_range(e, m, r, n);
+    return m->column->type == TM_TYPE_INT8 ? put_int8(at, n) : put_narrow(at, m->column->type, n);
 }
 
 static uint8_t *put_float(struct tm_emission *e, uint8_t *at, const struct tm_value *v)
@@ -386,14 +424,14 @@ static inline uint8_t *quick_int8(const struct tm_emission *e, uint8_t *at, cons
                                   const struct tm_value *v)
 {
     int64_t n;
-    return decimal(e->scanner, v, m->scale, &n) ? NULL : put_int8(at, n);
+    return decimal(e->scanner, v, m->scale, &n) || !is_in_range(m, n) ? NULL : put_int8(at, n);
 }
 
 static inline uint8_t *quick_int4(const struct tm_emission *e, uint8_t *at, const struct tm_emit *m,
                                   const struct tm_value *v)
 {
     int64_t n;
-    if (decimal(e->scanner, v, m->scale, &n) || n != (int32_t)n)
+    if (decimal(e->scanner, v, m->scale, &n) || !is_in_range(m, n))
         return NULL;
     tm_put_be32(at, 4);
     tm_put_be32(at + 4, (uint32_t)n);

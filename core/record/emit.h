@@ -29,6 +29,7 @@ struct tm_emission {
     struct tm_row *row;
     uint32_t ticker_at;   /* in the row; 0: none yet */
     const char *expected; /* instead of the value that could not be taken; NULL: memory is out */
+    char range[120];      /* what it points to, where the range of a column is told */
     int failed;
     struct tm_value item; /* of an array, that a path's indexes lead to */
 };

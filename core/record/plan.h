@@ -94,12 +94,18 @@ struct tm_path_def {
     bool one_minus; /* 10^scale - value: a no-bid of 0.49 is a yes-ask of 0.51 */
 };
 
+/* Of the stored integers, both ends allowed. */
+struct tm_range {
+    int64_t min, max;
+};
+
 struct tm_column_def {
     const char *name; /* [a-z_][a-z0-9_]{0,62}, not reserved by SQL, not one that the compiler adds */
     enum tm_type type;
     bool not_null;
-    int scale;                 /* of the stored integer, for the readable views; 0: none */
-    const char *const *one_of; /* NULL-terminated list of the texts allowed; NULL: any */
+    int scale;                    /* of the stored integer, for the readable views; 0: none */
+    const char *const *one_of;    /* NULL-terminated list of the texts allowed; NULL: any */
+    const struct tm_range *range; /* of an integer; another value is as wrong as one of another form; NULL: any */
 };
 
 enum tm_stream_mode {
@@ -206,6 +212,7 @@ struct tm_column {
     bool not_null, in_key, local_only; /* in_key: of any of the stream's keys */
     int scale;
     const char *const *one_of;
+    const struct tm_range *range;
 };
 
 /* What makes two records the same, over a span of exchange time. */

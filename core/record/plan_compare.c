@@ -7,8 +7,8 @@
 /* Whoever adds a field compares it below, or says there why not: a reload that takes a changed plan for the same one
  * would leave the change out in silence. */
 #if UINTPTR_MAX == UINT64_MAX
-_Static_assert(sizeof(struct tm_column) == 32, "tm_column changed: see same_column");
-_Static_assert(sizeof(struct tm_stream) == 2168, "tm_stream changed: see same_stream and tm_stream_keeps_seen");
+_Static_assert(sizeof(struct tm_column) == 40, "tm_column changed: see same_column");
+_Static_assert(sizeof(struct tm_stream) == 2680, "tm_stream changed: see same_stream and tm_stream_keeps_seen");
 _Static_assert(sizeof(struct tm_program) == 240, "tm_program changed: see same_program");
 #endif
 
@@ -27,12 +27,18 @@ static bool same_list(const char *const *a, const char *const *b)
     return !*a && !*b;
 }
 
+static bool same_range(const struct tm_range *a, const struct tm_range *b)
+{
+    return a == b || (a && b && a->min == b->min && a->max == b->max);
+}
+
 /* ---- streams ---- */
 
 static bool same_column(const struct tm_column *a, const struct tm_column *b)
 {
     return same_text(a->name, b->name) && a->type == b->type && a->not_null == b->not_null && a->in_key == b->in_key &&
-           a->local_only == b->local_only && a->scale == b->scale && same_list(a->one_of, b->one_of);
+           a->local_only == b->local_only && a->scale == b->scale && same_list(a->one_of, b->one_of) &&
+           same_range(a->range, b->range);
 }
 
 static bool same_places(const struct tm_stream *a, const struct tm_stream *b)

@@ -124,6 +124,21 @@ static void take_allowed(const struct building *b, struct tm_emit *emit)
     emit->allowed_count = (uint8_t)count;
 }
 
+/* The values that both the column's type and its range hold. */
+static void take_range(struct tm_emit *emit)
+{
+    const struct tm_column *c = emit->column;
+    struct tm_range r = c->type == TM_TYPE_INT2   ? (struct tm_range){INT16_MIN, INT16_MAX}
+                        : c->type == TM_TYPE_INT4 ? (struct tm_range){INT32_MIN, INT32_MAX}
+                                                  : (struct tm_range){INT64_MIN, INT64_MAX};
+    if (c->range && c->range->min > r.min)
+        r.min = c->range->min;
+    if (c->range && c->range->max < r.max)
+        r.max = c->range->max;
+    emit->min = r.min;
+    emit->span = (uint64_t)r.max - (uint64_t)r.min;
+}
+
 static enum tm_quick quick_way(const struct tm_emit *emit, const struct tm_reading *r)
 {
     if (r->place.index_count || r->one_minus)
@@ -167,11 +182,12 @@ static int take_readings(const struct building *b, const struct tm_source_def *s
         readings[i].one_minus = p->one_minus;
         readings[i].scale = reading_scale(p);
     }
-    emit->op = value_op(emit->column->type);
+    emit->op = (uint8_t)value_op(emit->column->type);
     emit->readings = readings;
     take_quick(emit, &readings[0]);
     emit->reading_count = (uint8_t)source->path_count;
     take_allowed(b, emit);
+    take_range(emit);
     return TM_OK;
 }
 

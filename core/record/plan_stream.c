@@ -175,7 +175,14 @@ static int check_column(const struct tm_column_def *c, const struct tm_stream *s
                      c->scale);
     if (c->one_of && (c->type != TM_TYPE_TEXT || !c->one_of[0]))
         return FAULT("column \"%s\": a list of allowed values must not be empty and is for text only", c->name);
+    if (c->range && (!integer || c->range->min > c->range->max))
+        return FAULT("column \"%s\": min must not be above max, and both are for integers only", c->name);
     return TM_OK;
+}
+
+static const struct tm_range *copy_range(struct tm_arena *arena, const struct tm_range *range)
+{
+    return range ? memcpy(tm_arena_alloc(arena, sizeof *range), range, sizeof *range) : NULL;
 }
 
 static const char *const *copy_list(struct tm_arena *arena, const char *const *list)
@@ -211,6 +218,7 @@ static int take_columns(const struct tm_stream_def *def, struct tm_arena *arena,
         add_column(s, tm_arena_strdup(arena, c->name), c->type, c->not_null, false);
         s->columns[i].scale = c->scale;
         s->columns[i].one_of = copy_list(arena, c->one_of);
+        s->columns[i].range = copy_range(arena, c->range);
     }
     if (def->observer) {
         add_column(s, "gatherer", TM_TYPE_TEXT, true, false);

@@ -2,6 +2,7 @@
 #include "script/table.h"
 
 #include <lauxlib.h>
+#include <math.h>
 
 static const char *const types[] = {"bool", "int2",        "int4",  "int8",  "float8", "text",
                                     "uuid", "timestamptz", "jsonb", "bytea", NULL};
@@ -11,6 +12,17 @@ static const char *const modes[] = {"append", "upsert", NULL};
 static const char *const partitions[] = {"none", "day", "hash", NULL};
 static const char *const roles[] = {"data", "ack", "subscribed", "unsubscribed", "error", NULL};
 
+/* One end may be missing. lua/tidemill/stream.lua has seen to it that they are integers up to 2^53. */
+static const struct tm_range *read_range(lua_State *L, int index, struct tm_arena *arena)
+{
+    double min = tm_table_number(L, index, "min", -HUGE_VAL), max = tm_table_number(L, index, "max", HUGE_VAL);
+    if (min == -HUGE_VAL && max == HUGE_VAL)
+        return NULL;
+    struct tm_range *r = tm_arena_alloc(arena, sizeof *r);
+    *r = (struct tm_range){min == -HUGE_VAL ? INT64_MIN : (int64_t)min, max == HUGE_VAL ? INT64_MAX : (int64_t)max};
+    return r;
+}
+
 static void read_column(lua_State *L, int index, struct tm_arena *arena, void *element)
 {
     struct tm_column_def *c = element;
@@ -19,6 +31,7 @@ static void read_column(lua_State *L, int index, struct tm_arena *arena, void *e
     c->not_null = tm_table_bool(L, index, "not_null");
     c->scale = (int)tm_table_int(L, index, "scale", 0);
     c->one_of = tm_table_strings(L, index, "one_of", arena);
+    c->range = read_range(L, index, arena);
 }
 
 static void read_key(lua_State *L, int index, struct tm_arena *arena, void *element)

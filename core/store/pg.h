@@ -73,7 +73,7 @@ bool tm_pg_is_open_by(const struct tm_pg *pg, const char *conninfo);
 /* A conninfo as people may see it: passwords and free options are "***". */
 int tm_pg_mask(const char *conninfo, struct tm_buf *out) TM_MUST_CHECK;
 
-/* Whether libpq understands it; nothing is connected, and the error never repeats it. */
+/* Whether libpq understands it; nothing is connected. The error names a keyword that is unknown, never a value. */
 int tm_pg_check_conninfo(const char *conninfo, struct tm_error *err) TM_MUST_CHECK;
 
 /* The class and SQLSTATE ("" if none) of the last failed call. */

@@ -60,8 +60,7 @@ int tm_pg_settings_init(struct tm_pg_settings *s, const struct tm_pg_options *op
     if (!s->options) {
         /* libpq quotes the part it did not understand, which could be a password: so it is not repeated */
         PQfreemem(message);
-        return tm_error_set(err, TM_EINVAL,
-                            "conninfo: expected \"keyword=value ...\" or a postgresql:// URI that libpq understands");
+        return tm_pg_conninfo_fault(options->conninfo, err);
     }
     for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++)
         put(s, defaults[i].keyword, defaults[i].value);

@@ -48,6 +48,10 @@ struct tm_pg_settings {
 int tm_pg_settings_init(struct tm_pg_settings *s, const struct tm_pg_options *options,
                         struct tm_error *err) TM_MUST_CHECK;
 void tm_pg_settings_fini(struct tm_pg_settings *s);
+
+/* Says what is wrong with a conninfo that libpq does not take (pg_conninfo.c); never a part of a value. TM_EINVAL. */
+int tm_pg_conninfo_fault(const char *conninfo, struct tm_error *err);
+
 size_t tm_pg_attempts(const struct tm_pg_settings *s); /* at least 1 */
 
 /* Begin to connect to host i, or to `host` with these numeric addresses (lists with commas) where they are given. */

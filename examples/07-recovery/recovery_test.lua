@@ -3,6 +3,7 @@
 local t = require "tidemill.test"
 
 local LINK = "orderbook_delta/1"
+local NO_KEY = { KALSHI_WS_URL = "ws://127.0.0.1/ws", KALSHI_REST_URL = "http://127.0.0.1" } -- nothing connects in a test
 
 local function books(tickers)
   local list = {}
@@ -14,7 +15,7 @@ end
 
 -- The gatherer at work with two markets; `answer` is what REST says when asked for books.
 local function start(answer)
-  local policy = t.load "gatherer.lua"
+  local policy = t.load("gatherer.lua", { env = NO_KEY })
   t.equal(policy.problems, {})
   t.registry("markets", { { ticker = "A", status = "active" }, { ticker = "B", status = "active" } })
   t.http(function(request)

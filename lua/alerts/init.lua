@@ -23,7 +23,7 @@ local function stock_of(role, gatherers)
   if role.role == "gatherer" then
     add(require "alerts.gatherer")
   else
-    add(require "alerts.deduplicator"(gatherers or #role.gatherers))
+    add(require "alerts.deduplicator"(gatherers or #(role.gatherers or {}))) -- none: what was given has been refused
   end
   add(require "alerts.common")
   return list

@@ -72,6 +72,24 @@ local function make_signer(at, settings)
   }, at)
 end
 
+-- Neither wrong URLs nor plain ones to elsewhere are looked at: the engine refuses them (core/net/url.h).
+local function is_elsewhere(url)
+  local scheme, host = url:lower():match "^(%a+)://(%[[^%]]*%])"
+  if not scheme then scheme, host = url:lower():match "^(%a+)://([^:/?]*)" end
+  if scheme ~= "wss" and scheme ~= "https" then return false end
+  return host ~= "localhost" and host ~= "[::1]" and not host:find "^127%.%d+%.%d+%.%d+$"
+end
+
+-- Kalshi answers every handshake without a signature with 401 (kalshi.md 2): only a simulator takes unsigned ones.
+local function check_unsigned(at, ...)
+  for _, url in ipairs { ... } do
+    if is_elsewhere(url) then
+      return tm.problem(at, "kalshi.exchange", "unsigned is for loopback only: expected key_id and key_file (of the stock"
+        .. " script: KALSHI_KEY_ID and KALSHI_KEY_FILE) for " .. url .. ", got neither")
+    end
+  end
+end
+
 local function each_session(self, call)
   for _, s in ipairs(self.sessions) do call(s) end
 end
@@ -122,17 +140,19 @@ local function make_markets(self, settings)
 end
 
 --- Declare the exchange. `environment` is "prod" or "demo"; ws_url and rest_url replace its addresses. Without a key
---- requests are not signed, which the exchange itself does not accept.
+--- requests are not signed: for loopback only, where a simulator may listen.
 ---@param definition kalshi.ExchangeSettings
 ---@return kalshi.Exchange
 function kalshi.exchange(definition)
   local at = tm.caller()
-  local settings = check.closed(at, "kalshi.exchange", definition, exchange_fields)
+  local settings, ok = check.closed(at, "kalshi.exchange", definition, exchange_fields)
   local urls = hosts[settings.environment or "prod"]
+  local ws_url, rest_url = settings.ws_url or urls.ws, settings.rest_url or urls.rest
   local self = setmetatable({ sessions = {}, subscribed = {}, sweep_us = settings.sweep }, Exchange)
   local signer = make_signer(at, settings)
-  self.feed = tm.feed({ url = settings.ws_url or urls.ws, signer = signer }, at)
-  self.rest = tm.rest({ url = settings.rest_url or urls.rest, signer = signer, per_second = settings.rest_per_second }, at)
+  if ok and not settings.key_id and not settings.key_file and not settings.key then check_unsigned(at, ws_url, rest_url) end
+  self.feed = tm.feed({ url = ws_url, signer = signer }, at)
+  self.rest = tm.rest({ url = rest_url, signer = signer, per_second = settings.rest_per_second }, at)
   self.markets = make_markets(self, settings)
   listen(self)
   tm.on("start", function() start(self) end)

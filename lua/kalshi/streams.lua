@@ -5,6 +5,10 @@
 
 local tm = require "tidemill"
 
+-- A number outside of these makes a frame unknown: it is kept whole, and no book or trade is made of it. What is kept whole
+-- anyway, as lifecycle and markets, is taken as it comes: a market is not to be missed for an odd figure beside it.
+local DOLLAR = 1000000 -- what a contract pays; prices reach from nothing to it
+
 tm.protocol { tag = "type", subscription = "sid", sequence = "seq", reconnect_codes = { 25, 10, 17 } }
 
 -- ---- trades ----
@@ -15,8 +19,8 @@ tm.stream "trades" {
     { "exchange_ts", "timestamptz", not_null = true },
     { "received_at", "timestamptz", not_null = true },
     { "ticker", "text", not_null = true },
-    { "price", "int4", not_null = true, scale = 6 }, -- of yes
-    { "count", "int8", not_null = true, scale = 2 },
+    { "price", "int4", not_null = true, scale = 6, min = 0, max = DOLLAR }, -- of yes
+    { "count", "int8", not_null = true, scale = 2, min = 0 },
     { "taker_side", "text", one_of = { "yes", "no" } },
     { "is_block_trade", "bool" },
   },
@@ -59,7 +63,7 @@ tm.stream "orderbook_deltas" {
     { "ticker", "text", not_null = true },
     { "exchange_ts", "timestamptz", not_null = true },
     { "side", "text", not_null = true, one_of = { "yes", "no" } },
-    { "price", "int4", not_null = true, scale = 6 }, -- of that side
+    { "price", "int4", not_null = true, scale = 6, min = 0, max = DOLLAR }, -- of that side
     { "delta", "int8", not_null = true, scale = 2 }, -- signed change
     { "occurrence", "int2", not_null = true },
     { "received_at", "timestamptz", not_null = true },
@@ -91,8 +95,8 @@ tm.stream "orderbook_snapshots" {
     { "source", "text", not_null = true, one_of = { "ws", "rest" } },
     { "yes_levels", "jsonb" },
     { "no_levels", "jsonb" },
-    { "best_bid", "int4", scale = 6 },
-    { "best_ask", "int4", scale = 6 },
+    { "best_bid", "int4", scale = 6, min = 0, max = DOLLAR },
+    { "best_ask", "int4", scale = 6, min = 0, max = DOLLAR },
     { "received_at", "timestamptz", not_null = true },
   },
   observer = true, partition = "day", partition_column = "snapshot_ts", ticker = "ticker",
@@ -128,14 +132,14 @@ tm.stream "tickers" {
   columns = {
     { "ticker", "text", not_null = true },
     { "exchange_ts", "timestamptz", not_null = true },
-    { "price", "int4", scale = 6 }, -- empty before the first trade
-    { "yes_bid", "int4", scale = 6 },
-    { "yes_ask", "int4", scale = 6 },
-    { "yes_bid_size", "int8", scale = 2 },
-    { "yes_ask_size", "int8", scale = 2 },
-    { "last_trade_size", "int8", scale = 2 },
-    { "volume", "int8", scale = 2 },
-    { "open_interest", "int8", scale = 2 },
+    { "price", "int4", scale = 6, min = 0, max = DOLLAR }, -- empty before the first trade
+    { "yes_bid", "int4", scale = 6, min = 0, max = DOLLAR },
+    { "yes_ask", "int4", scale = 6, min = 0, max = DOLLAR },
+    { "yes_bid_size", "int8", scale = 2, min = 0 },
+    { "yes_ask_size", "int8", scale = 2, min = 0 },
+    { "last_trade_size", "int8", scale = 2, min = 0 },
+    { "volume", "int8", scale = 2, min = 0 },
+    { "open_interest", "int8", scale = 2, min = 0 },
     { "dollar_volume", "int8" },
     { "dollar_open_interest", "int8" },
     { "received_at", "timestamptz", not_null = true },

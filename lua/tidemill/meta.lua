@@ -76,12 +76,16 @@
 ---@field not_null? boolean
 ---@field scale? integer the stored integer is the value times 10^scale
 ---@field one_of? string[] the texts allowed; others make the frame unknown
+---@field min? integer of the stored integer, itself allowed; less makes the frame unknown
+---@field max? integer likewise; more makes the frame unknown
 
 ---@class tidemill.AddedColumn [1] is the name, [2] the type; never not_null
 ---@field [1] string
 ---@field [2] string
 ---@field scale? integer
 ---@field one_of? string[]
+---@field min? integer
+---@field max? integer
 ---@field from table<string, any> kind = path or source
 
 ---@class tidemill.Stream
@@ -164,7 +168,7 @@
 ---@field environment? "prod"|"demo" default "prod"
 ---@field ws_url? string instead of the environment's
 ---@field rest_url? string likewise
----@field key_id? string with key_file; without both requests are unsigned
+---@field key_id? string with key_file; without both requests are unsigned, which is for loopback only
 ---@field key_file? string
 ---@field key? tidemill.Secret the key itself instead of its file
 ---@field sweep? tidemill.Duration between reconciliations of the registry; default 5m

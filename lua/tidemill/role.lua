@@ -152,31 +152,64 @@ local gatherer_fields = common {
   connects_per_second = check.field(check.number),
 }
 
-local function one_pair(list, item)
-  local id, conninfo = item:match("^%s*([^=%s]+)%s*=%s*(.-)%s*$")
-  if not id or conninfo == "" or not check.id(id) then return false end
-  list[#list + 1] = { id = id, conninfo = conninfo }
-  return true
+-- nil and what is wrong. `name(text)` is what a part of which this text is known may be called.
+local function one_pair(item, name)
+  local id, conninfo = item:match "^%s*([^=]-)%s*=%s*(.-)%s*$"
+  if not id then return nil, name(item:match "^%s*(.-)%s*$") .. ' has no "="' end
+  if not check.id(id) then return nil, name(id) .. ': expected an id before the first "="' end
+  if conninfo == "" then return nil, name(id) .. ' has no conninfo behind "="' end
+  return { id = id, conninfo = conninfo }
+end
+
+-- The text of a part is shown where it can be an id, but not where it could be what follows a ";" in a password.
+local function namer(number, before)
+  local harmless = not before:find("pass", 1, true) and not before:find("://", 1, true)
+  return function(text)
+    return ("part %d"):format(number) .. (harmless and check.id(text) and (' "%s"'):format(text) or "")
+  end
+end
+
+local function pairs_of_text(value)
+  local list, before, number = {}, "", 0
+  for item in value:gmatch "[^;]+" do
+    number = number + 1
+    if item:find "%S" then
+      local pair, fault = one_pair(item, namer(number, before:lower()))
+      if not pair then return nil, fault end
+      list[#list + 1] = pair
+    end
+    before = before .. item .. ";"
+  end
+  return list
+end
+
+local function pairs_of_table(value)
+  local list = {}
+  for id, conninfo in pairs(value) do
+    if type(id) ~= "string" then return nil, "a conninfo has no id" end
+    if check.id(id) and check.secret(conninfo) then
+      list[#list + 1] = { id = id, conninfo = conninfo }
+    elseif not check.id(id) or type(conninfo) ~= "string" or not conninfo:find "%S" then
+      return nil, ('gatherer "%s": expected an id and its conninfo'):format(id:sub(1, 63))
+    else
+      list[#list + 1] = { id = id, conninfo = conninfo:match "^%s*(.-)%s*$" }
+    end
+  end
+  return list
 end
 
 -- "g1=conninfo;g2=conninfo" or { g1 = "conninfo" }, in the order of the ids.
 local function gatherers(value)
   local expected = 'expected gatherers like "g1=host=a dbname=kalshi_ts;g2=..." or { g1 = "host=a dbname=kalshi_ts" }'
-  local list, seen = {}, {}
+  local list, fault
   if type(value) == "string" then
-    for item in value:gmatch("[^;]+") do
-      if item:find("%S") and not one_pair(list, item) then return nil, expected end
-    end
+    list, fault = pairs_of_text(value)
   elseif type(value) == "table" then
-    for id, conninfo in pairs(value) do
-      if check.id(id) and check.secret(conninfo) then
-        list[#list + 1] = { id = id, conninfo = conninfo }
-      elseif type(id) ~= "string" or type(conninfo) ~= "string" or not one_pair(list, id .. "=" .. conninfo) then
-        return nil, expected
-      end
-    end
+    list, fault = pairs_of_table(value)
   end
-  if #list == 0 then return nil, expected end
+  if fault then return nil, expected .. ": " .. fault end
+  if not list or #list == 0 then return nil, expected end
+  local seen = {}
   for _, g in ipairs(list) do
     if seen[g.id] then return nil, ('gatherer "%s" is named twice'):format(g.id) end
     seen[g.id] = true

@@ -15,7 +15,17 @@ local column_fields = {
   not_null = check.field(check.boolean),
   scale = check.field(check.integer(0, 18)),
   one_of = check.field(check.list(check.text, "texts")),
+  min = check.field(check.integer(-2 ^ 53, 2 ^ 53)),
+  max = check.field(check.integer(-2 ^ 53, 2 ^ 53)),
 }
+
+local bounded = { int2 = true, int4 = true, int8 = true }
+
+-- What is wrong with the bounds of a column, or nil.
+local function range_fault(type_name, min, max)
+  if not bounded[type_name] and (min or max) then return (min and "min" or "max") .. ": is for integers only" end
+  if min and max and min > max then return ("min: expected at most max (%d), got %d"):format(max, min) end
+end
 
 local function read_column(at, path, value)
   if type(value) ~= "table" then
@@ -31,6 +41,11 @@ local function read_column(at, path, value)
   local type_name, type_expected = check.one_of(types)(value[2])
   if not name then problems.add(at, path, "name: " .. name_expected) end
   if not type_name then problems.add(at, path, "type: " .. type_expected) end
+  local fault = type_name and range_fault(type_name, normal.min, normal.max)
+  if fault then
+    problems.add(at, path, fault)
+    ok = false
+  end
   normal.name, normal.type = name, type_name
   return ok and name and type_name and normal or nil
 end
@@ -455,6 +470,8 @@ end
 local added_fields = {
   scale = column_fields.scale,
   one_of = column_fields.one_of,
+  min = column_fields.min,
+  max = column_fields.max,
   from = check.field(function(v) return type(v) == "table" and next(v) ~= nil and v or nil, "expected a table kind = source" end,
     { required = true }),
 }
@@ -470,7 +487,8 @@ local function read_addition(at, path, definition)
     if key ~= 1 and key ~= 2 then options[key] = v end
   end
   local normal, ok = check.closed(at, path, options, added_fields)
-  local column = read_column(at, path, { definition[1], definition[2], scale = normal.scale, one_of = normal.one_of })
+  local column = read_column(at, path, { definition[1], definition[2], scale = normal.scale, one_of = normal.one_of,
+                                         min = normal.min, max = normal.max })
   if ok and column then return { at = at, path = path, column = column, from = normal.from } end
 end
 

@@ -203,7 +203,8 @@ t.test("each stock alert is tried here, and the stock scripts have them all", fu
     local tried = { Watchdog = true }
     for _, row in ipairs(list) do tried[row[1]] = true end
     for _, row in ipairs(EVERYWHERE) do tried[row[1]] = true end
-    local env = { TIDEMILL_GATHERERS = "g1=dbname=a;g2=dbname=b;g3=dbname=c" }
+    local env = { TIDEMILL_GATHERERS = "g1=dbname=a;g2=dbname=b;g3=dbname=c",
+                  KALSHI_WS_URL = "ws://127.0.0.1/ws", KALSHI_REST_URL = "http://127.0.0.1" }
     for _, path in ipairs { script .. ".lua", "../../lua/kalshi/" .. script .. ".lua" } do
       local policy, known = t.load(path, { env = env }), {}
       t.equal(policy.problems, {})

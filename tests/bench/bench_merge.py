@@ -224,7 +224,7 @@ def migrate(directory: Path, stores: PostgresCluster) -> None:
     """The schema of a gatherer's store, as the program makes it."""
     subprocess.run([paths.program("tidemill"), "migrate", paths.ROOT / "lua/kalshi/gatherer.lua"], check=True,
                    capture_output=True, cwd=directory,
-                   env={**os.environ, "TIDEMILL_STORE": stores.conninfo(), "TIDEMILL_DATA": str(directory / "journal")})
+                   env={**os.environ, **paths.NO_EXCHANGE, "TIDEMILL_STORE": stores.conninfo(), "TIDEMILL_DATA": str(directory / "journal")})
 
 
 if __name__ == "__main__":

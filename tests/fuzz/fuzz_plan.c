@@ -30,6 +30,7 @@ static const char *const paths[] = {"a", "b",   "c.d",    "c.d.e", "c[0]", "c[-1
 static const char *const tags[] = {"t", "u", "v", "", NULL};
 static const char *const texts[] = {"x", "", "\xff", NULL};
 static const char *const one_of[] = {"x", "t", NULL};
+static const struct tm_range range = {-1, 7};
 
 #define PICK(in, list) (list)[take(in, LENGTH(list))]
 
@@ -52,12 +53,14 @@ static void make_stream(struct input *in, struct definition *d, unsigned i)
     s->mode = (enum tm_stream_mode)take(in, 3);
     s->columns = d->columns[i];
     s->column_count = take(in, COLUMNS + 1);
-    for (size_t k = 0; k < s->column_count; k++)
+    for (size_t k = 0; k < s->column_count; k++) {
         d->columns[i][k] = (struct tm_column_def){.name = PICK(in, names),
                                                   .type = (enum tm_type)take(in, 11),
                                                   .not_null = take(in, 2),
                                                   .scale = (int)take(in, 4) * (int)take(in, 2),
                                                   .one_of = take(in, 6) ? NULL : one_of};
+        d->columns[i][k].range = d->columns[i][k].scale > 1 ? &range : NULL;
+    }
     for (unsigned k = 0, count = take(in, COLUMNS); k < count; k++)
         d->keys[i][k] = names[take(in, 6)];
     s->key = take(in, 8) ? d->keys[i] : NULL;

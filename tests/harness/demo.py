@@ -97,7 +97,7 @@ class Demo:
         with self.lab:
             self._say(f"starting in {self.lab.directory} ...")
             self.lab.start()
-            table = Table(self.out)
+            table = Table(self.out, self._addresses())
             try:
                 self._watch(table)
             finally:
@@ -123,40 +123,45 @@ class Demo:
                 self.lab.start_late()
                 late = False
             next_picture = time.monotonic() + REDRAW_SECONDS
-            table.draw(self._rows(), self._notes())
+            table.draw(self._rows())
 
     def _rows(self) -> list[Row]:
         lab = self.lab
         stats = lab.exchange.stats()
-        rows = [Row("exchange", stats["state"], stats["emitted"]["total"], where=lab.exchange.ws_url)]
+        rows = [Row("exchange", stats["state"], stats["emitted"]["total"])]
         rows += [self._daemon_row(gatherer, gatherer.name in lab.late_names) for gatherer in lab.gatherers.values()]
         rows.append(self._daemon_row(lab.deduplicator, False))
-        rows.append(Row("production", "running" if lab.production.process.running else "down", self._production_rows(),
-                        where=lab.production.psql()))
+        rows.append(Row("production", "running" if lab.production.process.running else "down", self._production_rows()))
         now = time.monotonic()
         for row in rows:
             row.per_second = self.rates.of(row.part, row.rows, now)
         return rows
 
     def _daemon_row(self, daemon: Daemon, is_late: bool) -> Row:
-        where = f"http://{daemon.health_address}/ (console, /health)  http://{daemon.metrics_address}/metrics"
         if not daemon.process.running:
-            return Row(daemon.name, "waiting" if is_late else "down", where=where)
+            return Row(daemon.name, "waiting" if is_late else "down")
         health = daemon.try_health()
         if health is None:
-            return Row(daemon.name, "silent", where=where)
-        lag_ms = health.get("lag_ms")
+            return Row(daemon.name, "silent")
+        lag_ms = health.get("lag_ms", health.get("last_durable_age_ms"))
         return Row(daemon.name, str(health["status"]), rows=health.get("stored"),
-                   lag=None if lag_ms is None else lag_ms / 1000, where=where)
+                   lag=None if lag_ms is None else lag_ms / 1000)
 
     def _production_rows(self) -> int:
         """The server's own statistics, which cost nothing, unlike counting."""
         return int(self.lab.production.value(
             "SELECT coalesce(sum(n_live_tup), 0) FROM pg_stat_user_tables WHERE schemaname = 'public'"))
 
-    def _notes(self) -> list[str]:
-        stores = [f"{name:<12}{store.psql()}" for name, store in self.lab.stores.items()]
-        return ["stores", *stores, "", f"logs        {self.lab.directory}"]
+    def _addresses(self) -> list[str]:
+        """Where each part is: the console is at the root of its health address."""
+        lab = self.lab
+        lines = _named("exchange", lab.exchange.ws_url)
+        for name, gatherer in lab.gatherers.items():
+            lines += _named(name, _urls(gatherer), lab.stores[name].psql())
+        lines += _named(lab.deduplicator.name, _urls(lab.deduplicator))
+        lines += _named("production", lab.production.psql())
+        lines += _named("logs", str(lab.directory))
+        return lines + ["lag: age of a gatherer's newest durable record; of what production still lacks"]
 
     def _report(self, verdict: Verdict) -> int:
         for line in verdict.explain():
@@ -169,6 +174,14 @@ class Demo:
 
     def _say(self, text: str) -> None:
         print(text, file=self.out, flush=True)
+
+
+def _urls(daemon: Daemon) -> str:
+    return f"http://{daemon.health_address}/health http://{daemon.metrics_address}/metrics"
+
+
+def _named(name: str, *lines: str) -> list[str]:
+    return [f"{name if number == 0 else '':<12}{line}" for number, line in enumerate(lines)]
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:

@@ -9,6 +9,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 POSTGRES_BIN = Path(os.environ.get("TIDEMILL_POSTGRES_BIN", "/usr/lib/postgresql/15/bin"))
 
+# For commands that read a gatherer's script and connect to no exchange: one without a key has to be on loopback.
+NO_EXCHANGE = {"KALSHI_WS_URL": "ws://127.0.0.1:1/", "KALSHI_REST_URL": "http://127.0.0.1:1/"}
+
 FIRST_EPHEMERAL = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
 
 _given_ports: set[int] = set()

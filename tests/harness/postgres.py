@@ -209,7 +209,7 @@ class PostgresCluster:
 
     def psql(self) -> str:
         """The command that takes a person into the database."""
-        return f"psql -h {self.home} -p {self.port} -U {SUPERUSER} {self.database}"
+        return f"psql '{self.conninfo()}'"
 
     def connect(self, database: str | None = None) -> psycopg2.extensions.connection:
         """A new connection in autocommit mode; the caller closes it."""

@@ -1,4 +1,7 @@
-"""The demo's picture: a table that is redrawn in place on a terminal, plain lines elsewhere."""
+"""The demo's picture: a table that is redrawn in place on a terminal, plain lines elsewhere.
+
+Lines of the table are cut at the terminal's width. Those below it, addresses for people to copy, are not: they wrap.
+"""
 from __future__ import annotations
 
 import shutil
@@ -23,7 +26,6 @@ class Row:
     state: str
     rows: int | None = None
     lag: float | None = None  # seconds
-    where: str = ""
     per_second: float | None = None
 
 
@@ -47,19 +49,19 @@ class Rates:
 class Table:
     """Draws rows on a stream, as that stream can show them."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, addresses: list[str]) -> None:
         self._stream = stream
+        self._addresses = addresses
         self._live = stream.isatty()
         self._begun = self._last_plain = time.monotonic()
-        if self._live:
-            stream.write(ENTER)
+        stream.write(ENTER if self._live else "".join(line + "\n" for line in addresses))
+        stream.flush()
 
-    def draw(self, rows: list[Row], notes: list[str]) -> None:
+    def draw(self, rows: list[Row]) -> None:
         """Show this state. The size of the terminal is asked for each time, so a resize is simply the next picture."""
         if self._live:
             width, height = shutil.get_terminal_size()
-            lines = self._picture(rows, notes, width)[:height - 1]
-            self._stream.write(HOME + "".join(line + END_OF_LINE + "\n" for line in lines) + END_OF_SCREEN)
+            self._stream.write(HOME + "".join(self._picture(rows, width, height - 1)) + END_OF_SCREEN)
             self._stream.flush()
         elif time.monotonic() - self._last_plain >= PLAIN_EVERY:
             self._last_plain = time.monotonic()
@@ -73,13 +75,20 @@ class Table:
             self._stream.write(LEAVE)
             self._stream.flush()
 
-    def _picture(self, rows: list[Row], notes: list[str], width: int) -> list[str]:
+    def _picture(self, rows: list[Row], width: int, height: int) -> list[str]:
         seconds = int(time.monotonic() - self._begun)
         clock = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-        head = "".join(_cell(title, size, index > 1) for index, (title, size) in enumerate(COLUMNS)) + "  where"
-        body = [_coloured(_line(row)[:width], row.state) for row in rows]
-        return [f"Tidemill demo  {clock}   Ctrl-C ends it"[:width], "", head[:width], *body, "",
-                *(note[:width] for note in notes)]
+        head = "".join(_cell(title, size, index > 1) for index, (title, size) in enumerate(COLUMNS))
+        body = [_coloured(_line(row)[:width], row.state) + END_OF_LINE for row in rows]
+        lines = [f"Tidemill demo  {clock}   Ctrl-C ends it"[:width] + END_OF_LINE, head[:width] + END_OF_LINE, *body]
+        left = height - len(lines)
+        for number, address in enumerate(self._addresses):
+            left -= max(1, -(-len(address) // width))
+            if left < (number + 1 < len(self._addresses)):
+                lines.append(f"... {len(self._addresses) - number} more lines: make the terminal taller"[:width] + END_OF_LINE)
+                break
+            lines.append(address + (END_OF_LINE if not address or len(address) % width else ""))  # the last column is its own
+        return [line + "\n" for line in lines]
 
 
 def _cell(text: str, size: int, right: bool) -> str:
@@ -91,7 +100,7 @@ def _line(row: Row) -> str:
     count = "" if row.rows is None else f"{row.rows:,}"
     cells = (row.part, row.state, per_second, count, _span(row.lag))
     return "".join(_cell(text, size, index > 1)
-                   for index, (text, (_, size)) in enumerate(zip(cells, COLUMNS))) + "  " + row.where
+                   for index, (text, (_, size)) in enumerate(zip(cells, COLUMNS)))
 
 
 def _span(seconds: float | None) -> str:

@@ -249,6 +249,27 @@ describe("declarations", function()
     assert.same({ { "limits", 5e6, 512 * 2 ^ 20 } }, fake.named(host, "limits"))
   end)
 
+  it("name the part of the gatherers that is wrong, and nothing that may be secret", function()
+    local function fault(gatherers)
+      tm, host, declare = fake.load()
+      tm.deduplicator { id = "d", production = "p", gatherers = gatherers }
+      local text = problem_with "tm.deduplicator: gatherers: "
+      assert.is_nil(text:find("hunter", 1, true))
+      return text:match "kalshi_ts\" }: (.*)$"
+    end
+    assert.equal('part 1 "foo" has no "="', fault "foo")
+    assert.equal('part 2 "g2" has no "="', fault "g1=dbname=a; g2 ;g3=dbname=b")
+    assert.equal('part 1 "g1" has no conninfo behind "="', fault "g1= ")
+    assert.equal('part 1: expected an id before the first "="', fault "g 1=dbname=a")
+    assert.equal('part 1 has no "="', fault "postgresql://kalshi:hunter2@host/db")
+    assert.equal('part 2 has no "="', fault "g1=host=a password=x;hunter2")
+    assert.equal('part 2 has no conninfo behind "="', fault "g1=host=a password=x;hunter2=;g2=host=b")
+    assert.equal('part 2 has no "="', fault "g1=postgresql://a:b;hunter2@host/db")
+    assert.equal('gatherer "g1": expected an id and its conninfo', fault { g1 = "" })
+    assert.equal('gatherer "g 1": expected an id and its conninfo', fault { ["g 1"] = "password=hunter2" })
+    assert.equal("a conninfo has no id", fault { "password=hunter2" })
+  end)
+
   it("refuse limits that are none", function()
     tm.gatherer { id = "g", store = "s", data = "d", limits = { steps = "1s", load = "2h", memory = "1KiB" } }
     problem_with 'tm.gatherer: limits: unknown key "steps", did you mean "step"?'

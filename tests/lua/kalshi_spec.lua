@@ -482,6 +482,32 @@ describe("kalshi.exchange", function()
                   "limit=1000&status=paused" }, urls)
   end)
 
+  it("is unsigned on loopback only", function()
+    local function refused(ws_url, rest_url, more)
+      tm, host, declare = fake.load()
+      kalshi = require "kalshi"
+      tm.gatherer { id = "g", store = "s", data = "d" }
+      local definition = { ws_url = ws_url, rest_url = rest_url }
+      for key, value in pairs(more or {}) do definition[key] = value end
+      kalshi.exchange(definition)
+      local text = table.concat(fake.problems(declare), "\n")
+      return text:match "unsigned is for loopback only: .* for (%S+), got neither"
+    end
+    local ws, rest = "wss://external-api-ws.kalshi.com/trade-api/ws/v2", "https://external-api.kalshi.com/trade-api/v2"
+    assert.equal(ws, refused(nil, nil))
+    assert.equal(rest, refused("ws://127.0.0.1:7000/ws", nil))
+    assert.equal("WSS://Example.com:443/x", refused("WSS://Example.com:443/x", "http://[::1]:1"))
+    for _, url in ipairs { "wss://127.0.0.1.example.com/", "wss://localhost.example.com/", "wss://[2001:db8::1]/", "wss://10.77.1.2/",
+                           "wss://127.example.com/", "wss://[::10]/" } do
+      assert.equal(url, refused(url, "http://localhost"))
+    end
+    for _, url in ipairs { "wss://127.0.0.1:7000/ws", "wss://127.1.2.3/", "wss://LOCALHOST/ws?a=b", "wss://[::1]:7000/ws" } do
+      assert.is_nil(refused(url, "https://localhost:8000/api"))
+    end
+    assert.is_nil(refused(nil, nil, { key_id = "k", key_file = "/etc/tidemill/kalshi.pem" }))
+    assert.is_nil(refused(nil, nil, { key_id = "k" })) -- another mistake, told once
+  end)
+
   it("refuses what the exchange does not have", function()
     local ex = kalshi.exchange { environment = "produ", key_id = "k" }
     ex:subscribe "trades"

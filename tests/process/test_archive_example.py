@@ -28,7 +28,7 @@ DELTAS = [("KXA", "yes", "0.550000", "10.00"), ("KXA", "yes", "0.550000", "10.00
 def duckdb(*statements: str) -> list[list[list[Any]]]:
     """The rows of each statement, by tests/node/parquet.mjs."""
     if not (NODE / "node_modules").is_dir():
-        pytest.fail(f"{NODE}/node_modules is not there: scripts/setup installs it by 'npm ci'; see what it says")
+        pytest.fail(f"{NODE}/node_modules is not there: 'scripts/setup --test' installs it; see what it says")
     questions = "".join(json.dumps({"sql": statement}) + "\n" for statement in statements)
     done = subprocess.run(["node", NODE / "parquet.mjs"], input=questions, capture_output=True, text=True, timeout=120,
                           check=True)

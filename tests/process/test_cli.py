@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 import re
 import subprocess
@@ -18,7 +19,7 @@ from typing import Any, Callable
 import pytest
 
 from harness import PostgresCluster
-from harness.paths import ROOT, program
+from harness.paths import NO_EXCHANGE, ROOT, program
 
 GATHERER = ROOT / "lua/kalshi/gatherer.lua"
 DEDUPLICATOR = ROOT / "lua/kalshi/deduplicator.lua"
@@ -26,7 +27,8 @@ REPEAT_WINDOW_US = 10_000_000
 
 
 def tidemill(*arguments: Any, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([program("tidemill"), *arguments], capture_output=True, text=True, timeout=60, cwd=cwd)
+    return subprocess.run([program("tidemill"), *arguments], capture_output=True, text=True, timeout=60, cwd=cwd,
+                          env={**os.environ, **NO_EXCHANGE})
 
 
 # ---- a recording, and what it holds by another decoder ----
@@ -258,6 +260,48 @@ def test_replay_shows_rows(recording: tuple[Path, list[str]], model: Model) -> N
     limited = tidemill("replay", recording[0], "--script", GATHERER, "--rows", "orderbook_deltas", "--limit", "3")
     assert len(limited.stdout.splitlines()) == 3
     assert "expected one of trades" in tidemill("replay", recording[0], "--script", GATHERER, "--rows", "tradez").stderr
+
+
+def _priced(kind: str, **fields: Any) -> str:
+    usual = {
+        "trade": {"trade_id": str(uuid.UUID(int=1)), "market_ticker": "A", "yes_price_dollars": "0.4700", "count_fp": "9.90",
+                  "taker_side": "no", "ts_ms": 1794060000640},
+        "orderbook_delta": {"market_ticker": "A", "price_dollars": "0.4700", "delta_fp": "-9.90", "side": "yes",
+                            "ts_ms": 1794060000640},
+        "orderbook_snapshot": {"market_ticker": "A", "yes_dollars_fp": [["0.0100", "1.00"]], "no_dollars_fp": [["0.4900", "1.00"]]},
+        "ticker": {"market_ticker": "A", "price_dollars": "0.4700", "yes_bid_dollars": "0.4700", "yes_ask_dollars": "0.5100",
+                   "volume_fp": "1.00", "open_interest_fp": "1.00", "yes_bid_size_fp": "1.00", "yes_ask_size_fp": "1.00",
+                   "last_trade_size_fp": "1.00", "dollar_volume": 1, "dollar_open_interest": 1, "ts_ms": 1794060000640}}[kind]
+    return json.dumps({"type": kind, "sid": 1, "msg": {**usual, **fields}})
+
+
+PRICES = [("trade", "yes_price_dollars"), ("orderbook_delta", "price_dollars"), ("ticker", "price_dollars"),
+          ("ticker", "yes_bid_dollars"), ("ticker", "yes_ask_dollars")]
+COUNTS = [("trade", "count_fp"), *(("ticker", f"{name}_fp") for name in (
+    "volume", "open_interest", "yes_bid_size", "yes_ask_size", "last_trade_size"))]
+
+
+def test_prices_and_counts_of_the_stock_streams_have_a_range(directory: Path) -> None:
+    """A price is from nothing to a dollar, a count is not negative; a change of a book may be."""
+    good = [_priced(kind, **{name: price}) for kind, name in PRICES for price in ("0.0000", "1.0000")]
+    good += [_priced(kind, **{name: count}) for kind, name in COUNTS for count in ("0.00", "123456789.01")]
+    good += [_priced("orderbook_delta", delta_fp="-123456789.01"), _priced("ticker", dollar_volume=-1)]
+    good += [_priced("orderbook_snapshot", **{f"{side}_dollars_fp": [[price, "1.00"]]}) for side in ("yes", "no")
+             for price in ("0.0000", "1.0000")]
+    bad = [(_priced(kind, **{name: price}), f"{kind}: msg.{name}: expected 0 to 1, got") for kind, name in PRICES
+           for price in ("-0.0001", "1.0001", "-0.4700", "470.0")]
+    bad += [(_priced(kind, **{name: "-0.01"}), f"{kind}: msg.{name}: expected at least 0, got") for kind, name in COUNTS]
+    bad += [(_priced("orderbook_snapshot", **{f"{side}_dollars_fp": [[price, "1.00"]]}), "orderbook_snapshot: msg.") for side in
+            ("yes", "no") for price in ("-0.0001", "1.0001")]
+    path = directory / "frames.jsonl"
+    path.write_text("\n".join(good) + "\n")
+    got = json.loads(tidemill("replay", path, "--script", GATHERER, "--json").stdout)
+    assert (got["frames"], got["unknown"]) == (len(good), 0), got["reasons"]
+    for frame, reason in bad:
+        path.write_text(frame + "\n")
+        got = json.loads(tidemill("replay", path, "--script", GATHERER, "--json").stdout)
+        assert (got["unknown"], list(got["streams"])) == (1, ["unknown_frames"]), frame
+        assert got["reasons"][0]["example"].startswith(reason), got["reasons"]
 
 
 def test_replay_without_wrapping_takes_the_exchanges_time(directory: Path) -> None:

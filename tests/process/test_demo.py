@@ -1,14 +1,19 @@
 """scripts/demo as a stranger runs it."""
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
+import re
 import select
 import signal
+import struct
 import subprocess
+import termios
 from pathlib import Path
 
+import pyte
 import pytest
 
 from harness import wait_until
@@ -33,6 +38,7 @@ def test_json_run_is_row_exact_and_leaves_nothing(directory: Path) -> None:
     assert (figures["missing"], figures["unexpected"], figures["duplicate"]) == (0, 0, 0)
     assert figures["emitted"] >= 9000 and figures["expected"] > 0.9 * figures["emitted"]
     assert 0 < figures["lag_ms_p50"] <= figures["lag_ms_p99"]
+    assert [done.stderr.count(part) for part in (" psql 'host=", "/health ", "/metrics\n", " ws://")] == [4, 4, 4, 1]
     assert list(directory.iterdir()) == []
 
 
@@ -70,6 +76,7 @@ def test_wrong_arguments_are_refused_with_the_reason(directory: Path, arguments:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_live_run_draws_a_table_and_leaves_nothing_when_interrupted(directory: Path, number: signal.Signals) -> None:
     master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     with subprocess.Popen([DEMO, "--markets", "50", "--rate", "500"], stdin=slave, stdout=slave, stderr=slave,
                           env={**os.environ, "TMPDIR": str(directory)}, process_group=0) as demo:
         os.close(slave)
@@ -77,6 +84,7 @@ def test_live_run_draws_a_table_and_leaves_nothing_when_interrupted(directory: P
         try:
             wait_until("the table shows three healthy gatherers", lambda: screen.shows_healthy("g1", "g2", "g3"), 90,
                        lambda: screen.text[-3000:])
+            _assert_addresses_are_whole(screen.text)
             os.killpg(demo.pid, number)  # as a terminal does: to the whole foreground group
             wait_until("the demo has ended", lambda: screen.read() or demo.poll() is not None, 30)
         finally:
@@ -86,6 +94,17 @@ def test_live_run_draws_a_table_and_leaves_nothing_when_interrupted(directory: P
             os.close(master)
     assert demo.returncode == 0, screen.text[-3000:]
     assert list(directory.iterdir()) == []
+
+
+def _assert_addresses_are_whole(text: str) -> None:
+    """On a terminal of 80 by 24: every part has its addresses, and what is too long for a line goes on in the next."""
+    terminal = pyte.Screen(80, 24)
+    pyte.Stream(terminal).feed(text.rpartition("\x1b[J")[0] + "\x1b[J")
+    shown = "".join(terminal.display)  # as it wraps
+    for name in ("g1", "g2", "g3", "dedup"):
+        assert len(re.findall(rf"{name} +http://127.0.0.1:\d+/health http://127.0.0.1:\d+/metrics ", shown)) == 1, shown
+    assert len(re.findall(r"psql 'host=/\S+ port=\d+ user=\S+ dbname=\S+' ", shown)) == 4, shown
+    assert re.search(r"exchange +ws://127.0.0.1:\d+/\S+ ", shown) and re.search(r"logs +/", shown), shown
 
 
 class _Screen:

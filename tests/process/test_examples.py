@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import threading
 from collections import Counter
@@ -15,7 +16,7 @@ import pytest
 import yaml
 
 from harness import Deduplicator, Exchange, Gatherer, PostgresCluster, wait_until
-from harness.paths import ROOT, program
+from harness.paths import NO_EXCHANGE, ROOT, program
 
 EXAMPLES = ROOT / "examples"
 NUMBERED = sorted(path for path in EXAMPLES.iterdir() if path.is_dir())
@@ -33,6 +34,11 @@ def test_examples_are_numbered_and_explained() -> None:
     assert [path.name.split("-")[0] for path in NUMBERED] == [f"{n:02d}" for n in range(1, len(NUMBERED) + 1)]
     for folder in NUMBERED:
         assert (folder / "README.md").read_text().startswith("# "), folder
+    listed = (EXAMPLES / "README.md").read_text()
+    for text in (listed, (ROOT / "README.md").read_text()):
+        assert [folder.name for folder in NUMBERED if f"`{folder.name}`" not in text and f"[{folder.name}]" not in text] == []
+    without = [folder.name for folder in NUMBERED if not any(script.parent == folder for script in SCRIPTS)]
+    assert f"Each folder but {' and '.join(f'`{name}`' for name in without)}," in listed
 
 
 class _Template(yaml.SafeLoader):  # pylint: disable=too-many-ancestors
@@ -73,7 +79,8 @@ def test_the_stack_is_whole_and_has_the_owner_s_numbers() -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=_name)
 def test_check_finds_nothing(script: Path) -> None:
-    done = subprocess.run([program("tidemill"), "check", script], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([program("tidemill"), "check", script], capture_output=True, text=True, timeout=30, check=False,
+                          env={**os.environ, **NO_EXCHANGE})
     assert done.returncode == 0, done.stderr
 
 

@@ -37,7 +37,7 @@ class Readers:
 
     def __init__(self) -> None:
         if not (NODE / "node_modules" / "hyparquet").is_dir():
-            pytest.fail(f"{NODE}/node_modules is not there: scripts/setup installs it by 'npm ci'; see what it says")
+            pytest.fail(f"{NODE}/node_modules is not there: 'scripts/setup --test' installs it; see what it says")
         self.process = subprocess.Popen(["node", NODE / "parquet.mjs"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True, encoding="utf-8", env={**os.environ, "TZ": "UTC"})
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Callable
@@ -9,7 +10,7 @@ from typing import Callable
 import pytest
 
 from harness import Gatherer, Lab, PostgresCluster, wait_until
-from harness.paths import ROOT, program
+from harness.paths import NO_EXCHANGE, ROOT, program
 from tiny_exchange import TinyExchange
 
 MakeLab = Callable[..., Lab]
@@ -181,7 +182,7 @@ def test_check_refuses_a_broken_script_with_78_and_the_place(tmp_path: Path) -> 
     assert done.returncode == 78, done.stderr
     assert "broken.lua:2" in done.stderr and '"idd"' in done.stderr and '"id"' in done.stderr
     stock = subprocess.run([program("tidemill"), "check", ROOT / "lua/kalshi/gatherer.lua"], capture_output=True,
-                           text=True, timeout=20, check=False)
+                           text=True, timeout=20, check=False, env={**os.environ, **NO_EXCHANGE})
     assert stock.returncode == 0, stock.stderr
 
 

@@ -9,7 +9,7 @@ from typing import Any, Callable
 import pytest
 
 from harness import PostgresCluster
-from harness.paths import ROOT, program
+from harness.paths import NO_EXCHANGE, ROOT, program
 
 GATHERER = ROOT / "lua/kalshi/gatherer.lua"
 DEDUPLICATOR = ROOT / "lua/kalshi/deduplicator.lua"
@@ -40,7 +40,7 @@ class Fleet:
     def __init__(self, cluster: PostgresCluster, directory: Path) -> None:
         self.production = Database(cluster, "kalshi")
         self.stores = {number: Database(cluster, f"store{number}") for number in (1, 2)}
-        self.env = {**os.environ, "TIDEMILL_DATA": str(directory / "journal"),
+        self.env = {**os.environ, **NO_EXCHANGE, "TIDEMILL_DATA": str(directory / "journal"),
                     "TIDEMILL_PRODUCTION": self.production.conninfo(), "TIDEMILL_GATHERERS": ";".join(
                         f"g{number}={store.conninfo()}" for number, store in self.stores.items())}
         self.run("migrate", DEDUPLICATOR)

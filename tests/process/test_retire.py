@@ -9,7 +9,7 @@ from typing import Callable
 import pytest
 
 from harness import PostgresCluster
-from harness.paths import ROOT, program
+from harness.paths import NO_EXCHANGE, ROOT, program
 
 GATHERER = ROOT / "lua/kalshi/gatherer.lua"
 DEDUPLICATOR = ROOT / "lua/kalshi/deduplicator.lua"
@@ -21,7 +21,8 @@ class Fleet:
 
     def __init__(self, store: PostgresCluster, production: PostgresCluster, directory: Path) -> None:
         self.store, self.production = store, production
-        self.env = {**os.environ, "TIDEMILL_STORE": store.conninfo(), "TIDEMILL_DATA": str(directory / "journal"),
+        self.env = {**os.environ, **NO_EXCHANGE, "TIDEMILL_STORE": store.conninfo(),
+                    "TIDEMILL_DATA": str(directory / "journal"),
                     "TIDEMILL_PRODUCTION": production.conninfo(),
                     "TIDEMILL_GATHERERS": f"g1={store.conninfo()};g2=host=/nonexistent dbname=none"}
         for script in (GATHERER, DEDUPLICATOR):

@@ -54,6 +54,8 @@
 
 static const char *const yes_no[] = {"yes", "no", NULL};
 static const char *const ws_rest[] = {"ws", "rest", NULL};
+static const struct tm_range dollar = {0, 1000000};
+static const struct tm_range amount = {0, INT64_MAX};
 
 /* ---- trades ---- */
 
@@ -62,8 +64,8 @@ static const struct tm_column_def trade_columns[] = {
     {.name = "exchange_ts", .type = TM_TYPE_TIMESTAMPTZ, .not_null = true},
     {.name = "received_at", .type = TM_TYPE_TIMESTAMPTZ, .not_null = true},
     {.name = "ticker", .type = TM_TYPE_TEXT, .not_null = true},
-    {.name = "price", .type = TM_TYPE_INT4, .not_null = true, .scale = 6},
-    {.name = "count", .type = TM_TYPE_INT8, .not_null = true, .scale = 2},
+    {.name = "price", .type = TM_TYPE_INT4, .not_null = true, .scale = 6, .range = &dollar},
+    {.name = "count", .type = TM_TYPE_INT8, .not_null = true, .scale = 2, .range = &amount},
     {.name = "taker_side", .type = TM_TYPE_TEXT, .one_of = yes_no},
     {.name = "is_block_trade", .type = TM_TYPE_BOOL},
 };
@@ -95,7 +97,7 @@ static const struct tm_column_def delta_columns[] = {
     {.name = "ticker", .type = TM_TYPE_TEXT, .not_null = true},
     {.name = "exchange_ts", .type = TM_TYPE_TIMESTAMPTZ, .not_null = true},
     {.name = "side", .type = TM_TYPE_TEXT, .not_null = true, .one_of = yes_no},
-    {.name = "price", .type = TM_TYPE_INT4, .not_null = true, .scale = 6},
+    {.name = "price", .type = TM_TYPE_INT4, .not_null = true, .scale = 6, .range = &dollar},
     {.name = "delta", .type = TM_TYPE_INT8, .not_null = true, .scale = 2},
     {.name = "occurrence", .type = TM_TYPE_INT2, .not_null = true},
     {.name = "received_at", .type = TM_TYPE_TIMESTAMPTZ, .not_null = true},
@@ -119,8 +121,8 @@ static const struct tm_column_def snapshot_columns[] = {
     {.name = "source", .type = TM_TYPE_TEXT, .not_null = true, .one_of = ws_rest},
     {.name = "yes_levels", .type = TM_TYPE_JSONB},
     {.name = "no_levels", .type = TM_TYPE_JSONB},
-    {.name = "best_bid", .type = TM_TYPE_INT4, .scale = 6},
-    {.name = "best_ask", .type = TM_TYPE_INT4, .scale = 6},
+    {.name = "best_bid", .type = TM_TYPE_INT4, .scale = 6, .range = &dollar},
+    {.name = "best_ask", .type = TM_TYPE_INT4, .scale = 6, .range = &dollar},
     {.name = "received_at", .type = TM_TYPE_TIMESTAMPTZ, .not_null = true},
 };
 static const struct tm_source_def snapshot_sources[] = {
@@ -149,11 +151,11 @@ static const struct tm_source_def rest_snapshot_sources[] = {
 static const struct tm_column_def ticker_columns[] = {
     {.name = "ticker", .type = TM_TYPE_TEXT, .not_null = true},
     {.name = "exchange_ts", .type = TM_TYPE_TIMESTAMPTZ, .not_null = true},
-    {.name = "price", .type = TM_TYPE_INT4, .scale = 6},
-    {.name = "yes_bid", .type = TM_TYPE_INT4, .scale = 6},
-    {.name = "yes_ask", .type = TM_TYPE_INT4, .scale = 6},
-    {.name = "volume", .type = TM_TYPE_INT8, .scale = 2},
-    {.name = "open_interest", .type = TM_TYPE_INT8, .scale = 2},
+    {.name = "price", .type = TM_TYPE_INT4, .scale = 6, .range = &dollar},
+    {.name = "yes_bid", .type = TM_TYPE_INT4, .scale = 6, .range = &dollar},
+    {.name = "yes_ask", .type = TM_TYPE_INT4, .scale = 6, .range = &dollar},
+    {.name = "volume", .type = TM_TYPE_INT8, .scale = 2, .range = &amount},
+    {.name = "open_interest", .type = TM_TYPE_INT8, .scale = 2, .range = &amount},
     {.name = "dollar_volume", .type = TM_TYPE_INT8},
     {.name = "received_at", .type = TM_TYPE_TIMESTAMPTZ, .not_null = true},
 };

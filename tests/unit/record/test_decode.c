@@ -352,7 +352,12 @@ static void test_wrong_values(void **state)
         {"\"0.4700\"", "true", "msg.price_dollars: expected a number, got true"},
         {"\"0.4700\"", "{}", "msg.price_dollars: expected a number, got {}"},
         {"\"0.4700\"", "\"0.4700001\"", "msg.price_dollars: expected no more digits than the scale holds"},
-        {"\"0.4700\"", "\"2147.483648\"", "msg.price_dollars: expected a value that fits the column"},
+        {"\"0.4700\"", "\"2147.483648\"", "msg.price_dollars: expected 0 to 1, got \"2147.483648\""},
+        {"\"0.4700\"", "\"-0.4700\"", "msg.price_dollars: expected 0 to 1, got \"-0.4700\""},
+        {"\"0.4700\"", "\"-\\u0030.4700\"", "msg.price_dollars: expected 0 to 1, got \"-\\u0030.4700\""},
+        {"\"0.4700\"", "-0.000001", "msg.price_dollars: expected 0 to 1, got -0.000001"},
+        {"\"0.4700\"", "\"1.000001\"", "msg.price_dollars: expected 0 to 1, got \"1.000001\""},
+        {"\"0.4700\"", "\"470000\"", "msg.price_dollars: expected 0 to 1, got \"470000\""},
         {"\"0.4700\"", "null", "msg.price_dollars: expected a value, got nothing"},
         {"\"0.4700\"", "\"\"", "msg.price_dollars: expected a value, got nothing"},
         {"\"-9.90\"", "\"99999999999999999999\"", "msg.delta_fp: expected a value that fits the column"},
@@ -376,6 +381,30 @@ static void test_wrong_values(void **state)
         assert_kept(d, text, "unknown");
         assert_int_equal(d->sequence, 2);
     }
+}
+
+/* Both ends of a range are in it, and what has no range may be negative. */
+static void test_ranges(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const prices[] = {"\"0.0000\"", "\"1.0000\"", "0", "1", "-0", "\"1\"", "\"0.000001\"", "1e0"};
+    static const int64_t expected[] = {0, 1000000, 0, 1000000, 0, 1000000, 1, 1000000};
+    char text[1000];
+    for (size_t i = 0; i < LENGTH(prices); i++) {
+        (void)snprintf(text, sizeof text,
+                       "{\"type\":\"orderbook_delta\",\"msg\":{\"market_ticker\":\"T\",\"price_dollars\":%s,"
+                       "\"delta_fp\":\"-9.90\",\"side\":\"yes\",\"ts_ms\":1}}",
+                       prices[i]);
+        const struct tm_row *row = only_row(decode(f, text), "orderbook_deltas");
+        assert_true(int_of(row, "price") == expected[i]);
+        assert_int_equal(int_of(row, "delta"), -990);
+    }
+    assert_reason(
+        decode(f, "{\"type\":\"ticker\",\"msg\":{\"market_ticker\":\"T\",\"ts_ms\":1,\"volume_fp\":\"-0.01\"}}"),
+        TM_VERDICT_UNKNOWN, "msg.volume_fp: expected at least 0, got \"-0.01\" at byte");
+    assert_reason(decode(f, "{\"type\":\"orderbook_snapshot\",\"msg\":{\"market_ticker\":\"T\","
+                            "\"no_dollars_fp\":[[\"1.2000\",\"5.00\"]]}}"),
+                  TM_VERDICT_UNKNOWN, "expected 0 to 1 when taken from 1, got \"1.2000\"");
 }
 
 static void test_key_text_is_bounded(void **state)
@@ -504,6 +533,7 @@ int main(void)
         TEST(test_escaped_text),
         TEST(test_unknown),
         TEST(test_wrong_values),
+        TEST(test_ranges),
         TEST(test_key_text_is_bounded),
         TEST(test_malformed),
         TEST(test_malformed_notes_nothing_of_the_frame_before),

@@ -262,6 +262,9 @@ static void test_column_faults(void **state)
     FAULT(d.columns[5].scale = 2, "column \"side\": scale is 2");
     FAULT(d.columns[5].one_of = d.one_of, "column \"side\": a list of allowed values must not be empty");
     FAULT((d.one_of[0] = "x", d.columns[2].one_of = d.one_of), "is for text only");
+    static const struct tm_range range = {0, 1}, reverse = {1, 0};
+    FAULT(d.columns[2].range = &reverse, "column \"price\": min must not be above max");
+    FAULT(d.columns[5].range = &range, "column \"side\": min must not be above max, and both are for integers only");
     FAULT(d.columns[4].type = TM_TYPE_INT8, "\"received_at\" is the time of arrival and must be timestamptz");
 }
 

@@ -118,6 +118,11 @@ static void column_one_of(struct defs *d)
 {
     d->columns[2].one_of = yes_no_maybe;
 }
+static void column_range(struct defs *d)
+{
+    static const struct tm_range half = {0, 500000};
+    d->columns[3].range = &half;
+}
 static void column_added(struct defs *d)
 {
     d->columns[7] = (struct tm_column_def){.name = "note", .type = TM_TYPE_TEXT};
@@ -178,37 +183,14 @@ static const struct {
     {                                                                                                                  \
 #f, f                                                                                                          \
     }
-    CHANGE(gatherer),
-    CHANGE(epoch),
-    CHANGE(sequence_path),
-    CHANGE(subscription_path),
-    CHANGE(fewer_streams),
-    CHANGE(fewer_kinds),
-    CHANGE(stream_name),
-    CHANGE(window),
-    CHANGE(memory),
-    CHANGE(within),
-    CHANGE(partition),
-    CHANGE(ticker_column),
-    CHANGE(time_column),
-    CHANGE(key),
-    CHANGE(column_name),
-    CHANGE(column_type),
-    CHANGE(column_scale),
-    CHANGE(column_null),
-    CHANGE(column_one_of),
-    CHANGE(column_added),
-    CHANGE(tag),
-    CHANGE(forwarded),
-    CHANGE(source_path),
-    CHANGE(source_index),
-    CHANGE(source_unit),
-    CHANGE(source_minus),
-    CHANGE(fewer_paths),
-    CHANGE(constant),
-    CHANGE(document),
-    CHANGE(other_constant),
-    CHANGE(order_of_kinds),
+    CHANGE(gatherer),      CHANGE(epoch),       CHANGE(sequence_path),  CHANGE(subscription_path),
+    CHANGE(fewer_streams), CHANGE(fewer_kinds), CHANGE(stream_name),    CHANGE(window),
+    CHANGE(memory),        CHANGE(within),      CHANGE(partition),      CHANGE(ticker_column),
+    CHANGE(time_column),   CHANGE(key),         CHANGE(column_name),    CHANGE(column_type),
+    CHANGE(column_scale),  CHANGE(column_null), CHANGE(column_one_of),  CHANGE(column_range),
+    CHANGE(column_added),  CHANGE(tag),         CHANGE(forwarded),      CHANGE(source_path),
+    CHANGE(source_index),  CHANGE(source_unit), CHANGE(source_minus),   CHANGE(fewer_paths),
+    CHANGE(constant),      CHANGE(document),    CHANGE(other_constant), CHANGE(order_of_kinds),
 };
 
 /* Every plan equals itself compiled again, and none of the others. */

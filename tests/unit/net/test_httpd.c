@@ -4,6 +4,7 @@
 #include "peer.h"
 
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 
 #define AT "127.0.0.1:0"
@@ -71,16 +72,27 @@ static int tear_down(void **state)
     return 0;
 }
 
-static struct client *open_client(struct test *t)
+/* `small`: with segments and a buffer so small that the server's buffer stays small, too. */
+static struct client *open_client_with(struct test *t, bool small)
 {
     struct client *c = calloc(1, sizeof *c);
+    int bytes = 4096, segment = 536;
     struct sockaddr_in a = {
         .sin_family = AF_INET, .sin_port = htons((uint16_t)t->port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     c->t = t;
     c->fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (small) {
+        assert_return_code(setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes), errno);
+        assert_return_code(setsockopt(c->fd, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof segment), errno);
+    }
     assert_return_code(connect(c->fd, (struct sockaddr *)&a, sizeof a), errno);
     assert_return_code(fcntl(c->fd, F_SETFL, O_NONBLOCK), errno);
     return c;
+}
+
+static struct client *open_client(struct test *t)
+{
+    return open_client_with(t, false);
 }
 
 static void close_client(struct client *c)
@@ -366,14 +378,12 @@ static void send_requests(struct client *c, int count)
     send_text(c, text);
 }
 
-/* Clients that ask and do not read, in all places. The server's buffers, 4 MiB at most, do not hold an answer. */
+/* Clients that ask and do not read, in all places. The server's buffers do not hold an answer. */
 static void open_slow_readers(struct test *t, struct client **slow, int requests)
 {
-    int small = 4096;
-    t->large = 6 << 20;
+    t->large = 1 << 20;
     for (size_t i = 0; i < PLACES; i++) {
-        slow[i] = open_client(t);
-        setsockopt(slow[i]->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+        slow[i] = open_client_with(t, true);
         send_requests(slow[i], requests);
     }
     for (size_t i = 0; i < PLACES; i++)

@@ -28,6 +28,15 @@ int tm_buf_reserve(struct tm_buf *b, size_t extra)
     return TM_OK;
 }
 
+void tm_buf_fit(struct tm_buf *b)
+{
+    uint8_t *data = b->len && b->len < b->cap ? realloc(b->data, b->len) : NULL;
+    if (!data)
+        return;
+    b->data = data;
+    b->cap = b->len;
+}
+
 int tm_buf_append(struct tm_buf *b, const void *bytes, size_t len)
 {
     int rc = tm_buf_reserve(b, len);

@@ -33,6 +33,9 @@ int tm_buf_reserve(struct tm_buf *b, size_t extra) TM_MUST_CHECK;
 int tm_buf_append(struct tm_buf *b, const void *bytes, size_t len) TM_MUST_CHECK;
 int tm_buf_printf(struct tm_buf *b, const char *fmt, ...) TM_PRINTF(2, 3) TM_MUST_CHECK;
 
+/* Give back the room behind len. */
+void tm_buf_fit(struct tm_buf *b);
+
 /* The bytes as a NUL-terminated string (the NUL is not counted in len); NULL when memory is out. */
 const char *tm_buf_cstr(struct tm_buf *b);
 

@@ -8,7 +8,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#define SEQ_FIELD_BYTES 12 /* int32 length and int8 */
+#define SEQ_FIELD_BYTES 12            /* int32 length and int8 */
+#define SLACK_BYTES ((size_t)1 << 20) /* a batch counts with all its room, and growth doubles */
 
 struct tm_batch *tm_batch_create(const struct tm_stream *stream)
 {
@@ -133,19 +134,25 @@ void tm_batch_of_shard(struct tm_batch *b, unsigned shard, unsigned shards)
     b->shards = tm_share_is_spread(b->stream) ? shards : 1;
 }
 
-void tm_batch_trim(struct tm_batch *b)
+static void keep_own_rows(struct tm_batch *b)
 {
     struct tm_buf kept = {0};
-    if (b->shards <= 1)
-        return;
     for (size_t i = 0; i < b->count; i++) {
         struct tm_batch_row *r = &b->rows[i];
-        uint32_t at = (uint32_t)kept.len;
+        size_t at = kept.len;
         TM_FATAL_UNLESS(tm_buf_append(&kept, b->bytes.data + r->offset, r->len) == TM_OK);
         r->offset = at;
     }
     tm_buf_fini(&b->bytes);
     b->bytes = kept;
+}
+
+void tm_batch_trim(struct tm_batch *b)
+{
+    if (b->shards > 1)
+        keep_own_rows(b);
+    if (b->bytes.cap - b->bytes.len > SLACK_BYTES)
+        tm_buf_fit(&b->bytes);
 }
 
 static int index_row(struct tm_batch *b, size_t at, size_t len, const struct tm_hash_key *key, int64_t *expected,
@@ -168,8 +175,8 @@ static int index_row(struct tm_batch *b, size_t at, size_t len, const struct tm_
         return tm_error_set(err, TM_ENOMEM, "out of memory for a batch");
     struct tm_batch_row *row = &b->rows[b->count++];
     *row = (struct tm_batch_row){
-        .offset = (uint32_t)at,
-        .len = (uint32_t)len,
+        .offset = at,
+        .len = len,
         .time_us = time_of(fields, place_column(s)),
         .received_us = time_of(fields, s->received_column),
     };

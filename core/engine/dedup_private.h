@@ -84,7 +84,7 @@ int tm_cursors_move(struct tm_pg *pg, unsigned shard, const struct tm_cursor_mov
 /* ---- batches ---- */
 
 struct tm_batch_row {
-    uint32_t offset, len;
+    size_t offset, len;
     int64_t time_us;     /* of the partition column, else of the time column; INT64_MIN: none */
     int64_t received_us; /* INT64_MIN: none */
     struct tm_fp fp;     /* streams that have a seen-set */
@@ -124,7 +124,7 @@ bool tm_stream_is_fingerprinted(const struct tm_stream *stream);
 /* How many shards the rows of a stream are spread over, and which one these are of: what others own is checked and left
  * out. Before tm_batch_index. */
 void tm_batch_of_shard(struct tm_batch *b, unsigned shard, unsigned shards);
-/* Let go of the bytes of rows that were left out. After tm_batch_index. */
+/* Let go of the bytes of rows that were left out, and of room that is not used. After tm_batch_index. */
 void tm_batch_trim(struct tm_batch *b);
 
 /* Find and check the rows in `bytes`, which may have any order and then have that of their seq. TM_ESTATE: seq is not contiguous (the message says where); TM_ECORRUPT.
@@ -178,6 +178,8 @@ struct tm_dedup_settings {
     struct tm_deduplicator_options options; /* defaults filled in; strings are in the arena, the plan is held */
     struct tm_peer **peers;                 /* in the order of options.gatherers; held */
     struct tm_stream_metrics *streams;      /* by index of the stream */
+    size_t poll_bytes_max;                  /* of a poller's look (engine/poller_private.h) */
+    size_t batch_bytes_max;                 /* of a transaction, but for the last batch in it */
 };
 
 struct tm_dedup_settings *tm_dedup_settings_take(struct tm_dedup_settings *s);

@@ -11,6 +11,8 @@
 #define POLL_US (250 * TM_US_PER_MS)
 #define POLL_ROWS_MAX 20000
 #define BATCH_ROWS_MAX 50000
+#define LOOK_BYTES_MIN ((size_t)8 << 20) /* half of it is room for as many ordinary rows as poll_rows_max */
+#define LOOK_BYTES_MAX ((size_t)16 << 20)
 #define LEASE_US (1500 * TM_US_PER_MS)
 #define STANDBY_WAIT_US (10 * TM_US_PER_S)
 #define QUEUE_ITEMS_MAX 1024 /* of a gatherer */
@@ -86,6 +88,20 @@ static void copy_options(struct tm_dedup_settings *s, const struct tm_deduplicat
 static size_t queue_share(const struct tm_deduplicator_options *o)
 {
     return o->queue_bytes_max / o->shards / o->gatherer_count;
+}
+
+static size_t at_least(size_t bytes, size_t least)
+{
+    return bytes > least ? bytes : least;
+}
+
+/* What is read at once and what is merged at once goes by what the queue between them may hold. */
+static void bound_bytes(struct tm_dedup_settings *s)
+{
+    const struct tm_deduplicator_options *o = &s->options;
+    size_t look = at_least(queue_share(o), LOOK_BYTES_MIN);
+    s->poll_bytes_max = look < LOOK_BYTES_MAX ? look : LOOK_BYTES_MAX;
+    s->batch_bytes_max = at_least(o->queue_bytes_max / o->shards / 2, LOOK_BYTES_MAX);
 }
 
 /* ---- metrics ---- */
@@ -304,6 +320,7 @@ struct tm_dedup_settings *tm_dedup_settings_create(struct tm_deduplicator *d,
     s->arena = arena;
     s->number = before ? before->number + 1 : 1;
     copy_options(s, options);
+    bound_bytes(s);
     bool same_plan = before && tm_plan_equal(before->options.plan, options->plan);
     s->options.plan = tm_plan_take(same_plan ? before->options.plan : options->plan);
     make_stream_metrics(s, d->metrics);

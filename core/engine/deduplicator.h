@@ -9,6 +9,8 @@
  * A poller is a thread per gatherer. It reads where the gatherer's streams stand (their marks), then copies
  * each stream's rows `seq > position` up to a mark, in order; a hole in seq stops that stream with an alarm
  * (DESIGN 5). It fingerprints the rows and hands the batch over; the queue's byte bound is the back-pressure.
+ * What it reads at once is bounded in rows and in bytes: a gatherer's share of the queue, between 8 and 16 MiB, or one commit
+ * of the gatherer's. A transaction has half of the queue, at least 16 MiB, and one batch more.
  *
  * The merger takes what is there, drops what production is known to hold (the seen-set is filled only after
  * COMMIT) and what is twice in the batch, stores the rest (store/copy.h) and moves the cursors in the same

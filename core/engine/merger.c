@@ -97,6 +97,14 @@ static uint64_t count_rows(const struct tm_merger *m)
     return rows;
 }
 
+static size_t count_bytes(const struct tm_merger *m)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < m->batch_count; i++)
+        bytes += tm_batch_weight(m->batches[i]);
+    return bytes;
+}
+
 static void drop_batches(struct tm_merger *m)
 {
     for (size_t i = 0; i < m->batch_count; i++)
@@ -142,8 +150,9 @@ static int collect(struct tm_merger *m, struct tm_error *err)
 {
     uint64_t current = generation(m);
     size_t rows = count_rows(m), rows_max = tm_pace_rows(&m->d->pace, m->settings->options.batch_rows_max);
+    size_t bytes = count_bytes(m), bytes_max = m->settings->batch_bytes_max;
     struct tm_batch *b;
-    while (rows < rows_max && m->batch_count < BATCHES_MAX && (b = next_batch(m))) {
+    while (rows < rows_max && bytes < bytes_max && m->batch_count < BATCHES_MAX && (b = next_batch(m))) {
         if (b->generation != current) {
             drop_batch(m, b);
             continue;
@@ -151,6 +160,7 @@ static int collect(struct tm_merger *m, struct tm_error *err)
         int64_t from = expected_from(m, b);
         m->batches[m->batch_count++] = b;
         rows += b->count;
+        bytes += tm_batch_weight(b);
         if (b->from != from)
             return tm_error_set(err, TM_ESTATE,
                                 "%s of %s: a batch begins at seq %" PRId64 ", expected %" PRId64

@@ -133,8 +133,9 @@ static int give_up(struct tm_poller *p, const struct tm_standing *s, struct tm_b
     return session_is_good ? TM_OK : rc;
 }
 
-/* Whether there is something to read, and from where to where. TM_OK also when the stream is refused. */
-static int look_at_stream(struct tm_poller *p, struct tm_standing s, struct tm_error *err)
+/* Whether there is something to read, and from where to where. TM_OK also when the stream is refused. `place`: of the stream
+ * in the answer. */
+static int look_at_stream(struct tm_poller *p, struct tm_standing s, int place, struct tm_error *err)
 {
     const struct tm_stream *stream = tm_plan_stream_by_name(p->orders.settings->options.plan, s.stream);
     struct tm_cursor *at = tm_cursors_get(&p->orders.cursors, p->peer->id, s.epoch, s.stream);
@@ -167,7 +168,15 @@ static int look_at_stream(struct tm_poller *p, struct tm_standing s, struct tm_e
     int rc = tm_poller_begin(p, &s, at, b, err);
     if (rc)
         return give_up(p, &s, b, rc, err);
-    p->readings[p->reading_count++] = (struct tm_reading){.s = s, .b = b};
+    struct tm_reading r = {.s = s, .b = b, .place = place};
+    if (tm_poller_plan(p, &r)) {
+        p->readings[p->reading_count++] = r;
+        return TM_OK;
+    }
+    tm_batch_destroy(b);
+    p->more = true;
+    if (p->waiting < 0)
+        p->waiting = place;
     return TM_OK;
 }
 
@@ -177,7 +186,7 @@ static int take(struct tm_poller *p, struct tm_reading *r, bool copied, struct t
     const struct tm_standing *s = &r->s;
     struct tm_batch *b = r->b;
     r->b = NULL;
-    int rc = copied ? TM_OK : tm_poller_copy(p, &(struct tm_reading){.s = *s, .b = b}, 1, err);
+    int rc = copied ? TM_OK : tm_poller_copy(p, &(struct tm_reading){.s = *s, .b = b, .alone = r->alone}, 1, err);
     rc = rc ? rc : tm_poller_finish(p, s, b, err);
     if (rc)
         return give_up(p, s, b, rc, err);
@@ -251,16 +260,23 @@ static int look(struct tm_poller *p, struct tm_error *err)
     PGresult *result;
     uint64_t unread = 0;
     p->refused = p->more = false;
+    p->planned = 0;
+    p->waiting = -1;
     int rc = tm_pg_query_prepared(
         p->pg,
         "SELECT e.epoch, e.epoch_no, s.stream, s.seq, s.hash, (SELECT " TM_COMMITTED_US
         " FROM tidemill.marks m WHERE m.epoch_no = s.epoch_no AND m.stream = s.stream AND m.seq = s.seq) "
         "FROM tidemill.streams s JOIN tidemill.epochs e USING (epoch_no) ORDER BY e.epoch_no, s.stream",
         0, NULL, &result, err);
-    for (int i = 0; !rc && i < PQntuples(result); i++)
-        rc = look_at_stream(p, standing_of(result, i), err);
+    int count = rc ? 0 : PQntuples(result);
+    for (int i = 0; !rc && i < count; i++) {
+        int place = (p->first + i) % count;
+        rc = look_at_stream(p, standing_of(result, place), place, err);
+    }
     rc = rc ? rc : read_all(p, err);
     drop_readings(p);
+    if (!rc)
+        p->first = p->waiting < 0 ? 0 : p->waiting;
     for (int i = 0; !rc && i < PQntuples(result); i++)
         unread += unread_of(p, standing_of(result, i));
     if (!rc)
@@ -398,7 +414,10 @@ void *tm_poller_main(void *arg)
         close_session(&p);
         if (rc == TM_ESTOPPED)
             break;
-        if (!rc)
+        if (rc == TM_EFULL)
+            tm_log(TM_LOG_INFO, "poller", "rows are larger than expected; fewer are read at once",
+                   TM_F_STR("gatherer", peer->id), TM_F_ERR(&err));
+        if (!rc || rc == TM_EFULL)
             continue;
         set_state(&p, TM_PEER_DOWN, &err);
         TM_LOG_LIMITED(TM_LOG_WARN, "poller", "a gatherer's store is away", TM_F_STR("gatherer", peer->id),

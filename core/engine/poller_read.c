@@ -1,4 +1,5 @@
 #include "engine/poller_private.h"
+#include "record/row.h"
 #include "record/schema.h"
 #include "store/keys.h"
 
@@ -37,10 +38,89 @@ static int find_mark(struct tm_poller *p, const struct tm_standing *s, struct tm
     return found;
 }
 
+/* ---- how much ---- */
+
+static size_t planned_max(const struct tm_poller *p)
+{
+    return p->orders.settings->poll_bytes_max / 2;
+}
+
+static bool is_fit(const struct tm_poller *p, const struct tm_batch *b)
+{
+    return !p->reading_count && p->fit.stream == b->stream && p->fit.from == b->from;
+}
+
+/* How many rows of a stream to read. Who is not the first in a look waits where that is too much. */
+static size_t rows_max(const struct tm_poller *p, const struct tm_batch *b)
+{
+    size_t rows = tm_pace_rows(&p->d->pace, p->orders.settings->options.poll_rows_max);
+    size_t bytes = p->row_bytes[b->stream->index], most = bytes ? planned_max(p) / bytes : rows;
+    if (is_fit(p, b))
+        most = p->fit.rows;
+    if (p->reading_count || most >= rows)
+        return rows;
+    return most ? most : 1;
+}
+
+bool tm_poller_plan(struct tm_poller *p, struct tm_reading *r)
+{
+    const struct tm_batch *b = r->b;
+    size_t max = planned_max(p), rows = (size_t)(b->to - b->from), bytes = p->row_bytes[b->stream->index];
+    bool fit = is_fit(p, b) && rows <= p->fit.rows, has_room = !bytes || rows <= (max - p->planned) / bytes;
+    if (!has_room && p->reading_count)
+        return false;
+    r->alone = !has_room && !fit;
+    p->planned = has_room && !fit ? p->planned + rows * bytes : max;
+    return true;
+}
+
+/* What a look has read that met too many. */
+static void learn_cut(struct tm_poller *p, const struct tm_reading *r, bool again)
+{
+    const struct tm_buf *bytes = &r->b->bytes;
+    size_t max = planned_max(p), rows = 0, within = 0, fit = 0, *known = &p->row_bytes[r->b->stream->index];
+    for (size_t at = 0; at < bytes->len; rows++) {
+        int64_t len = tm_tuple_length(bytes->data + at, bytes->len - at);
+        if (len <= 0)
+            break; /* it will be refused for that */
+        at += (size_t)len;
+        within = at <= max ? at : within;
+        fit += at <= max;
+    }
+    size_t each = rows > fit ? (bytes->len - within) / (rows - fit) : rows ? bytes->len / rows : 0;
+    *known = again ? *known * 2 : *known;
+    *known = each > *known ? each : *known;
+    if (rows == fit)
+        return;
+    p->first = r->place;
+    p->fit = (struct tm_fit){.stream = again ? NULL : r->b->stream, .from = r->b->from, .rows = fit};
+}
+
+/* Whoever has met large rows expects them for a while, as a look that meets too many is for nothing. */
+static void learn_size(struct tm_poller *p, const struct tm_batch *b)
+{
+    size_t *known = &p->row_bytes[b->stream->index], rows = (size_t)(b->to - b->from);
+    size_t each = (b->bytes.len + rows - 1) / rows;
+    size_t least = p->fit.stream == b->stream ? *known : *known / 2; /* the large ones come behind them */
+    *known = each > least ? each : least;
+}
+
+static void learn(struct tm_poller *p, const struct tm_reading *readings, size_t count, bool cut)
+{
+    for (size_t i = 0; i < count; i++)
+        if (cut)
+            learn_cut(p, &readings[i], p->cut);
+        else
+            learn_size(p, readings[i].b);
+    if (!cut)
+        p->fit.stream = NULL;
+    p->cut = cut;
+}
+
 /* The mark to read up to: the highest within reach, or the next one if a commit was larger than that. */
 static int choose_mark(struct tm_poller *p, const struct tm_standing *s, struct tm_batch *b, struct tm_error *err)
 {
-    int64_t reach = b->from + (int64_t)tm_pace_rows(&p->d->pace, p->orders.settings->options.poll_rows_max);
+    int64_t reach = b->from + (int64_t)rows_max(p, b);
     b->to = s->seq;
     b->hash = s->hash;
     b->committed_us = s->committed_us;
@@ -109,6 +189,7 @@ static int put_copy(struct tm_buf *sql, const struct tm_standing *s, const struc
 int tm_poller_copy(struct tm_poller *p, const struct tm_reading *readings, size_t count, struct tm_error *err)
 {
     struct tm_buf sql = {0}, *outs[TM_POLLER_READY_MAX];
+    size_t bytes_max = count == 1 && readings->alone ? SIZE_MAX : p->orders.settings->poll_bytes_max;
     int rc = TM_OK;
     for (size_t i = 0; !rc && i < count; i++) {
         outs[i] = &readings[i].b->bytes;
@@ -116,8 +197,11 @@ int tm_poller_copy(struct tm_poller *p, const struct tm_reading *readings, size_
         rc = put_copy(&sql, &readings[i].s, readings[i].b);
     }
     const char *text = rc ? NULL : tm_buf_cstr(&sql);
-    rc = text ? tm_pg_copy_out_parts(p->pg, text, outs, count, err) : tm_error_set(err, TM_ENOMEM, "out of memory");
+    rc = text ? tm_pg_copy_out_parts(p->pg, text, outs, count, bytes_max, err)
+              : tm_error_set(err, TM_ENOMEM, "out of memory");
     tm_buf_fini(&sql);
+    if (!rc || rc == TM_EFULL)
+        learn(p, readings, count, rc == TM_EFULL);
     return rc;
 }
 
@@ -171,7 +255,7 @@ static int fetch_before_hole(struct tm_poller *p, const struct tm_standing *s, s
     struct tm_error hole = *err;
     int rc = find_mark(p, s, b, b->missing - 1, false, err);
     if (rc > 0) {
-        struct tm_reading again = {.s = *s, .b = b};
+        struct tm_reading again = {.s = *s, .b = b, .alone = true}; /* less than was read */
         rc = tm_poller_copy(p, &again, 1, err);
         return rc ? rc : index_rows(p, s, b, err);
     }

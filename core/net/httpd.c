@@ -15,9 +15,12 @@
 #include <unistd.h>
 
 #define CONNECTIONS_MAX 32 /* a listener */
+#define SPARE_MAX 4        /* further ones, for short answers */
+#define SHORT_BYTES 16384  /* a socket that is new takes so much at once */
 #define HEAD_TIMEOUT_US (5 * TM_US_PER_S)
 #define IDLE_TIMEOUT_US (60 * TM_US_PER_S)  /* between requests; longer than a scrape interval */
-#define WRITE_TIMEOUT_US (10 * TM_US_PER_S) /* for the client to take the whole answer */
+#define WRITE_TIMEOUT_US (10 * TM_US_PER_S) /* for the client to take the answers to all that it has asked for */
+#define STALLED_US (1 * TM_US_PER_S)        /* who has taken nothing for so long gives way */
 #define DRAIN_TIMEOUT_US TM_US_PER_S
 #define DRAIN_BYTES_MAX 262144
 #define ACCEPT_PAUSE_US (100 * TM_US_PER_MS) /* when no descriptor is left */
@@ -46,7 +49,10 @@ struct conn {
     struct tm_io io;
     struct tm_timer timer;
     int64_t waiting_since_us; /* READING, DRAINING */
+    int64_t busy_until_us;    /* WRITING: begins with the first of several answers; 0: none is under way */
+    int64_t progress_us;      /* WRITING: when the client last took something */
     bool keep_alive;
+    bool spare; /* one short answer, then it is closed */
     size_t in_len, out_sent, drained;
     struct tm_buf out;
     char in[TM_HTTPD_HEAD_MAX];
@@ -61,7 +67,7 @@ struct listener {
     struct tm_timer pause;
     struct route *routes;
     struct conn *conns;
-    size_t conn_count;
+    size_t conn_count, spare_count; /* the latter are among the former */
 };
 
 struct tm_httpd {
@@ -79,6 +85,7 @@ static void conn_free(struct conn *c)
         at = &(*at)->next;
     *at = c->next;
     c->listener->conn_count--;
+    c->listener->spare_count -= c->spare;
     tm_io_set(&c->io, 0);
     tm_timer_stop(&c->timer);
     tm_buf_fini(&c->out);
@@ -241,8 +248,20 @@ static void conn_wait(struct conn *c, enum conn_state state, int64_t timeout_us)
 {
     c->state = state;
     c->waiting_since_us = tm_clock_mono_us();
+    c->busy_until_us = 0;
     tm_timer_start(&c->timer, timeout_us, 0);
     tm_io_set(&c->io, EV_READ);
+}
+
+static void conn_busy(struct conn *c)
+{
+    int64_t now_us = tm_clock_mono_us();
+    if (!c->busy_until_us) {
+        c->busy_until_us = now_us + WRITE_TIMEOUT_US;
+        c->progress_us = now_us;
+    }
+    c->state = CONN_WRITING;
+    tm_timer_start(&c->timer, c->busy_until_us > now_us ? c->busy_until_us - now_us : 1, 0);
 }
 
 /* Write on; true when everything is out. The connection may be gone after false. */
@@ -252,7 +271,7 @@ static bool conn_write(struct conn *c)
         ssize_t n = send(c->fd, c->out.data + c->out_sent, c->out.len - c->out_sent, MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) && !c->spare) {
             tm_io_set(&c->io, EV_WRITE);
             return false;
         }
@@ -261,6 +280,7 @@ static bool conn_write(struct conn *c)
             return false;
         }
         c->out_sent += (size_t)n;
+        c->progress_us = tm_clock_mono_us();
     }
     if (c->keep_alive)
         return true;
@@ -279,6 +299,13 @@ static bool conn_give(struct conn *c, const struct route *r, const struct tm_htt
     return true;
 }
 
+static int conn_compose(struct conn *c, int status, const struct route *r, const struct tm_httpd_request *request,
+                        bool head)
+{
+    int rc = status == 200 ? compose_answer(c, r, request) : compose_error(c, status, head);
+    return !rc && c->spare && c->out.len > SHORT_BYTES ? compose_error(c, 503, head) : rc;
+}
+
 /* False: the connection is not to be read from any more, or gone. */
 static bool conn_answer(struct conn *c, int status, const struct tm_httpd_request *request)
 {
@@ -287,14 +314,14 @@ static bool conn_answer(struct conn *c, int status, const struct tm_httpd_reques
     if (status == 200)
         status = r ? judge(c, r, request) : 404;
     if (status == 200 && r->take) {
-        if (conn_give(c, r, request))
+        if (!c->spare && conn_give(c, r, request))
             return false;
         status = 503;
     }
     bool whole =
         status == 200 || status == 404 || status == 421 || status == 426; /* the request; so the next is welcome */
-    c->keep_alive = whole && request->keep_alive;
-    if (status == 200 ? compose_answer(c, r, request) : compose_error(c, status, head)) {
+    c->keep_alive = whole && request->keep_alive && !c->spare;
+    if (conn_compose(c, status, r, request, head)) {
         TM_LOG_LIMITED(TM_LOG_ERROR, "net", "no memory for an HTTP answer", TM_F_STR("at", c->listener->address));
         conn_close(c);
         return false;
@@ -303,24 +330,20 @@ static bool conn_answer(struct conn *c, int status, const struct tm_httpd_reques
         c->in_len -= request->size;
         memmove(c->in, c->in + request->size, c->in_len);
     }
-    c->state = CONN_WRITING;
-    tm_timer_start(&c->timer, WRITE_TIMEOUT_US, 0);
+    conn_busy(c);
     return conn_write(c);
 }
 
-/* Answer every request that is whole; then wait for the rest of the next. */
+/* Answer every request that is whole; then wait for the rest of the next, or for all of it. */
 static void conn_serve(struct conn *c)
 {
-    for (;;) {
-        struct tm_httpd_request request;
-        int status = tm_httpd_request_parse(c->in, c->in_len, &request);
-        if (!status)
-            break;
+    struct tm_httpd_request request;
+    int status;
+    while ((status = tm_httpd_request_parse(c->in, c->in_len, &request)))
         if (!conn_answer(c, status, &request))
             return;
-        conn_wait(c, CONN_READING, IDLE_TIMEOUT_US);
-    }
-    tm_io_set(&c->io, EV_READ);
+    if (c->state == CONN_WRITING)
+        conn_wait(c, CONN_READING, c->in_len ? HEAD_TIMEOUT_US : IDLE_TIMEOUT_US);
 }
 
 static void conn_read(struct conn *c)
@@ -357,7 +380,6 @@ static void on_conn_io(void *arg, int events)
     } else if (c->state == CONN_DRAINING) {
         conn_drain(c);
     } else if (conn_write(c)) {
-        conn_wait(c, CONN_READING, IDLE_TIMEOUT_US);
         conn_serve(c);
     }
 }
@@ -368,13 +390,41 @@ static void on_conn_timer(void *arg)
 }
 
 /* The connection that has kept a place longest without a whole request; NULL if all are being answered. */
-static struct conn *longest_waiting(const struct listener *l)
+static struct conn *longest_waiting(const struct listener *l, bool spare)
 {
     struct conn *longest = NULL;
     for (struct conn *c = l->conns; c; c = c->next)
-        if (c->state != CONN_WRITING && (!longest || c->waiting_since_us < longest->waiting_since_us))
+        if (c->state != CONN_WRITING && c->spare == spare &&
+            (!longest || c->waiting_since_us < longest->waiting_since_us))
             longest = c;
     return longest;
+}
+
+/* The one that has taken nothing of its answer for longest; NULL if all have, of late. */
+static struct conn *longest_stalled(const struct listener *l)
+{
+    struct conn *longest = NULL;
+    int64_t before_us = tm_clock_mono_us() - STALLED_US;
+    for (struct conn *c = l->conns; c; c = c->next)
+        if (c->state == CONN_WRITING && c->progress_us <= before_us &&
+            (!longest || c->progress_us < longest->progress_us))
+            longest = c;
+    return longest;
+}
+
+/* A place for a newcomer; false: it is one of the spare ones. */
+static bool make_place(struct listener *l)
+{
+    if (l->conn_count - l->spare_count < CONNECTIONS_MAX)
+        return true;
+    struct conn *gone = longest_stalled(l);
+    gone = gone ? gone : longest_waiting(l, false);
+    bool ordinary = gone;
+    if (!gone && l->spare_count == SPARE_MAX)
+        gone = longest_waiting(l, true); /* they are never being answered */
+    if (gone)
+        conn_close(gone);
+    return ordinary;
 }
 
 static void refuse(int fd)
@@ -386,9 +436,8 @@ static void refuse(int fd)
 
 static void add_conn(struct listener *l, int fd)
 {
-    if (l->conn_count >= CONNECTIONS_MAX && longest_waiting(l))
-        conn_close(longest_waiting(l));
-    struct conn *c = l->conn_count < CONNECTIONS_MAX ? calloc(1, sizeof *c) : NULL;
+    bool ordinary = make_place(l);
+    struct conn *c = calloc(1, sizeof *c);
     if (!c) {
         refuse(fd);
         return;
@@ -398,6 +447,8 @@ static void add_conn(struct listener *l, int fd)
     c->next = l->conns;
     l->conns = c;
     l->conn_count++;
+    c->spare = !ordinary;
+    l->spare_count += c->spare;
     tm_io_init(&c->io, l->httpd->loop, fd, on_conn_io, c);
     tm_timer_init(&c->timer, l->httpd->loop, on_conn_timer, c);
     conn_wait(c, CONN_READING, HEAD_TIMEOUT_US);

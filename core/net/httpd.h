@@ -10,9 +10,14 @@
  * them, so no foreign page reads ours; and one that opens a WebSocket here gets 403, as its Origin is another one.
  *
  * Limits (FAILURES c4): 8 KiB of headers (431), 2 KiB target (414), 5 s to send them, 10 s to take the
- * answer, any other method 405, a body 413, no version banner, X-Content-Type-Options: nosniff. 32
- * connections a listener: a further one takes the place of the one that has waited longest without a whole
- * request, so that slow or idle clients cannot keep others out; when all 32 are being answered it gets 503.
+ * answers to all that was asked for at once, any other method 405, a body 413, no version banner,
+ * X-Content-Type-Options: nosniff.
+ *
+ * 32 connections a listener. A further one takes the place of the one that has taken nothing of its answer for longest, if
+ * that is a second or more; else of the one that has waited longest without a whole request. So clients that are slow to ask
+ * or to read, or idle, keep nobody out. Where all 32 take their answers it gets one of 4 spare places: of those the longest
+ * waiting gives way, and each is answered once, in 16 KiB or less, as /health is; what is longer, or a WebSocket, is 503.
+ *
  * Handlers run on the loop's thread and fill a buffer; they must be quick and may not destroy the server. One
  * loop's thread.
  */

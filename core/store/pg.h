@@ -141,8 +141,10 @@ int tm_pg_copy_in_parts(struct tm_pg *pg, const char *sql, const struct tm_pg_pa
  * when it fails. */
 int tm_pg_copy_out(struct tm_pg *pg, const char *copy_sql, struct tm_buf *out, struct tm_error *err) TM_MUST_CHECK;
 
-/* The same with several of them, separated by ";": each appends to its own; when it fails, nobody knows how much. */
-int tm_pg_copy_out_parts(struct tm_pg *pg, const char *sql, struct tm_buf *const *outs, size_t count,
+/* The same with several of them, separated by ";": each appends to its own; when it fails, nobody knows how much. TM_EFULL:
+ * there is more than `bytes_max` of them together; they have the tuples up to the one that was too much, and the connection
+ * is closed, as all the rest would have to be read. */
+int tm_pg_copy_out_parts(struct tm_pg *pg, const char *sql, struct tm_buf *const *outs, size_t count, size_t bytes_max,
                          struct tm_error *err) TM_MUST_CHECK;
 
 /* The same a tuple at a time, for what does not fit into memory. Not 0 from `take` ends it, and with it the connection. */

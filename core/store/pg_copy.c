@@ -186,20 +186,33 @@ int tm_pg_copy_each(struct tm_pg *pg, const char *copy_sql, tm_pg_copy_row *take
     return end_out(pg, deadline_us, rc, err);
 }
 
+struct keeping {
+    struct tm_buf *out;
+    size_t left;
+};
+
 static int keep_row(void *arg, const uint8_t *row, size_t len, struct tm_error *err)
 {
-    return tm_buf_append(arg, row, len) ? tm_error_set(err, TM_ENOMEM, "out of memory for COPY") : TM_OK;
+    struct keeping *k = arg;
+    if (tm_buf_append(k->out, row, len))
+        return tm_error_set(err, TM_ENOMEM, "out of memory for COPY");
+    if (len > k->left)
+        return tm_error_set(err, TM_EFULL, "COPY has more bytes than are taken at once");
+    k->left -= len;
+    return TM_OK;
 }
 
-int tm_pg_copy_out_parts(struct tm_pg *pg, const char *sql, struct tm_buf *const *outs, size_t count,
+int tm_pg_copy_out_parts(struct tm_pg *pg, const char *sql, struct tm_buf *const *outs, size_t count, size_t bytes_max,
                          struct tm_error *err)
 {
+    struct keeping k = {.left = bytes_max};
     int64_t deadline_us;
     int rc = tm_pg_send(pg, sql, &deadline_us, err);
     for (size_t i = 0; !rc && i < count; i++) {
         deadline_us = tm_clock_mono_us() + pg->statement_us; /* each is a statement */
         rc = expect(pg, PGRES_COPY_OUT, deadline_us, err);
-        rc = rc ? rc : read_rows(pg, deadline_us, keep_row, outs[i], err);
+        k.out = outs[i];
+        rc = rc ? rc : read_rows(pg, deadline_us, keep_row, &k, err);
     }
     return end_out(pg, deadline_us, rc, err);
 }
@@ -207,7 +220,7 @@ int tm_pg_copy_out_parts(struct tm_pg *pg, const char *sql, struct tm_buf *const
 int tm_pg_copy_out(struct tm_pg *pg, const char *copy_sql, struct tm_buf *out, struct tm_error *err)
 {
     size_t start = out->len;
-    int rc = tm_pg_copy_out_parts(pg, copy_sql, &out, 1, err);
+    int rc = tm_pg_copy_out_parts(pg, copy_sql, &out, 1, SIZE_MAX, err);
     if (rc)
         out->len = start;
     return rc;

@@ -9,7 +9,7 @@ from typing import Callable
 
 import pytest
 
-from harness import Gatherer, Lab, PostgresCluster, wait_until
+from harness import Deduplicator, Gatherer, Lab, PostgresCluster, wait_until
 from harness.paths import NO_EXCHANGE, ROOT, program
 from tiny_exchange import TinyExchange
 
@@ -17,6 +17,7 @@ MakeLab = Callable[..., Lab]
 
 IDLE_RSS_MB = 40
 RATE = 2000
+LARGE_FRAMES, LARGE_BYTES = 60, 200_000  # on each of ten connections
 
 
 def _options(seconds: int, **more: object) -> dict[str, object]:
@@ -264,6 +265,45 @@ def test_a_gatherer_understands_an_exchange_that_is_not_ours(gatherer_at_tiny) -
     wait_until("it is back", lambda: _is_set_up(exchange, store), 20, gatherer.process.log_tail)
     lost = [line for line in gatherer.process.log().splitlines() if "connection lost" in line]
     assert lost and all("status=1012" in line and "service restart" in line for line in lost), lost
+
+
+def _with_queue(directory: Path, size: str) -> Path:
+    """The stock deduplicator with another queue."""
+    stock = (ROOT / Deduplicator.script).read_text(encoding="utf-8")
+    script = directory / "deduplicator.lua"
+    script.write_text(stock.replace("tm.deduplicator {", f'tm.deduplicator {{ queue = "{size}",', 1), encoding="utf-8")
+    return script
+
+
+def test_a_backlog_of_large_frames_costs_no_more_than_the_queue(  # type: ignore[no-untyped-def]
+        gatherer_at_tiny, directory: Path, make_cluster: Callable[[str], PostgresCluster]) -> None:
+    exchange, store, gatherer = gatherer_at_tiny
+    production = make_cluster("production")
+    deduplicator = Deduplicator("dedup", directory, gatherers={"g1": store.conninfo()},
+                                production=production.conninfo(), script=_with_queue(directory, "16MiB"))
+    frames = "SELECT count(*) FROM unknown_frames"
+    rows = "SELECT seq, reason, md5(raw) FROM unknown_frames ORDER BY seq"
+    deduplicator.start()
+    try:
+        wait_until("it merges", lambda: deduplicator.answering() and deduplicator.is_healthy(), 30,
+                   deduplicator.process.log_tail)
+        before_mb = deduplicator.process.rss_mb
+        deduplicator.process.stop()
+        for number in range(LARGE_FRAMES):
+            exchange.send_raw(json.dumps({"type": "novelty", "n": number, "x": "y" * LARGE_BYTES}))
+            if number % 10 == 9:  # its journal's buffer is not what is to be full
+                wait_until("the gatherer has stored them", lambda: store.value(frames) % (number + 1) == 0
+                           and store.value(frames) >= 5 * (number + 1), 30, gatherer.process.log_tail)
+        assert store.value(frames) * LARGE_BYTES > 100_000_000, "no backlog to speak of"
+        deduplicator.start()
+        wait_until("production has them", lambda: production.value(frames) == store.value(frames), 60, deduplicator.process.log_tail)
+        assert production.query(rows) == store.query(rows)
+        # 16 MiB are read, 16 wait, 32 are merged
+        assert deduplicator.process.peak_rss_mb - before_mb < 80, deduplicator.process.log_tail()
+        assert "fewer are read at once" in deduplicator.process.log()
+    finally:
+        deduplicator.process.stop()
+    assert deduplicator.process.complaints() == []
 
 
 def test_an_idle_gatherer_is_small(gatherer_at_tiny) -> None:  # type: ignore[no-untyped-def]

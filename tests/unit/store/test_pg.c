@@ -458,7 +458,7 @@ static void test_copy_out_parts(void **state)
                              "COPY (SELECT * FROM o WHERE id <= 400 ORDER BY id) TO STDOUT (FORMAT binary);"
                              "COPY (SELECT * FROM o WHERE false) TO STDOUT (FORMAT binary);"
                              "COPY (SELECT * FROM o WHERE id > 400 ORDER BY id) TO STDOUT (FORMAT binary);",
-                             outs, 3, &err),
+                             outs, 3, SIZE_MAX, &err),
         TM_OK);
     assert_int_equal(out[1].len, 0);
     assert_int_equal(out[0].len + out[2].len, r.bytes.len);
@@ -467,10 +467,20 @@ static void test_copy_out_parts(void **state)
     assert_int_equal(tm_pg_copy_out_parts(pg,
                                           "COPY (SELECT * FROM o) TO STDOUT (FORMAT binary);"
                                           "COPY (SELECT * FROM gone) TO STDOUT (FORMAT binary);",
-                                          outs, 2, &err),
+                                          outs, 2, SIZE_MAX, &err),
                      TM_EINVAL);
     assert_string_equal(tm_pg_sqlstate(pg), "42P01");
     expect_text(pg, "SELECT 'the session goes on'", "the session goes on");
+    tm_buf_clear(&out[0]);
+    assert_int_equal(
+        tm_pg_copy_out_parts(pg, "COPY (SELECT * FROM o) TO STDOUT (FORMAT binary)", outs, 1, r.bytes.len, &err),
+        TM_OK);
+    tm_buf_clear(&out[0]);
+    assert_int_equal(
+        tm_pg_copy_out_parts(pg, "COPY (SELECT * FROM o) TO STDOUT (FORMAT binary)", outs, 1, r.bytes.len / 2, &err),
+        TM_EFULL);
+    assert_in_range(out[0].len, r.bytes.len / 2 + 1, r.bytes.len / 2 + r.bytes.len / 100);
+    assert_false(tm_pg_is_open(pg));
     for (int i = 0; i < 3; i++)
         tm_buf_fini(&out[i]);
     free_rows(&r);

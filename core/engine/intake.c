@@ -119,9 +119,9 @@ void tm_intake_start_discarding(struct tm_intake *in, int64_t from_us)
     tm_gap_open(&in->discard_gap, "journal full", NULL, from_us);
     in->stats.discarding = true;
     count_gap(in, NULL);
-    tm_log(TM_LOG_ERROR, "intake",
-           "the journal takes no more rows; records are discarded until it does: free disk space or raise "
-           "its bound");
+    TM_LOG_LIMITED(TM_LOG_ERROR, "intake",
+                   "the journal takes no more rows; records are discarded until it does: free disk space or raise "
+                   "its bound");
 }
 
 /* What opened meanwhile was perhaps refused, and until it is closed nobody would know. */
@@ -136,11 +136,13 @@ static int say_again(struct tm_intake *in, struct tm_intake_time now)
 
 void tm_intake_stop_discarding(struct tm_intake *in, struct tm_intake_time now)
 {
+    if (in->journal && !tm_journal_has_room(in->journal))
+        return;
     if (write_gap(in, &in->discard_gap, now.wall_us, "journal has room", now) || say_again(in, now))
         return;
     in->discard_gap.open = false;
     in->stats.discarding = false;
-    tm_log(TM_LOG_WARN, "intake", "the journal takes rows again", TM_F_U64("discarded", in->stats.discarded));
+    TM_LOG_LIMITED(TM_LOG_WARN, "intake", "the journal takes rows again", TM_F_U64("discarded", in->stats.discarded));
 }
 
 static void open_sequence_gap(struct tm_intake *in, struct tm_feed *feed, int64_t sid,

@@ -477,6 +477,11 @@ int64_t tm_journal_append(struct tm_journal *j, int stream, uint8_t *tuple, size
     return seq;
 }
 
+bool tm_journal_has_room(const struct tm_journal *j)
+{
+    return atomic_load(&j->buffered_bytes) <= j->buffer_bytes_max - j->buffer_bytes_max / 8;
+}
+
 void tm_journal_flush(struct tm_journal *j)
 {
     hand_over(j);

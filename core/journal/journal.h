@@ -120,6 +120,10 @@ int64_t tm_journal_last_seq(const struct tm_journal *j, const char *name);
  * buffer, TM_EINVAL for one shorter than 8 bytes or an unknown stream, TM_ENOMEM. */
 int64_t tm_journal_append(struct tm_journal *j, int stream, uint8_t *tuple, size_t len) TM_MUST_CHECK;
 
+/* Whether an eighth of the buffer is free. Whoever was refused begins again only then: else, between the rows that fit and those
+ * that do not, the journal would be full and not full a thousand times a second. Thread: the appending one. */
+bool tm_journal_has_room(const struct tm_journal *j);
+
 /* Hand what was appended to the journal thread. Cheap when there is nothing. */
 void tm_journal_flush(struct tm_journal *j);
 

@@ -286,6 +286,43 @@ static void test_the_journal_tells_what_was_heard(void **state)
     assert_int_equal(system(command), 0);
 }
 
+/* Between rows that still fit and rows that do not, a full journal is one gap and not one for each of them. */
+static void test_a_full_journal_is_full_once(void **state)
+{
+    char dir[] = "/tmp/tidemill-full-XXXXXX", command[64], frame[700], ticker[500];
+    struct tm_error err;
+    struct tm_intake *in = NULL;
+    struct tm_intake_result result;
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    memset(ticker, 'T', sizeof ticker);
+    struct tm_journal_options o = {.dir = dir, .group_us = 3600 * INT64_C(1000000), .buffer_bytes_max = 1 << 16};
+    struct tm_journal *j = NULL;
+    assert_int_equal(tm_journal_open(&o, &j, &err), TM_OK);
+    struct tm_intake_options options = {.plan = bench.plan, .journal = j, .metrics = bench.metrics};
+    assert_int_equal(tm_intake_create(&options, &in, &err), TM_OK);
+    struct tm_feed *one = tm_feed_create(in, "d/1", at(10));
+    for (int n = 0; n < 5000; n++) {
+        bool fills = tm_journal_stats(j).buffered_bytes + 500 < o.buffer_bytes_max; /* a large row would not fit then */
+        (void)snprintf(frame, sizeof frame - 16, "{\"type\":\"trade\",\"m\":\"%.*s\",\"n\":%d}",
+                       fills || n % 2 ? 1 : 500, ticker, n);
+        assert_int_equal(tm_intake_message(in, one, frame, strlen(frame), at(11), &result), TM_OK);
+        tm_intake_settle(in);
+    }
+    struct tm_intake_stats stats = tm_intake_stats(in);
+    assert_true(stats.discarding && stats.discarded > 100);
+    assert_int_equal(stats.gaps, 2); /* of the start, and this one */
+    tm_journal_flush(j);
+    assert_int_equal(tm_journal_wait(j, 20 * SECOND_US), TM_OK);
+    tm_intake_heartbeat(in, at(12));
+    assert_false(tm_intake_stats(in).discarding);
+    tm_feed_destroy(in, one);
+    tm_intake_destroy(in);
+    assert_int_equal(tm_journal_close(j, &err), TM_OK);
+    (void)snprintf(command, sizeof command, "rm -r %s", dir);
+    assert_int_equal(system(command), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -294,7 +331,7 @@ int main(void)
         TEST(test_a_market_is_whole_from_its_book_on),   TEST(test_a_channel_is_whole_when_it_is_subscribed),
         TEST(test_chosen_markets_claim_nothing_unseen),  TEST(test_what_was_refused_is_said_again),
         TEST(test_a_restart_tells_what_it_did_not_hear), TEST(test_numbers_that_go_back_end_the_claims),
-        TEST(test_the_journal_tells_what_was_heard),
+        TEST(test_the_journal_tells_what_was_heard),     TEST(test_a_full_journal_is_full_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
 #include "base/error.h"
+#include "base/log_writer.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -68,6 +69,9 @@ const char *tm_code_name(int code)
 
 void tm_fatal(const char *file, int line, const char *text)
 {
-    fprintf(stderr, "tidemill: broken promise at %s:%d: %s\n", file, line, text);
+    char said[TM_LOG_LINE_MAX];
+    int len = snprintf(said, sizeof said, "tidemill: broken promise at %s:%d: %s\n", file, line, text);
+    if (len > 0)
+        tm_log_writer_put_last(said, (size_t)len < sizeof said ? (size_t)len : sizeof said - 1);
     abort();
 }

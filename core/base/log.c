@@ -1,5 +1,6 @@
 #include "base/log.h"
 #include "base/clock.h"
+#include "base/log_writer.h"
 #include "base/utf8.h"
 
 #include <inttypes.h>
@@ -7,9 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
-#define LINE_MAX_BYTES 4096
+#define RING_BYTES ((size_t)1 << 20)
 #define VALUE_MAX_BYTES 256
 #define ERROR_MAX_BYTES 1000
 #define LINES_PER_SECOND 10
@@ -19,7 +19,7 @@ static _Atomic int log_format = TM_LOG_LOGFMT;
 static char log_id[64];
 
 struct line {
-    char text[LINE_MAX_BYTES];
+    char text[TM_LOG_LINE_MAX];
     size_t len;
     bool json; /* the format may change while a line is made */
 };
@@ -180,30 +180,56 @@ int tm_log_level_parse(const char *name, enum tm_log_level *out)
     return TM_EINVAL;
 }
 
+static void make_line(struct line *l, enum tm_log_level level, const char *room, const char *event,
+                      const struct tm_log_field *fields, size_t count)
+{
+    static const char *const names[] = {"debug", "info", "warn", "error"};
+    l->len = 0;
+    l->json = atomic_load_explicit(&log_format, memory_order_relaxed) == TM_LOG_JSON;
+    put_time(l);
+    put_text(l, "level", names[level]);
+    if (log_id[0])
+        put_text(l, "id", log_id);
+    put_text(l, "room", room);
+    put_text(l, "event", event);
+    for (size_t i = 0; i < count; i++)
+        if (fields[i].name)
+            put_field(l, &fields[i]);
+    if (l->json)
+        l->text[l->len++] = '}';
+    l->text[l->len++] = '\n';
+}
+
 void tm_log_fields(enum tm_log_level level, const char *room, const char *event, const struct tm_log_field *fields,
                    size_t count)
 {
-    static const char *const names[] = {"debug", "info", "warn", "error"};
     if ((int)level < atomic_load_explicit(&log_level, memory_order_relaxed))
         return;
     struct line l;
-    l.len = 0;
-    l.json = atomic_load_explicit(&log_format, memory_order_relaxed) == TM_LOG_JSON;
-    put_time(&l);
-    put_text(&l, "level", names[level]);
-    if (log_id[0])
-        put_text(&l, "id", log_id);
-    put_text(&l, "room", room);
-    put_text(&l, "event", event);
-    for (size_t i = 0; i < count; i++)
-        if (fields[i].name)
-            put_field(&l, &fields[i]);
-    if (l.json)
-        l.text[l.len++] = '}';
-    l.text[l.len++] = '\n';
-    /* a full or closed stderr must never stop the engine */
-    ssize_t ignored = write(STDERR_FILENO, l.text, l.len);
-    (void)ignored;
+    make_line(&l, level, room, event, fields, count);
+    tm_log_writer_put(l.text, l.len);
+}
+
+static size_t make_lost_line(char line[TM_LOG_LINE_MAX], uint64_t lost)
+{
+    const struct tm_log_field lines = TM_F_U64("lines", lost);
+    struct line l;
+    make_line(
+        &l, TM_LOG_WARN, "log",
+        "lines lost here: stderr did not take them as fast as they came; see to what reads it, or raise log_level",
+        &lines, 1);
+    memcpy(line, l.text, l.len);
+    return l.len;
+}
+
+int tm_log_start(struct tm_error *err)
+{
+    return tm_log_writer_start(RING_BYTES, make_lost_line, err);
+}
+
+uint64_t tm_log_lost(void)
+{
+    return tm_log_writer_lost();
 }
 
 bool tm_log_limit_pass(struct tm_log_limit *limit, uint32_t *held_out)

@@ -5,6 +5,10 @@
  *
  * The event text is a fixed string; everything variable goes into fields. Field values are escaped (control bytes,
  * invalid UTF-8) and cut at 256 bytes (errors at 1000), so feed bytes can be passed as they are. Secrets never go in.
+ *
+ * A daemon calls tm_log_start: from there on nobody who logs waits for stderr, and what it does not take is dropped, counted,
+ * and said (base/log_writer.h). Other programs write each line themselves. Not for signal handlers.
+ *
  * Lines that a hostile feed can cause are wrapped in TM_LOG_LIMITED, which lets ten a second through at each site
  * and says how many it held back.
  */
@@ -41,6 +45,10 @@ struct tm_log_field {
 
 /* Before the first thread starts. `id` is put on every line as id=..., NULL for none; it is copied. */
 void tm_log_init(enum tm_log_level level, enum tm_log_format format, const char *id);
+/* After that, likewise before the first thread: lines are written by a thread of their own, until the process ends. */
+int tm_log_start(struct tm_error *err) TM_MUST_CHECK;
+/* Lines that stderr did not take; any thread. */
+uint64_t tm_log_lost(void);
 /* Any time, any thread. */
 void tm_log_set_level(enum tm_log_level level);
 void tm_log_set_format(enum tm_log_format format);

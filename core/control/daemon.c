@@ -279,6 +279,9 @@ static int serve_script(struct tm_script *script, const char *path, const char *
     struct tm_error err;
     d.config = tm_script_config(script);
     tm_log_init(d.config->log_level, d.config->log_format, d.config->id);
+    if (tm_log_start(&err))
+        tm_log(TM_LOG_ERROR, "daemon", "the log has no thread of its own: whoever logs may have to wait for stderr",
+               TM_F_ERR(&err));
     tm_process_raise_files();
     int rc = start(&d, &err);
     if (rc) {

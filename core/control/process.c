@@ -1,6 +1,7 @@
 #include "control/process.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@ void tm_process_init(struct tm_process_metrics *p, struct tm_metrics *m)
     p->cpu = tm_metrics_counter(m, "process_cpu_seconds_total", "CPU time of all threads", NULL);
     p->start = tm_metrics_gauge(m, "process_start_time_seconds", "Start, Unix time", NULL);
     p->uptime = tm_metrics_gauge(m, "tidemill_uptime_seconds", "Time since the start", NULL);
+    p->log_lost = tm_metrics_counter(m, "tidemill_log_lost_total", "Lines of the log that stderr did not take", NULL);
 }
 
 static double resident_bytes(void)
@@ -53,6 +55,7 @@ void tm_process_update(struct tm_process_metrics *p)
     tm_metric_set(p->cpu, (double)cpu.tv_sec + (double)cpu.tv_nsec / 1e9);
     tm_metric_set(p->start, (double)p->start_us / 1e6);
     tm_metric_set(p->uptime, (double)(tm_clock_mono_us() - p->start_mono_us) / 1e6);
+    tm_metric_set(p->log_lost, (double)tm_log_lost());
 }
 
 void tm_process_raise_files(void)

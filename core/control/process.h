@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 struct tm_process_metrics {
-    struct tm_metric *resident, *fds, *cpu, *start, *uptime;
+    struct tm_metric *resident, *fds, *cpu, *start, *uptime, *log_lost;
     int64_t start_us, start_mono_us;
 };
 

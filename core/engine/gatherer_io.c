@@ -113,9 +113,9 @@ static bool is_reconnect_code(const struct tm_gatherer *g, int64_t code)
 
 static void on_exchange_error(struct tm_io_link *l, const struct tm_decoded *d)
 {
-    tm_log(TM_LOG_WARN, "gatherer", "the exchange reports an error", TM_F_STR("connection", l->name),
-           TM_F_I64("code", d->code), TM_F_BYTES("text", d->text.at, d->text.len),
-           TM_F_I64("sid", d->has_sid ? d->sid : -1));
+    TM_LOG_LIMITED(TM_LOG_WARN, "gatherer", "the exchange reports an error", TM_F_STR("connection", l->name),
+                   TM_F_I64("code", d->code), TM_F_BYTES("text", d->text.at, d->text.len),
+                   TM_F_I64("sid", d->has_sid ? d->sid : -1));
     struct tm_event *e = event_create(TM_EVENT_ERROR, l, NULL, d->text.at, d->text.len);
     e->number = d->code;
     e->sid = d->has_sid ? d->sid : -1;

@@ -211,6 +211,9 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "tidemill-exchange: %s\n", err.message);
         return rc == TM_EINVAL ? 2 : 1;
     }
+    if (tm_log_start(&err))
+        tm_log(TM_LOG_ERROR, "exchange", "the log has no thread of its own: whoever logs may have to wait for stderr",
+               TM_F_ERR(&err));
     run(&x);
     bool failed = x.replay && tm_replay_failed(x.replay);
     close_all(&x);

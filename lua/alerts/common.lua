@@ -31,6 +31,10 @@ return {
     when = 'rate(tidemill_metrics_dropped_series_total, "15m") > 0',
     summary = "{id}: there are too many series, further ones are counted together",
   } },
+  { "LogLost", {
+    when = 'rate(tidemill_log_lost_total, "5m") > 0',
+    summary = "{id}: lines of the log are lost: whoever reads stderr is too slow, hangs or has a full disk",
+  } },
   { "Watchdog", {
     deadman = true,
     summary = "{id} is alive; whoever does not hear this any more should look",

@@ -117,8 +117,6 @@ end
 local function listen(self)
   tm.on("frame", function(event) on_frame(self, event) end)
   tm.on("error", function(event)
-    tm.log.warn("the exchange reports an error",
-      { code = event.number, text = event.text, link = event.link and event.link.name or "?" })
     local s, number = owned(self, event)
     if s then s:on_error(number, event.number) end
   end)

@@ -137,6 +137,7 @@ local EVERYWHERE = {
     counter("tidemill_notify_dropped_total", 1, { target = "pager" }) },
   { "SeriesDropped", "warning", 2, counter("tidemill_metrics_dropped_series_total", 0),
     counter("tidemill_metrics_dropped_series_total", 1) },
+  { "LogLost", "warning", 2, counter("tidemill_log_lost_total", 0), counter("tidemill_log_lost_total", 1) },
 }
 
 -- ---- one alert through its life ----

@@ -42,6 +42,7 @@ class Process:
         # Changing the user clears the death signal, so setpriv sets it again; it executes the program in its own place.
         self._prefix = [] if user is None else ["setpriv", "--reuid", user, "--regid", user, "--init-groups",
                                                 "--pdeathsig", death_signal, "--"]
+        self.stderr: int | None = None  # a descriptor to print errors and log lines to, instead of the log
         self._child: subprocess.Popen[bytes] | None = None
         self._log_start = 0
         self._sent: set[int] = set()
@@ -56,8 +57,9 @@ class Process:
         self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
         self._sent.clear()
         with open(self.log_path, "ab") as log:
-            self._child = subprocess.Popen(self._prefix + self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                           cwd=self.directory, env={**os.environ, **self.env}, process_group=0,
+            self._child = subprocess.Popen(self._prefix + self.argv, stdin=subprocess.DEVNULL, stdout=log,
+                                           stderr=log if self.stderr is None else self.stderr, cwd=self.directory,
+                                           env={**os.environ, **self.env}, process_group=0,
                                            preexec_fn=self._die_with_parent)
 
     def _die_with_parent(self) -> None:

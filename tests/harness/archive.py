@@ -11,7 +11,7 @@ from typing import Any, Iterator, Mapping
 
 from .daemons import Deduplicator
 from .lab import Lab
-from .paths import ROOT, program
+from .paths import NO_EXCHANGE, ROOT, program
 from .postgres import PostgresCluster
 from .waiting import wait_until
 
@@ -53,7 +53,7 @@ class Archive:
     @property
     def environment(self) -> dict[str, str]:
         """Of the commands."""
-        return {**os.environ, "TIDEMILL_PRODUCTION": self.production.conninfo(), **self.settings}
+        return {**os.environ, **NO_EXCHANGE, "TIDEMILL_PRODUCTION": self.production.conninfo(), **self.settings}
 
     # ---- commands ----
 

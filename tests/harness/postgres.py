@@ -208,8 +208,8 @@ class PostgresCluster:
         return f"host={'127.0.0.1' if tcp else self.home} password={self.password} port={port or self.port} user={user or SUPERUSER} dbname={database or self.database}"
 
     def psql(self) -> str:
-        """The command that takes a person into the database."""
-        return f"psql '{self.conninfo()}'"
+        """The command that takes a person into the database; the socket asks for no password."""
+        return f"psql 'host={self.home} port={self.port} user={SUPERUSER} dbname={self.database}'"
 
     def connect(self, database: str | None = None) -> psycopg2.extensions.connection:
         """A new connection in autocommit mode; the caller closes it."""

@@ -13,7 +13,7 @@ from typing import Any, Callable
 
 import pytest
 
-from harness.paths import ROOT, program
+from harness.paths import NO_EXCHANGE, ROOT, program
 from policy_scripts import Call, deduplicator, gatherer, mutate, source
 
 MUTANTS = 25  # of each script and seed
@@ -159,7 +159,7 @@ def test_a_checkout_of_another_user(directory: Path) -> None:
     subprocess.run(["chown", "-R", "12345:12345", directory / "lua"], check=True)
     path = directory / "lua" / "kalshi" / "gatherer.lua"
     command = [program("tidemill"), "check", path]
-    environment = {**os.environ, "TIDEMILL_LUA": str(directory / "lua")}
+    environment = {**os.environ, **NO_EXCHANGE, "TIDEMILL_LUA": str(directory / "lua")}
     subprocess.run(command, env=environment, check=True, timeout=60)
     os.chown(path, 12346, 12346)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)

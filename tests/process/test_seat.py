@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from harness import Lab, wait_until
 from harness.daemons import Daemon
 from harness.http import request
-from harness.paths import ROOT, free_port, program
+from harness.paths import NO_EXCHANGE, ROOT, free_port, program
 from harness.process import Process
 
 MakeLab = Callable[..., Lab]
@@ -129,7 +129,7 @@ def _dashboard_and_rules(lab: Lab, prometheus: Prometheus) -> None:
         assert request(url).status == 200, query
     scripts = [ROOT / f"lua/kalshi/{role}.lua" for role in ("gatherer", "deduplicator")]
     rules = subprocess.run([program("tidemill"), "alerts", "--prometheus", *scripts], capture_output=True, text=True,
-                           check=True, cwd=lab.directory).stdout
+                           check=True, cwd=lab.directory, env={**os.environ, **NO_EXCHANGE}).stdout
     expressions = re.findall(r"expr: '(.*)'$", rules, re.MULTILINE)
     assert len(queries) > 20 and len(expressions) > 30
     for expression in expressions:

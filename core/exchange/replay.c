@@ -87,11 +87,12 @@ static int read_next(struct tm_replay *r, struct tm_error *err)
     struct tm_line line;
     int rc;
     while ((rc = tm_recording_next(r->file, &line, err)) == TM_OK) {
-        enum reason reason = is_blank(&line) ? SENT : tm_replay_read(r, &line);
-        if (reason)
-            pass_over(r, &line, reason);
-        else if (!is_blank(&line))
+        if (is_blank(&line))
+            continue;
+        enum reason reason = tm_replay_read(r, &line);
+        if (reason == SENT)
             return TM_OK;
+        pass_over(r, &line, reason);
     }
     return rc;
 }

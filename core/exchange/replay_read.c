@@ -132,8 +132,9 @@ static bool read_pair(struct tm_json *j, int64_t *price, int64_t *size)
     struct tm_slice a, b;
     bool good = tm_json_enter(j, '[') && tm_json_next_item(j) && tm_json_string(j, &a) && tm_json_next_item(j) &&
                 tm_json_string(j, &b) && !tm_json_next_item(j);
-    return good && tm_decimal_parse(a.at, a.len, 6, price) && tm_decimal_parse(b.at, b.len, 2, size) && *price > 0 &&
-           *price<TM_PRICE_ONE && * size> 0;
+    if (!good || !tm_decimal_parse(a.at, a.len, 6, price) || !tm_decimal_parse(b.at, b.len, 2, size))
+        return false;
+    return *size > 0 && *price > 0 && *price < TM_PRICE_ONE;
 }
 
 bool tm_replay_read_levels(struct tm_slice levels, struct tm_book *book, enum tm_side side)

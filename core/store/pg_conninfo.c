@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define FAULT(...) tm_error_set(err, TM_EINVAL, "conninfo: " __VA_ARGS__)
+#define SPACES " \t\n\r\v\f" /* as libpq counts them */
 #define EXPECTED "expected \"keyword=value ...\" or a postgresql:// URI that libpq understands"
 
 struct word {
@@ -53,7 +54,7 @@ static const char *skip_value(const char *at, bool *is_open)
 {
     bool quoted = *at == '\'';
     at += quoted;
-    while (*at && (quoted ? *at != '\'' : !strchr(" \t\n\r\v\f", *at)))
+    while (*at && (quoted ? *at != '\'' : !strchr(SPACES, *at)))
         at += at[0] == '\\' && at[1] ? 2 : 1;
     *is_open = quoted && !*at;
     return at + (quoted && *at);
@@ -61,22 +62,21 @@ static const char *skip_value(const char *at, bool *is_open)
 
 static int words_fault(const PQconninfoOption *known, const char *at, struct tm_error *err)
 {
-    static const char spaces[] = " \t\n\r\v\f";
     bool hidden = false, is_open;
     for (;;) {
-        at += strspn(at, spaces);
+        at += strspn(at, SPACES);
         if (!*at)
             return FAULT(EXPECTED);
-        size_t len = strcspn(at, "= \t\n\r\v\f");
+        size_t len = strcspn(at, "=" SPACES);
         struct word w = keyword_of(at, len);
         at += len;
-        at += strspn(at, spaces);
+        at += strspn(at, SPACES);
         if (*at != '=')
             return FAULT("a keyword has no \"=\": " EXPECTED);
         if (!is_known(known, w.text))
             return unknown_keyword(known, w.text, hidden, err);
         at++;
-        at += strspn(at, spaces);
+        at += strspn(at, SPACES);
         hidden |= strstr(w.text, "pass") && *at != '\'';
         at = skip_value(at, &is_open);
         if (is_open)

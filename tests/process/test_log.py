@@ -68,8 +68,8 @@ def _script(directory: Path, text: str) -> Path:
     return path
 
 
-def test_a_log_that_nobody_reads_stops_nothing(make_lab: MakeLab, pipe: Pipe) -> None:
-    """Guards: a blocking write() to stderr from io, store and policy froze the gatherer for good."""
+def _start_noisy(make_lab: MakeLab, pipe: Pipe) -> Lab:
+    """A lab whose gatherer logs into the pipe more than it takes."""
     lab = make_lab(gatherers=1, exchange={"seed": 3, "markets": 20, "rate": 300, "seconds": 3600},
                    gatherer_env={"TIDEMILL_LOG_LEVEL": "debug"})
     gatherer = lab.gatherers["g1"]
@@ -78,6 +78,13 @@ def test_a_log_that_nobody_reads_stops_nothing(make_lab: MakeLab, pipe: Pipe) ->
     lab.start_databases()
     lab.exchange.start()
     gatherer.start()
+    return lab
+
+
+def test_a_log_that_nobody_reads_stops_nothing(make_lab: MakeLab, pipe: Pipe) -> None:
+    """Guards: a blocking write() to stderr from io, store and policy froze the gatherer for good."""
+    lab = _start_noisy(make_lab, pipe)
+    gatherer = lab.gatherers["g1"]
     wait_until("the gatherer is healthy", gatherer.is_healthy, PATIENCE)
     lab.exchange.control("start")
     wait_until("the pipe is full", pipe.is_full, PATIENCE)
@@ -99,13 +106,7 @@ def test_a_log_that_nobody_reads_stops_nothing(make_lab: MakeLab, pipe: Pipe) ->
 
 
 def test_a_full_log_does_not_hold_up_the_end(make_lab: MakeLab, pipe: Pipe) -> None:
-    lab = make_lab(gatherers=1, exchange={"seed": 3, "markets": 20, "rate": 300, "seconds": 3600},
-                   gatherer_env={"TIDEMILL_LOG_LEVEL": "debug"})
+    lab = _start_noisy(make_lab, pipe)
     gatherer = lab.gatherers["g1"]
-    gatherer.process.argv[-1] = str(_script(lab.directory, NOISE))
-    gatherer.process.stderr = pipe.writer
-    lab.start_databases()
-    lab.exchange.start()
-    gatherer.start()
     wait_until("the pipe is full", pipe.is_full, PATIENCE)
     assert gatherer.process.stop(timeout=20.0) == 0
